@@ -1,0 +1,41 @@
+# `make demo` and `make test` are all that a fresh machine needs: each makes the environment first when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where pip finds torch's CPU build. For a GPU: make env TORCH_INDEX=https://download.pytorch.org/whl/cu130
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: env demo test test-slow check bench bundles clean
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3,10) <= sys.version_info[:2] <= (3,12) else "Python 3.10 to 3.12 is needed, this is %d.%d; set PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --retries 1 --no-deps --extra-index-url $(TORCH_INDEX) -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[tools,dev]'
+	touch $@
+
+demo: env
+	$(BIN)/brats-fl demo --out runs/demo --force
+
+test: env
+	$(BIN)/python -m pytest -q
+
+test-slow: env
+	$(BIN)/python -m pytest -q -m slow
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: env
+	$(BIN)/python -m brats_fl_tools.bench
+
+# Copies what the two bundles share from brats_unet to brats_attention_unet; a test holds the two together.
+bundles: env
+	$(BIN)/python -m brats_fl_tools.sync_bundles
+
+clean:
+	rm -rf $(VENV) build dist custom/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,186 @@
+"""Data lists: which cases of a site are for training, validation and testing. A data list never leaves its site."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from brats_fl.constants import DEFAULT_LABEL_TABLE, LABEL_TABLES, MODALITIES, SPLITS
+from brats_fl.errors import DataListError
+
+DATALIST_FILE = "datalist.json"
+DATALIST_VARIABLE = "BRATS_FL_DATALIST"
+SITES_VARIABLE = "BRATS_FL_SITES"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject at one time point: four scans and, where known, the label."""
+
+    case: str
+    patient: str
+    image: tuple[str, ...]
+    """Paths of the four scans, in the order of ``MODALITIES``."""
+    label: str | None = None
+    labels: str = DEFAULT_LABEL_TABLE
+    """Name of the label convention, a key of ``LABEL_TABLES``."""
+
+
+@dataclass(frozen=True)
+class DataList:
+    """The cases of one site, split once and for all."""
+
+    site: str
+    training: tuple[Case, ...] = ()
+    validation: tuple[Case, ...] = ()
+    testing: tuple[Case, ...] = ()
+
+    def split(self, name: str) -> tuple[Case, ...]:
+        """Cases of a split; ``DataListError`` where the name is none of ``SPLITS``."""
+        if name not in SPLITS:
+            raise DataListError(f"split must be one of {', '.join(SPLITS)} (got {name!r})")
+        return getattr(self, name)  # type: ignore[no-any-return]
+
+
+def read_datalist(path: Path) -> DataList:
+    """Data list of a file, checked, with absolute paths.
+
+    Relative paths in the file are relative to the file's folder.
+
+    Raises:
+        DataListError: The file is missing or is no data list, an entry lacks a field, or a case is named twice.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataListError(f"{path}: no such data list; make one with `brats-fl partition`") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataListError(f"{path}: cannot be read as JSON ({error}); write it again") from error
+    if not isinstance(content, dict):
+        raise DataListError(f"{path}: must hold an object with the keys {', '.join(SPLITS)}")
+    unknown = sorted(set(content) - {"site", *SPLITS})
+    if unknown:
+        raise DataListError(f"{path}: unknown key {unknown[0]!r}; a data list has site, {', '.join(SPLITS)}")
+    splits: dict[str, tuple[Case, ...]] = {}
+    for name in SPLITS:
+        entries = content.get(name, [])
+        if not isinstance(entries, list):
+            raise DataListError(f"{path}: {name} must be a list of cases")
+        splits[name] = tuple(_parse_case(path, name, index, entry) for index, entry in enumerate(entries))
+    datalist = DataList(site=str(content.get("site", path.parent.name)), **splits)
+    check_unique(path, datalist)
+    return datalist
+
+
+def _parse_case(path: Path, split: str, index: int, entry: Any) -> Case:
+    place = f"{path}: {split}[{index}]"
+    if not isinstance(entry, dict):
+        raise DataListError(f"{place} must be an object with case, image and label")
+    for key in ("case", "image"):
+        if key not in entry:
+            raise DataListError(f"{place} has no {key!r}")
+    name = str(entry["case"])
+    image = entry["image"]
+    if not isinstance(image, list) or len(image) != len(MODALITIES):
+        raise DataListError(
+            f"{place} ({name}): image must list {len(MODALITIES)} files in the order {', '.join(MODALITIES)}"
+        )
+    table = str(entry.get("labels", DEFAULT_LABEL_TABLE))
+    if table not in LABEL_TABLES:
+        raise DataListError(f"{place} ({name}): labels must be one of {', '.join(LABEL_TABLES)} (got {table!r})")
+    label = entry.get("label")
+    if label is None and split != "testing":
+        raise DataListError(f"{place} ({name}): a case for {split} needs a label; move it to testing or add the label")
+    folder = path.parent.resolve()
+    return Case(
+        case=name,
+        patient=str(entry.get("patient", name)),
+        image=tuple(str(folder / file) for file in image),
+        label=None if label is None else str(folder / str(label)),
+        labels=table,
+    )
+
+
+def check_unique(path: Path, datalist: DataList) -> None:
+    """Raise ``DataListError`` where a case stands twice, or one patient in two splits."""
+    seen: dict[str, str] = {}
+    split_of_patient: dict[str, str] = {}
+    for split in SPLITS:
+        for case in datalist.split(split):
+            if case.case in seen:
+                raise DataListError(
+                    f"{path}: case {case.case} stands in {seen[case.case]} and in {split}; keep it in one of them"
+                )
+            seen[case.case] = split
+            if split_of_patient.setdefault(case.patient, split) != split:
+                raise DataListError(
+                    f"{path}: patient {case.patient} has cases in {split_of_patient[case.patient]} and in {split}; "
+                    "keep a patient in one split"
+                )
+
+
+def write_datalist(path: Path, datalist: DataList) -> None:
+    """Write a data list; the file appears whole or not at all."""
+    content: dict[str, Any] = {"site": datalist.site}
+    for split in SPLITS:
+        content[split] = [
+            {key: value for key, value in asdict(case).items() if value is not None}
+            for case in datalist.split(split)
+        ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)
+
+
+def load_split(path: str | Path, split: str) -> list[dict[str, Any]]:
+    """Cases of one split as MONAI wants them: ``{"case", "image": [4 paths], "label", "labels"}``.
+
+    Raises:
+        DataListError: As ``read_datalist``, or the split is empty.
+    """
+    cases = read_datalist(Path(path)).split(split)
+    if not cases:
+        raise DataListError(f"{path}: {split} is empty; at least one case is needed")
+    return [as_monai_item(case) for case in cases]
+
+
+def as_monai_item(case: Case) -> dict[str, Any]:
+    """A case as an item of a MONAI dataset."""
+    item: dict[str, Any] = {"case": case.case, "image": list(case.image), "labels": case.labels}
+    if case.label is not None:
+        item["label"] = case.label
+    return item
+
+
+def find_datalist(site: str, kit: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Path of a site's data list: ``BRATS_FL_DATALIST``, else ``local/`` of its kit, else ``$BRATS_FL_SITES/<site>/``.
+
+    Args:
+        site: Name of the site.
+        kit: Root of the site's startup kit, the folder that holds ``local``.
+        environ: Environment of the process.
+
+    Raises:
+        DataListError: None of the three is there, or the first is set to a file that is not; the text names all.
+    """
+    if own := environ.get(DATALIST_VARIABLE):
+        if not Path(own).is_file():
+            raise DataListError(f"{DATALIST_VARIABLE} is set to {own}, which is no file; set it to the site's data list")
+        return Path(own)
+    places: Sequence[Path | None] = (
+        kit / "local" / DATALIST_FILE if kit else None,
+        Path(environ[SITES_VARIABLE]) / site / DATALIST_FILE if environ.get(SITES_VARIABLE) else None,
+    )
+    for place in places:
+        if place is not None and place.is_file():
+            return place
+    raise DataListError(
+        f"{site} has no data list: {DATALIST_VARIABLE} is not set, "
+        f"{places[0] or 'the kit'} has no local/{DATALIST_FILE}, "
+        f"and {places[1] or SITES_VARIABLE + ' is not set'}; write one with `brats-fl partition`"
+    )

@@ -1,0 +1,49 @@
+"""The error tree. Every message names the file or field, the rule, the value found and the mend.
+
+BratsFLError
+├── CaseError       a scan or label that cannot be used
+├── DataListError   a data list that cannot be used
+├── JobError        a job folder, option or key that cannot be used
+├── ModelError      a checkpoint or update that does not fit the network
+└── RunError        a run that did not finish
+
+``code`` is what a site may send out: it says what kind of thing went wrong and nothing of the case or the path.
+"""
+
+from __future__ import annotations
+
+
+class BratsFLError(Exception):
+    """Base of every error that a user can mend; the command line prints its text without a traceback."""
+
+    code = "ERROR"
+
+
+class CaseError(BratsFLError):
+    """A case is missing a file, or its files contradict each other."""
+
+    code = "CASE_ERROR"
+
+
+class DataListError(BratsFLError):
+    """A data list is missing, empty, or names a case twice."""
+
+    code = "DATALIST_ERROR"
+
+
+class JobError(BratsFLError):
+    """A job, its options or its apps are wrong."""
+
+    code = "JOB_ERROR"
+
+
+class ModelError(BratsFLError):
+    """Weights do not fit the network: other keys, other shapes, or values that are not finite."""
+
+    code = "MODEL_ERROR"
+
+
+class RunError(BratsFLError):
+    """A process of a run failed; the message names its log."""
+
+    code = "RUN_ERROR"
