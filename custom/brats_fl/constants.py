@@ -8,6 +8,16 @@ from typing import Final
 MODALITIES: Final = ("t1c", "t1n", "t2w", "t2f")
 """The network's input channels, in this order, as in MONAI's BraTS bundle."""
 
+FILE_SUFFIXES: Final = MappingProxyType(
+    {
+        "t1c": ("_t1ce", "-t1c"),
+        "t1n": ("_t1", "-t1n"),
+        "t2w": ("_t2", "-t2w"),
+        "t2f": ("_flair", "-t2f"),
+    }
+)
+"""How the files of a modality end, before ``.nii`` or ``.nii.gz``: BraTS 2018 to 2021, then 2023 and later."""
+
 REGIONS: Final = ("tc", "wt", "et")
 """The network's output channels, in this order: tumour core, whole tumour, enhancing tumour."""
 

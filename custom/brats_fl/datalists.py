@@ -43,7 +43,7 @@ class DataList:
         """Cases of a split; ``DataListError`` where the name is none of ``SPLITS``."""
         if name not in SPLITS:
             raise DataListError(f"split must be one of {', '.join(SPLITS)} (got {name!r})")
-        return getattr(self, name)  # type: ignore[no-any-return]
+        return getattr(self, name)
 
 
 def read_datalist(path: Path) -> DataList:
@@ -61,15 +61,17 @@ def read_datalist(path: Path) -> DataList:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataListError(f"{path}: cannot be read as JSON ({error}); write it again") from error
     if not isinstance(content, dict):
-        raise DataListError(f"{path}: must hold an object with the keys {', '.join(SPLITS)}")
+        raise DataListError(
+            f"{path}: must hold an object with the keys {', '.join(SPLITS)}; write it with `brats-fl partition`"
+        )
     unknown = sorted(set(content) - {"site", *SPLITS})
     if unknown:
-        raise DataListError(f"{path}: unknown key {unknown[0]!r}; a data list has site, {', '.join(SPLITS)}")
+        raise DataListError(f"{path}: unknown key {unknown[0]!r}; a data list has site, {', '.join(SPLITS)}: remove it")
     splits: dict[str, tuple[Case, ...]] = {}
     for name in SPLITS:
         entries = content.get(name, [])
         if not isinstance(entries, list):
-            raise DataListError(f"{path}: {name} must be a list of cases")
+            raise DataListError(f"{path}: {name} must be a list of cases (got {type(entries).__name__})")
         splits[name] = tuple(_parse_case(path, name, index, entry) for index, entry in enumerate(entries))
     datalist = DataList(site=str(content.get("site", path.parent.name)), **splits)
     check_unique(path, datalist)
@@ -82,10 +84,12 @@ def _parse_case(path: Path, split: str, index: int, entry: Any) -> Case:
         raise DataListError(f"{place} must be an object with case, image and label")
     for key in ("case", "image"):
         if key not in entry:
-            raise DataListError(f"{place} has no {key!r}")
+            raise DataListError(f"{place} has no {key!r}; add it")
     name = str(entry["case"])
+    if not name or name != Path(name).name:
+        raise DataListError(f"{place}: case must be a name that can name a file, without / (got {name!r})")
     image = entry["image"]
-    if not isinstance(image, list) or len(image) != len(MODALITIES):
+    if not isinstance(image, list) or len(image) != len(MODALITIES) or not all(isinstance(file, str) for file in image):
         raise DataListError(
             f"{place} ({name}): image must list {len(MODALITIES)} files in the order {', '.join(MODALITIES)}"
         )
@@ -112,9 +116,8 @@ def check_unique(path: Path, datalist: DataList) -> None:
     for split in SPLITS:
         for case in datalist.split(split):
             if case.case in seen:
-                raise DataListError(
-                    f"{path}: case {case.case} stands in {seen[case.case]} and in {split}; keep it in one of them"
-                )
+                where = f"twice in {split}" if seen[case.case] == split else f"in {seen[case.case]} and in {split}"
+                raise DataListError(f"{path}: case {case.case} stands {where}; keep one of the two")
             seen[case.case] = split
             if split_of_patient.setdefault(case.patient, split) != split:
                 raise DataListError(
@@ -128,8 +131,7 @@ def write_datalist(path: Path, datalist: DataList) -> None:
     content: dict[str, Any] = {"site": datalist.site}
     for split in SPLITS:
         content[split] = [
-            {key: value for key, value in asdict(case).items() if value is not None}
-            for case in datalist.split(split)
+            {key: value for key, value in asdict(case).items() if value is not None} for case in datalist.split(split)
         ]
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.tmp")
@@ -170,7 +172,9 @@ def find_datalist(site: str, kit: Path | None = None, environ: Mapping[str, str]
     """
     if own := environ.get(DATALIST_VARIABLE):
         if not Path(own).is_file():
-            raise DataListError(f"{DATALIST_VARIABLE} is set to {own}, which is no file; set it to the site's data list")
+            raise DataListError(
+                f"{DATALIST_VARIABLE} is set to {own}, which is no file; set it to the site's data list"
+            )
         return Path(own)
     places: Sequence[Path | None] = (
         kit / "local" / DATALIST_FILE if kit else None,
@@ -179,8 +183,9 @@ def find_datalist(site: str, kit: Path | None = None, environ: Mapping[str, str]
     for place in places:
         if place is not None and place.is_file():
             return place
+    in_kit = f"{places[0]} is not there" if places[0] else "there is no kit with local/" + DATALIST_FILE
+    in_sites = f"{places[1]} is not there" if places[1] else f"{SITES_VARIABLE} is not set"
     raise DataListError(
-        f"{site} has no data list: {DATALIST_VARIABLE} is not set, "
-        f"{places[0] or 'the kit'} has no local/{DATALIST_FILE}, "
-        f"and {places[1] or SITES_VARIABLE + ' is not set'}; write one with `brats-fl partition`"
+        f"{site} has no data list: {DATALIST_VARIABLE} is not set, {in_kit}, and {in_sites}; "
+        "write one with `brats-fl partition`"
     )

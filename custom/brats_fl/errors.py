@@ -12,6 +12,8 @@ BratsFLError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class BratsFLError(Exception):
     """Base of every error that a user can mend; the command line prints its text without a traceback."""
@@ -47,3 +49,16 @@ class RunError(BratsFLError):
     """A process of a run failed; the message names its log."""
 
     code = "RUN_ERROR"
+
+
+def cause_of(error: BaseException) -> BratsFLError | None:
+    """The error of ours at the bottom of a chain: MONAI wraps what a transform or a configuration raises."""
+    return next((link for link in chain_of(error) if isinstance(link, BratsFLError)), None)
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """The error, what caused it, what caused that, and so on."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
