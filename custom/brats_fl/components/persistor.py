@@ -1,0 +1,63 @@
+"""The server's model: built from the bundle's own network definition, kept on disk by FLARE's persistor."""
+
+from __future__ import annotations
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey
+from nvflare.app_common.app_constant import DefaultCheckpointFileName
+from nvflare.app_opt.pt.file_model_locator import PTFileModelLocator
+from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
+
+from brats_fl.aggregation import check_update
+from brats_fl.components.bundle_location import locate_bundle
+from brats_fl.errors import BratsFLError
+from brats_fl.training import build_network
+
+
+class BundlePersistor(PTFileModelPersistor):
+    """Starts from the bundle's network with random weights of a seed, or from a checkpoint.
+
+    Args:
+        bundle: Name of the bundle that comes with the job.
+        profile: ``full`` or an overlay of the bundle.
+        seed: Seed of the random weights.
+        source_ckpt_file_full_name: Checkpoint to start from in place of random weights; a path at the server.
+    """
+
+    def __init__(self, bundle: str, profile: str, seed: int, source_ckpt_file_full_name: str | None = None) -> None:
+        super().__init__(source_ckpt_file_full_name=source_ckpt_file_full_name, load_device="cpu")
+        self.bundle = bundle
+        self.profile = profile
+        self.seed = seed
+
+    def handle_event(self, event: str, fl_ctx: FLContext) -> None:
+        """Build the network before FLARE's persistor asks for it."""
+        if event == EventType.START_RUN:
+            try:
+                self.model = build_network(locate_bundle(self.bundle, fl_ctx), self.profile, self.seed)
+            except BratsFLError as error:
+                self.system_panic(str(error), fl_ctx)
+                return
+        super().handle_event(event, fl_ctx)
+
+    def load_model(self, fl_ctx: FLContext) -> ModelLearnable | None:
+        """The model to start from; a checkpoint of another network ends the job here and not at every site."""
+        learnable = super().load_model(fl_ctx)
+        if learnable is None:
+            return None
+        network = {name: value.numpy(force=True) for name, value in self.model.state_dict().items()}
+        try:
+            check_update(learnable[ModelLearnableKey.WEIGHTS], network)
+        except BratsFLError as error:
+            self.system_panic(f"{self.source_ckpt_file_full_name} does not fit {self.bundle}: {error}", fl_ctx)
+            return None
+        return learnable
+
+
+class FinalModelLocator(PTFileModelLocator):
+    """Only the final global model, for the last evaluation on every site."""
+
+    def get_model_names(self, fl_ctx: FLContext) -> list[str]:
+        """Name of the final model in the persistor's inventory."""
+        return [name for name in super().get_model_names(fl_ctx) if name == DefaultCheckpointFileName.GLOBAL_MODEL]

@@ -1,0 +1,115 @@
+"""Round records: what each site contributed to each round, a line each in ``rounds.jsonl`` at the server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_component import FLComponent
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.abstract.model import ModelLearnableKey
+from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.app_event_type import AppEventType
+
+from brats_fl.components.aggregator import REJECTION
+from brats_fl.components.executor import ERROR_HEADER, STATISTICS
+
+RECORDS_FILE = "rounds.jsonl"
+
+
+class RoundRecords(FLComponent):
+    """Appends a line when a site's result arrives, and one for each site that is missing when a round ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.answered: set[str] = set()
+        self.lock = threading.Lock()
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Record what the event says."""
+        if event_type == AppEventType.ROUND_STARTED:
+            self.answered = set()
+        elif event_type == AppEventType.AFTER_CONTRIBUTION_ACCEPT:
+            self._record_contribution(fl_ctx)
+        elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
+            self._record_failure(fl_ctx)
+        elif event_type == AppEventType.ROUND_DONE:
+            self._record_missing(fl_ctx)
+        elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
+            self._record_final(fl_ctx)
+
+    def _record_contribution(self, fl_ctx: FLContext) -> None:
+        result = fl_ctx.get_prop(AppConstants.TRAINING_RESULT)
+        accepted = fl_ctx.get_prop(AppConstants.AGGREGATION_ACCEPTED)
+        dxo = read_dxo(result)
+        status = "ok" if accepted else fl_ctx.get_prop(REJECTION, "BAD_UPDATE")
+        model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS]
+        self._write(
+            fl_ctx,
+            "train",
+            status,
+            {
+                **dxo.get_meta_prop(STATISTICS, {}),
+                "metrics": dxo.get_meta_prop(MetaKey.INITIAL_METRICS, {}),
+                "bytes_down": size_in_bytes(model),
+                "bytes_up": size_in_bytes(dxo.data),
+            },
+        )
+
+    def _record_failure(self, fl_ctx: FLContext) -> None:
+        result = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
+        if not isinstance(result, Shareable) or result.get_return_code() in (None, ReturnCode.OK):
+            return
+        phase = "train" if fl_ctx.get_prop(FLContextKey.TASK_NAME) == AppConstants.TASK_TRAIN else "final"
+        self._write(fl_ctx, phase, str(result.get_header(ERROR_HEADER) or result.get_return_code()), {})
+
+    def _record_missing(self, fl_ctx: FLContext) -> None:
+        sites = self.seen | {client.name for client in fl_ctx.get_engine().get_clients()}
+        for site in sorted(sites - self.answered):
+            self._write(fl_ctx, "train", "missing", {}, site)
+
+    def _record_final(self, fl_ctx: FLContext) -> None:
+        result = fl_ctx.get_prop(AppConstants.VALIDATION_RESULT)
+        if result.get_return_code() not in (None, ReturnCode.OK):
+            return  # recorded when it arrived
+        dxo = read_dxo(result)
+        self._write(fl_ctx, "final", "ok", {**dxo.get_meta_prop(STATISTICS, {}), "metrics": dict(dxo.data)})
+
+    def _write(
+        self, fl_ctx: FLContext, phase: str, status: str, facts: Mapping[str, Any], site: str | None = None
+    ) -> None:
+        if site is None:
+            peer = fl_ctx.get_peer_context()
+            site = peer.get_identity_name() if peer else str(fl_ctx.get_prop(AppConstants.DATA_CLIENT))
+        round_index = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, 0)) + (1 if phase == "final" else 0)
+        own = {"phase": phase, "round": round_index, "site": site, "status": status}
+        line = {**own, **facts, **own}  # whatever a site states, these four are the server's
+        workspace = fl_ctx.get_engine().get_workspace()
+        path = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / RECORDS_FILE
+        with self.lock:
+            self.seen.add(site)
+            self.answered.add(site)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def read_dxo(result: Shareable) -> DXO:
+    """What a site sent; empty where it is no DXO, so that a line is written all the same."""
+    try:
+        return from_shareable(result)
+    except ValueError:
+        return DXO(DataKind.APP_DEFINED, data={})
+
+
+def size_in_bytes(weights: Mapping[str, Any]) -> int:
+    """Bytes of the arrays of a model or update."""
+    return sum(int(np.asarray(value).nbytes) for value in weights.values())

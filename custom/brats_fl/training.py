@@ -1,0 +1,254 @@
+"""Local training of one site: MONAI's federated client on a bundle, made strict, abortable and repeatable.
+
+This is the learning step: ``train`` loads the global weights, runs the bundle's own trainer for the local epochs, and
+``get_weights`` returns the difference. It knows nothing of FLARE; ``components/executor.py`` is the thin adapter.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import WeightType
+from monai.fl.utils.exchange_object import ExchangeObject
+
+from brats_fl.aggregation import check_update
+from brats_fl.datalists import read_datalist
+from brats_fl.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+
+class TrainingAborted(Exception):  # noqa: N818  (an order that was carried out, not an error)
+    """Raised inside a forward pass when the task was called off."""
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """What a site needs to know to take part in a study."""
+
+    bundle: Path
+    """Root of the bundle."""
+    datalist: Path
+    """The site's data list."""
+    state_dir: Path
+    """Where the site keeps its own last model; never leaves the site."""
+    site: str
+    rounds: int
+    local_epochs: int = 1
+    profile: str = "full"
+    """``full`` or the name of an overlay of the bundle, such as ``small``."""
+    seed: int = 0
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Variables of the bundle to set, such as ``{"learning_rate": 0.0005}``."""
+
+
+def config_files(bundle: Path, profile: str, overlays: Sequence[str] = ()) -> list[str]:
+    """Paths of the bundle's train configuration with its overlays, in the order in which they apply.
+
+    Raises:
+        ModelError: The bundle has no such profile.
+    """
+    names = ["train", *overlays, *([] if profile == "full" else [profile])]
+    paths = [bundle / "configs" / f"{name}.json" for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(f"{bundle.name} has no {path.name}; profiles are full and small ({path})")
+    return [str(path) for path in paths]
+
+
+class LocalTraining(MonaiAlgo):
+    """MONAI's federated client for one bundle at one site.
+
+    Differences from ``MonaiAlgo``: keys and shapes must match exactly; the update is checked to be finite; trainer and
+    evaluator share one network; every round starts with fresh optimiser moments and seeds that depend only on
+    (seed, site, round), so nothing in memory outlives a round; ``abort`` stops training and evaluation within one
+    forward pass.
+    """
+
+    def __init__(self, settings: LocalSettings) -> None:
+        super().__init__(bundle_root=str(settings.bundle), local_epochs=settings.local_epochs)
+        self.settings = settings
+        self.cases = 0
+        self.aborted = False
+        self.losses: list[float] = []
+        self.train_seconds = 0.0
+        self.steps = 0
+
+    def initialize(self, extra: dict[str, Any] | None = None) -> None:
+        """Build trainer and, where the site has validation cases, evaluator from the bundle.
+
+        Raises:
+            DataListError: The data list cannot be used, or has no training case.
+        """
+        settings = self.settings
+        datalist = read_datalist(settings.datalist)
+        self.client_name = settings.site
+        self.cases = len(datalist.training)
+        self.train_workflow = ConfigWorkflow(
+            workflow_type="train",
+            config_file=config_files(settings.bundle, settings.profile, ["federated"]),
+            meta_file=None,
+            logging_file=False,
+            bundle_root=str(settings.bundle),
+            data_list_file_path=str(settings.datalist),
+            rounds=settings.rounds,
+            local_epochs=settings.local_epochs,
+            seed=settings.seed,
+            **settings.overrides,
+        )
+        self.train_workflow.initialize()
+        self.trainer = self.train_workflow.trainer
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._note_loss)
+        # Trainer and evaluator come from one parsed configuration and so share the network.
+        self.evaluator = self.train_workflow.evaluator if datalist.validation else None
+        self.trainer.network.register_forward_pre_hook(self._stop_if_aborted)
+
+    def _note_loss(self, engine: Any) -> None:
+        self.losses.append(float(engine.state.output["loss"].detach()))
+
+    def _stop_if_aborted(self, *_: Any) -> None:
+        if self.aborted:
+            raise TrainingAborted
+
+    def train(self, data: ExchangeObject, extra: dict[str, Any] | None = None) -> None:
+        """Train the local epochs of one round, from the global weights in ``data``.
+
+        Args:
+            data: ``weights``: parameter name -> array, exactly the network's.
+            extra: ``{"round": index of the round, from 0}``.
+
+        Raises:
+            ModelError: Keys or shapes differ from the network's.
+            TrainingAborted: ``abort`` was called.
+        """
+        round_index = int((extra or {})["round"])
+        begin = time.perf_counter()
+        self.aborted = False
+        self.losses = []
+        self.global_weights = self._load(data.weights)
+        self._seed(round_index)
+        trainer = self.trainer
+        trainer.optimizer.state.clear()
+        trainer.state.epoch = round_index * self.settings.local_epochs
+        trainer.state.epoch_length = len(trainer.data_loader)
+        trainer.state.iteration = trainer.state.epoch * trainer.state.epoch_length
+        trainer.state.max_epochs = trainer.state.epoch + self.settings.local_epochs
+        trainer._internal_run_generator = None  # what an aborted round left behind
+        trainer.run()
+        self.steps = len(self.losses)
+        self.train_seconds = time.perf_counter() - begin
+
+    def _seed(self, round_index: int) -> None:
+        key = f"{self.settings.seed}/{self.settings.site}/{round_index}"
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+        torch.manual_seed(seed)
+        # The loader's background thread draws from the transforms' own generators only.
+        self.trainer.data_loader.dataset.transform.set_random_state(seed)
+
+    def _load(self, weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
+        received = {name: np.asarray(value) for name, value in weights.items()}
+        state = self.trainer.network.state_dict()
+        check_update(received, {name: value.numpy(force=True) for name, value in state.items()})
+        self.trainer.network.load_state_dict({name: torch.tensor(value) for name, value in received.items()})
+        return received
+
+    def get_weights(self, extra: dict[str, Any] | None = None) -> ExchangeObject:
+        """Update of the round just trained: local minus global weights, on the CPU, with its statistics.
+
+        Raises:
+            ModelError: A value is not finite: the training diverged.
+        """
+        local = {name: value.numpy(force=True) for name, value in self.trainer.network.state_dict().items()}
+        update = {name: local[name] - value for name, value in self.global_weights.items()}
+        check_update(update, self.global_weights)
+        save_state(self.settings.state_dir / "local_model.pt", local)
+        statistics = {
+            "cases": self.cases,
+            "steps": self.steps,
+            "loss": float(np.mean(self.losses)) if self.losses else None,
+            "train_seconds": round(self.train_seconds, 3),
+        }
+        return ExchangeObject(weights=update, weight_type=WeightType.WEIGHT_DIFF, statistics=statistics)
+
+    def evaluate(self, data: ExchangeObject, extra: dict[str, Any] | None = None) -> ExchangeObject:
+        """Metrics of the weights in ``data`` on the site's validation cases; empty where it has none.
+
+        Raises:
+            ModelError: Keys or shapes differ from the network's.
+            TrainingAborted: ``abort`` was called.
+        """
+        self.aborted = False
+        self._load(data.weights)
+        if self.evaluator is None:
+            return ExchangeObject(metrics={})
+        self.evaluator._internal_run_generator = None
+        self.evaluator.run()
+        return ExchangeObject(metrics={name: float(value) for name, value in self.evaluator.state.metrics.items()})
+
+    def abort(self, extra: dict[str, Any] | None = None) -> None:
+        """Stop training or evaluation at the next forward pass, a sliding window's included."""
+        self.aborted = True
+
+    def finalize(self, extra: dict[str, Any] | None = None) -> None:
+        """Let go of network, optimiser and loaders."""
+        self.aborted = True
+        self.trainer = self.evaluator = self.train_workflow = None
+        self.free_memory()
+
+    @staticmethod
+    def free_memory() -> None:
+        """Give unused memory back, the GPU's included, so that a site can work between two tasks."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def save_state(path: Path, weights: Weights) -> None:
+    """Write weights as ``{"model": state_dict}``; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as scratch:
+        name = Path(scratch.name)
+    try:
+        torch.save({"model": {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}}, name)
+        name.replace(path)
+    finally:
+        name.unlink(missing_ok=True)
+
+
+def network_definition(bundle: Path, profile: str) -> dict[str, Any]:
+    """The bundle's ``network_def`` with the profile applied, as plain data."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(config_files(bundle, profile))
+    definition = parser.get("network_def")
+    return json.loads(json.dumps(definition))
+
+
+def build_network(bundle: Path, profile: str, seed: int) -> torch.nn.Module:
+    """The bundle's network with random weights of a seed.
+
+    Every part of the project that needs the network outside a workflow (server, export, baselines) gets it here.
+    """
+    from monai.bundle import ConfigParser
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ConfigParser({"network_def": network_definition(bundle, profile)}).get_parsed_content("network_def")

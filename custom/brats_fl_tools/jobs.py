@@ -1,0 +1,303 @@
+"""Assembles a FLARE job from a job folder, the shared apps, the library and a bundle: ``brats-fl job``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import brats_fl
+from brats_fl.errors import JobError
+from brats_fl.training import config_files
+from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, CUSTOM, JOBS
+
+SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
+CLIENT_CONFIG = Path("app_client/config/config_fed_client.json")
+# Set by the executor for each site; a job that set them would lie.
+SET_BY_EXECUTOR = frozenset({"bundle_root", "data_list_file_path", "rounds", "local_epochs", "epochs", "seed"})
+
+app = typer.Typer(help="Jobs: what a hospital is asked to run.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a job, see `brats-fl job list`.")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="full (1 mm, a GPU) or small (2 mm, a CPU).")]
+RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds; default: the job's own.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a variable of the job or its bundle; repeatable."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What may be changed about a job when it is built."""
+
+    profile: str = "full"
+    rounds: int | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Variables of the apps or of the bundle, from ``--set``."""
+    polling_seconds: float | None = None
+    """How often clients and server look for news; None keeps the apps' value, made for a real network."""
+
+
+@dataclass(frozen=True)
+class BuiltJob:
+    """A self-contained FLARE job folder."""
+
+    folder: Path
+    name: str
+    bundle: str
+    sites: tuple[str, ...]
+    variables: Mapping[str, Any]
+    content_hash: str
+
+
+def parse_values(pairs: Iterable[str] | None) -> dict[str, Any]:
+    """``["a=1", "b=x"]`` as ``{"a": 1, "b": "x"}``: JSON where it parses, else text.
+
+    Raises:
+        typer.BadParameter: A pair has no ``=``.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"--set wants KEY=VALUE (got {pair!r})")
+        try:
+            values[key] = json.loads(text)
+        except json.JSONDecodeError:
+            values[key] = text
+    return values
+
+
+def job_names() -> list[str]:
+    """Names of the jobs of this checkout."""
+    return sorted(path.parent.name for path in JOBS.glob("*/job.json"))
+
+
+def read_job(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A job's own ``meta.json`` and ``job.json``.
+
+    Raises:
+        JobError: There is no such job, or a file is no JSON object.
+    """
+    folder = JOBS / name
+    if not (folder / "job.json").is_file():
+        raise JobError(f"no job {name!r}; there are {', '.join(job_names())}")
+    return _read(folder / "meta.json"), _read(folder / "job.json")
+
+
+def job_sites(name: str) -> tuple[str, ...]:
+    """Names of the sites that a job is deployed to, the server left out."""
+    deploy_map: dict[str, list[str]] = read_job(name)[0]["deploy_map"]
+    return tuple(site for names in deploy_map.values() for site in names if site != "server")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise JobError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise JobError(f"{path}: must hold an object")
+    return content
+
+
+def variables_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Root values of an app's configuration that are not structure: FLARE's variables."""
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in ("format_version", "overrides") and not isinstance(value, (dict, list))
+    }
+
+
+def bundle_variables(bundle: str, profile: str) -> dict[str, Any]:
+    """Variables of a bundle that a job may set: root literals of its training configuration with the overlays."""
+    merged: dict[str, Any] = {}
+    for path in config_files(BUNDLES / bundle, profile, ["federated"]):
+        merged.update(_read(Path(path)))
+    return {
+        key: value
+        for key, value in merged.items()
+        if not isinstance(value, dict)
+        and key not in SET_BY_EXECUTOR
+        and key not in ("imports", "initialize", "run", "finalize")
+        and "#" not in key
+        and not (isinstance(value, str) and value.startswith("$"))
+    }
+
+
+def build_job(name: str, out: Path, options: JobOptions, force: bool = False) -> BuiltJob:
+    """Write the self-contained FLARE job folder ``out/NAME`` and return what it holds.
+
+    The same checkout and options give the same bytes and the same content hash.
+
+    Raises:
+        JobError: Unknown job, bundle, profile or key; a value of the wrong type; the folder exists already.
+    """
+    meta, differences = read_job(name)
+    server, client = (
+        _read(APP_SERVER / "config" / SERVER_CONFIG.name),
+        _read(APP_CLIENT / "config" / CLIENT_CONFIG.name),
+    )
+    wanted = {key: value for key, value in differences.items() if key != "description"}
+    wanted.update({"profile": options.profile}, **({"num_rounds": options.rounds} if options.rounds else {}))
+    bundle = str(wanted.get("bundle"))
+    if not (BUNDLES / bundle / "configs" / "train.json").is_file():
+        raise JobError(f"{JOBS / name / 'job.json'}: no bundle {bundle!r} in {BUNDLES}")
+    wanted.update(options.values)
+    overrides = _apply(name, wanted, server, client, bundle_variables(bundle, str(wanted["profile"])))
+    client["overrides"] = overrides
+    if options.polling_seconds:
+        server["server"]["task_request_interval"] = options.polling_seconds
+        server["task_check_period"] = client["default_task_fetch_interval"] = options.polling_seconds
+    folder = out / name
+    if folder.exists():
+        if not force:
+            raise JobError(f"{folder} exists; choose another --out or add --force")
+        shutil.rmtree(folder)
+    _write_apps(folder, bundle, server, client)
+    meta["min_clients"] = server["min_clients"]
+    content_hash = hash_folder(folder)
+    meta |= {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash}
+    _write_json(folder / "meta.json", meta)
+    variables = {**variables_of(client), **variables_of(server), **overrides}
+    return BuiltJob(folder, name, bundle, job_sites(name), variables, content_hash)
+
+
+def _apply(
+    name: str,
+    wanted: Mapping[str, Any],
+    server: dict[str, Any],
+    client: dict[str, Any],
+    of_bundle: Mapping[str, Any],
+) -> dict[str, Any]:
+    overrides: dict[str, Any] = {}
+    for key, value in wanted.items():
+        places = [config for config in (server, client) if key in variables_of(config)]
+        if not places and key not in of_bundle:
+            known = sorted({*variables_of(server), *variables_of(client), *of_bundle})
+            raise JobError(f"{name}: unknown key {key!r}; known are {', '.join(known)}")
+        default = places[0][key] if places else of_bundle[key]
+        if not _same_type(value, default):
+            raise JobError(f"{name}: {key} must be like {default!r} (got {value!r})")
+        for config in places:
+            config[key] = value
+        if not places:
+            overrides[key] = value
+    return overrides
+
+
+def _same_type(value: Any, default: Any) -> bool:
+    if default is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, int):
+        return isinstance(value, int)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    return isinstance(value, type(default))
+
+
+def _write_apps(folder: Path, bundle: str, server: Mapping[str, Any], client: Mapping[str, Any]) -> None:
+    for config_path, config, app in (
+        (SERVER_CONFIG, server, APP_SERVER),
+        (CLIENT_CONFIG, client, APP_CLIENT),
+    ):
+        target = folder / config_path.parts[0]
+        shutil.copytree(app, target, ignore=shutil.ignore_patterns("README.md", "__pycache__"))
+        _write_json(folder / config_path, config)
+        shutil.copytree(
+            CUSTOM / "brats_fl", target / "custom" / "brats_fl", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        shutil.copytree(
+            BUNDLES / bundle,
+            target / "custom" / "bundles" / bundle,
+            ignore=shutil.ignore_patterns("models", "eval", "__pycache__"),
+        )
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def hash_folder(folder: Path) -> str:
+    """SHA-256 over the relative path and the bytes of every file, in the order of the paths."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@app.command("list")
+def list_jobs() -> None:
+    """Print a table of the jobs: name, bundle, rounds, sites, what it is."""
+    table = Table("job", "bundle", "rounds", "sites", "what it is")
+    for name in job_names():
+        meta, differences = read_job(name)
+        sites = sum(len([s for s in names if s != "server"]) for names in meta["deploy_map"].values())
+        table.add_row(
+            name,
+            differences["bundle"],
+            str(differences["num_rounds"]),
+            str(sites),
+            differences["description"],
+        )
+    Console().print(table)
+
+
+@app.command()
+def show(name: NameArgument) -> None:
+    """Print what a job holds: who takes part, its variables with their values, and what else may be set."""
+    meta, differences = read_job(name)
+    server, client = (
+        _read(APP_SERVER / "config" / SERVER_CONFIG.name),
+        _read(APP_CLIENT / "config" / CLIENT_CONFIG.name),
+    )
+    variables = {**variables_of(client), **variables_of(server), **differences}
+    console = Console()
+    console.print(f"{name}: {differences['description']}")
+    for app_name, sites in meta["deploy_map"].items():
+        console.print(f"  {app_name}: {', '.join(sites)}")
+    for title, values in (
+        ("variables of the job", variables),
+        ("variables of the bundle", bundle_variables(str(differences["bundle"]), "full")),
+    ):
+        table = Table(title, "value", title_justify="left")
+        for key, value in sorted(values.items()):
+            if key != "description":
+                table.add_row(key, json.dumps(value))
+        console.print(table)
+
+
+@app.command()
+def build(
+    name: NameArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets the job folder.")],
+    profile: ProfileOption = "full",
+    rounds: RoundsOption = None,
+    values: SetOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hash."""
+    built = build_job(name, out, JobOptions(profile, rounds, parse_values(values)), force)
+    typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")
+
+
+def options_from(
+    profile: str, rounds: int | None, values: Sequence[str] | None, polling_seconds: float | None = None
+) -> JobOptions:
+    """Job options as the command line gives them."""
+    return JobOptions(profile, rounds, parse_values(values), polling_seconds)

@@ -1,0 +1,68 @@
+"""Child processes that never outlive the command that started them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+GRACE_SECONDS = 10.0
+"""How long a process may take to end by itself before it is killed: FLARE closes its cells within 6 s."""
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command with its output in ``log``; when the block ends, however, it and its descendants are gone."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            list(command),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
+            cwd=cwd,
+            start_new_session=True,  # Ctrl-C reaches the command, which then ends its children in order
+        )
+        try:
+            yield process
+        finally:
+            end_tree(process.pid)
+            process.wait()
+
+
+def end_tree(pid: int) -> None:
+    """End a process and all its descendants: SIGTERM, then SIGKILL after a grace period."""
+    try:
+        parent = psutil.Process(pid)
+        family = [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=GRACE_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=GRACE_SECONDS)
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """Command that runs a module with this interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def last_lines(path: Path, count: int = 5) -> str:
+    """The last lines of a log, for an error message."""
+    if not path.is_file():
+        return ""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])

@@ -1,0 +1,138 @@
+"""The run folder: what a federated run leaves behind, collected from the server's workspace."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brats_fl.constants import KEY_METRIC, SPLITS
+from brats_fl.datalists import DATALIST_FILE, read_datalist
+from brats_fl.errors import DataListError, RunError
+from brats_fl.evaluation import write_whole
+from brats_fl_tools.jobs import BuiltJob
+
+RECORDS_FILE = "rounds.jsonl"
+FINAL_MODEL = "final_model.pt"
+BEST_MODEL = "global_model.pt"
+RUN_FILE = "run.json"
+
+
+def check_sites(sites: Path, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Cases per split of each site that has a data list.
+
+    Raises:
+        DataListError: A site's data list is missing, wrong or has no training case; all such sites are named.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    problems: list[str] = []
+    for name in names:
+        try:
+            datalist = read_datalist(sites / name / DATALIST_FILE)
+            counts[name] = {split: len(datalist.split(split)) for split in SPLITS}
+            if not datalist.training:
+                problems.append(f"{sites / name / DATALIST_FILE}: training is empty; at least one case is needed")
+        except DataListError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataListError("\n       ".join(problems))
+    return counts
+
+
+def prepare_run_folder(run: Path, force: bool) -> None:
+    """An empty run folder.
+
+    Raises:
+        RunError: It holds something and ``force`` is not set, or is no run folder of ours.
+    """
+    if run.exists() and any(run.iterdir()):
+        if not force:
+            raise RunError(f"{run} is not empty; choose another --out or add --force")
+        if not (run / RUN_FILE).is_file() and not (run / "job").is_dir():
+            raise RunError(f"{run} is not empty and no run folder; choose another --out")
+        shutil.rmtree(run)
+    run.mkdir(parents=True, exist_ok=True)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Lines of ``rounds.jsonl``; a last line that is still being written is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def mean_key_metric(records: list[dict[str, Any]]) -> dict[tuple[str, int], float]:
+    """(phase, round) -> mean of the key metric over the sites that reported it, each site counting once."""
+    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for record in records:
+        value = (record.get("metrics") or {}).get(KEY_METRIC)
+        if record["status"] == "ok" and value is not None:
+            values[record["phase"], record["round"]].append(float(value))
+    return {key: sum(numbers) / len(numbers) for key, numbers in values.items()}
+
+
+def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, Any]) -> None:
+    """Write records, final and best model and ``run.json`` of a finished run.
+
+    The best model is the one with the highest mean of the key metric over the sites: FLARE's own choice among the
+    models that began a round, unless the last evaluation found the final model better. Without any validation case it
+    is the final model.
+
+    Raises:
+        RunError: The server left no model.
+    """
+    app = server_run_dir / "app_server"
+    final = app / "FL_global_model.pt"
+    if not final.is_file():
+        raise RunError(f"the run left no global model ({final})")
+    records = read_records(server_run_dir / RECORDS_FILE)
+    shutil.copyfile(server_run_dir / RECORDS_FILE, run / RECORDS_FILE)
+    shutil.copyfile(final, run / FINAL_MODEL)
+    means = mean_key_metric(records)
+    candidates = {key: mean for key, mean in means.items() if key[0] == "final" or key[1] > 0}
+    best_file = app / "best_FL_global_model.pt"
+    phase, best_round = max(candidates, key=lambda key: (candidates[key], key[1]), default=("final", -1))
+    use_final = phase == "final" or not best_file.is_file()
+    shutil.copyfile(final if use_final else best_file, run / BEST_MODEL)
+    parameters = sum(
+        value.numel() for value in torch.load(final, map_location="cpu", weights_only=True)["model"].values()
+    )
+    content = {
+        "job": job.name,
+        "bundle": job.bundle,
+        "profile": job.variables["profile"],
+        "rounds": job.variables["num_rounds"],
+        "local_epochs": job.variables["local_epochs"],
+        "seed": job.variables["seed"],
+        "options": dict(job.variables),
+        "content_hash": job.content_hash,
+        "best_round": "final" if use_final else best_round,
+        "parameters": parameters,
+        "versions": {
+            **{name: version(package) for name, package in (("brats_fl", "brats-fl"), ("monai", "monai"))},
+            **{name: version(name) for name in ("nvflare", "torch")},
+            "python": platform.python_version(),
+        },
+        "machine": {"system": platform.system(), "processor": platform.machine()},
+        **facts,
+    }
+    write_whole(run / RUN_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,176 @@
+"""Jobs: what is assembled from a job folder, the shared apps, the library and a bundle."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from brats_fl.constants import KEY_METRIC, SITES
+from brats_fl.errors import JobError
+from brats_fl_tools import jobs
+from brats_fl_tools.jobs import JobOptions, build_job, job_names, parse_values
+
+SMALL = JobOptions(profile="small")
+
+
+def read_config(built: jobs.BuiltJob, side: str) -> dict[str, Any]:
+    """Configuration of the server's or the client's app of a built job."""
+    path = built.folder / f"app_{side}" / "config" / f"config_fed_{side}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def components(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every ``{"path", "args"}`` of an app's configuration."""
+    executors = [entry["executor"] for entry in config.get("executors", [])]
+    return [*config.get("workflows", []), *config.get("components", []), *executors]
+
+
+@pytest.mark.parametrize("name", job_names())
+def test_two_builds_hold_the_same_bytes_and_the_same_hash(name: str, tmp_path: Path) -> None:
+    first = build_job(name, tmp_path / "a", SMALL)
+    second = build_job(name, tmp_path / "b", SMALL)
+
+    assert first.content_hash == second.content_hash
+    files = sorted(path.relative_to(first.folder) for path in first.folder.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(second.folder) for path in second.folder.rglob("*") if path.is_file())
+    assert all((first.folder / file).read_bytes() == (second.folder / file).read_bytes() for file in files)
+
+
+def test_another_option_gives_another_hash(tmp_path: Path) -> None:
+    first = build_job("brats_unet_fedavg", tmp_path / "a", SMALL)
+    second = build_job("brats_unet_fedavg", tmp_path / "b", JobOptions("small", rounds=7))
+
+    assert first.content_hash != second.content_hash
+
+
+@pytest.mark.parametrize("name", job_names())
+def test_job_goes_to_the_server_and_five_hospitals_and_needs_four(name: str, tmp_path: Path) -> None:
+    built = build_job(name, tmp_path, SMALL)
+    meta = json.loads((built.folder / "meta.json").read_text(encoding="utf-8"))
+
+    assert meta["deploy_map"] == {"app_server": ["server"], "app_client": list(SITES)}
+    assert meta["min_clients"] == 4
+    assert built.sites == SITES
+
+
+@pytest.mark.parametrize("name", job_names())
+def test_every_component_exists_and_takes_its_arguments(name: str, tmp_path: Path) -> None:
+    built = build_job(name, tmp_path, SMALL)
+
+    for side in ("server", "client"):
+        for component in components(read_config(built, side)):
+            module, _, cls = component["path"].rpartition(".")
+            target = getattr(importlib.import_module(module), cls)
+            inspect.signature(target).bind(**component["args"])
+
+
+@pytest.mark.slow  # FLARE looks through every import of the script: a minute of CPU
+def test_shared_components_are_those_of_flares_own_recipe(tmp_path: Path) -> None:
+    """An upgrade that moves a class breaks this test and not a site."""
+    recipe = pytest.importorskip("nvflare.app_opt.pt.recipes.fedavg")
+    torch = pytest.importorskip("torch")
+    exported = tmp_path / "recipe"
+    script = tmp_path / "train.py"
+    script.write_text("print('never run')\n", encoding="utf-8")
+    fedavg = recipe.FedAvgRecipe(
+        name="reference",
+        min_clients=2,
+        num_rounds=1,
+        model=torch.nn.Linear(1, 1),
+        train_script=str(script),
+        key_metric=KEY_METRIC,
+    )
+    fedavg.export(str(exported))
+    server = json.loads(next(exported.rglob("config_fed_server.json")).read_text(encoding="utf-8"))
+    theirs = {component["path"] for component in components(server)}
+
+    ours = {component["path"] for component in components(read_config(build_job("brats_unet_fedavg", tmp_path, SMALL), "server"))}
+
+    assert "nvflare.app_common.widgets.intime_model_selector.IntimeModelSelector" in theirs & ours
+    assert any(path.startswith("nvflare.app_opt.pt.file_model_persistor.") for path in theirs)
+
+
+def test_code_and_bundle_come_with_the_job_and_nothing_else(tmp_path: Path) -> None:
+    built = build_job("brats_unet_fedavg", tmp_path, SMALL)
+
+    for side in ("server", "client"):
+        custom = built.folder / f"app_{side}" / "custom"
+        assert (custom / "brats_fl" / "__init__.py").is_file()
+        assert (custom / "bundles" / "brats_unet" / "configs" / "train.json").is_file()
+        assert sorted(path.name for path in custom.iterdir()) == ["brats_fl", "bundles"]
+    suffixes = {path.suffix for path in built.folder.rglob("*") if path.is_file()}
+    assert not suffixes & {".pt", ".pyc", ".gz", ".nii"}
+    text = "".join(path.read_text(encoding="utf-8") for path in built.folder.rglob("*.json"))
+    assert str(Path.home()) not in text, "no job holds a path"
+
+
+def test_options_reach_server_client_and_bundle(tmp_path: Path) -> None:
+    options = JobOptions("small", rounds=3, values={"min_clients": 5, "learning_rate": 0.5, "local_epochs": 2})
+
+    built = build_job("brats_unet_fedavg", tmp_path, options)
+
+    server, client = read_config(built, "server"), read_config(built, "client")
+    assert (server["num_rounds"], server["min_clients"], server["profile"]) == (3, 5, "small")
+    assert (client["local_epochs"], client["profile"]) == (2, "small")
+    assert client["overrides"] == {"learning_rate": 0.5}
+    assert json.loads((built.folder / "meta.json").read_text(encoding="utf-8"))["min_clients"] == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rat": 0.1}, "unknown key 'learning_rat'; known are .*learning_rate"),
+        ({"data_list_file_path": "/x"}, "unknown key 'data_list_file_path'"),
+        ({"min_clients": "four"}, "min_clients must be like 4 \\(got 'four'\\)"),
+        ({"amp": 1}, "amp must be like True"),
+        ({"steps_per_epoch": 2.5}, "steps_per_epoch must be like"),
+    ],
+)
+def test_unknown_key_or_wrong_type_is_an_error_and_nothing_is_written(
+    values: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(JobError, match=message):
+        build_job("brats_unet_fedavg", tmp_path, JobOptions("small", values=values))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_key_in_the_job_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "jobs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text('{"name": "mine", "deploy_map": {}}', encoding="utf-8")
+    (folder / "job.json").write_text('{"bundle": "brats_unet", "num_round": 3}', encoding="utf-8")
+    monkeypatch.setattr(jobs, "JOBS", tmp_path / "jobs")
+
+    with pytest.raises(JobError, match="mine: unknown key 'num_round'"):
+        build_job("mine", tmp_path / "out", SMALL)
+
+
+def test_unknown_job_names_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="no job 'nope'; there are brats_attention_unet_fedavg, brats_unet_fedavg"):
+        build_job("nope", tmp_path, SMALL)
+
+
+def test_unknown_profile_names_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"brats_unet has no tiny\.json; profiles are full and small"):
+        build_job("brats_unet_fedavg", tmp_path, JobOptions("tiny"))
+
+
+def test_existing_folder_is_kept_without_force(tmp_path: Path) -> None:
+    build_job("brats_unet_fedavg", tmp_path, SMALL)
+
+    with pytest.raises(JobError, match="exists; choose another --out or add --force"):
+        build_job("brats_unet_fedavg", tmp_path, SMALL)
+    build_job("brats_unet_fedavg", tmp_path, SMALL, force=True)
+
+
+def test_values_are_json_where_they_parse_and_text_where_not() -> None:
+    assert parse_values(["a=1", "b=[1, 2]", "c=x", "d=true"]) == {"a": 1, "b": [1, 2], "c": "x", "d": True}
+    with pytest.raises(typer.BadParameter, match="--set wants KEY=VALUE"):
+        parse_values(["a"])
