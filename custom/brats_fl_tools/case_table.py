@@ -1,0 +1,184 @@
+"""The case table: one row per case, the one form in which every later step meets a download.
+
+A CSV file with the columns ``COLUMNS``. The five path columns are relative to the table's folder where the
+file lies beneath it, so that table and scans can be moved together, and absolute elsewhere. ``seg`` is empty
+for a case without a label; ``institution`` and ``grade`` are empty where the download does not tell. A column
+``hospital`` may be added by hand: ``brats-fl partition --strategy institution`` then names the sites by it.
+Other columns are passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brats_fl.constants import LABEL_TABLES, MODALITIES
+from brats_fl.errors import CaseError
+
+COLUMNS = ("case", "patient", "institution", "grade", "labels", *MODALITIES, "seg", "shape", "spacing_mm")
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One case of the table: a subject at one time point, its five files and what their headers say."""
+
+    case: str
+    patient: str
+    image: tuple[Path, ...]
+    """The four scans in the order of ``MODALITIES``, absolute."""
+    label: Path | None
+    labels: str
+    """Name of the label convention, a key of ``LABEL_TABLES``."""
+    shape: tuple[int, ...]
+    """Voxels along the three axes."""
+    spacing_mm: tuple[float, ...]
+    institution: str = ""
+    grade: str = ""
+    hospital: str = ""
+
+
+def write_case_table(path: Path, rows: Sequence[CaseRow], force: bool = False) -> None:
+    """Write the table, sorted by case; it appears whole or not at all.
+
+    Raises:
+        CaseError: The file is there and ``force`` is not given.
+    """
+    refuse_existing_table(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        with scratch.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(_as_record(row, path.parent.resolve()) for row in sorted(rows, key=lambda r: r.case))
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def refuse_existing_table(path: Path, force: bool) -> None:
+    """Raise ``CaseError`` where ``path`` is there and may not be replaced."""
+    if path.is_dir():
+        raise CaseError(f"{path}: is a folder; --out names a file, such as {path / 'cases.csv'}")
+    if path.exists() and not force:
+        raise CaseError(f"{path}: is already there; give --force to replace it, or another --out")
+
+
+def _as_record(row: CaseRow, folder: Path) -> dict[str, str]:
+    files = {**dict(zip(MODALITIES, row.image, strict=True)), "seg": row.label}
+    return {
+        "case": row.case,
+        "patient": row.patient,
+        "institution": row.institution,
+        "grade": row.grade,
+        "labels": row.labels,
+        **{column: "" if file is None else _shorten(file, folder) for column, file in files.items()},
+        "shape": "x".join(str(size) for size in row.shape),
+        "spacing_mm": "x".join(f"{size:g}" for size in row.spacing_mm),
+    }
+
+
+def _shorten(file: Path, folder: Path) -> str:
+    return (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
+
+
+def read_case_table(path: Path) -> list[CaseRow]:
+    """Rows of a case table, checked, with absolute paths.
+
+    The files themselves are not looked for; ``check_files`` does that.
+
+    Raises:
+        CaseError: The file is missing or is no case table, a field is empty or malformed, a case stands
+            twice, or two cases share a scan.
+    """
+    columns, records = read_csv(path)
+    missing = [column for column in COLUMNS if column not in columns]
+    if missing:
+        raise CaseError(f"{path}: column {missing[0]!r} is missing; write it with `brats-fl import`")
+    if not records:
+        raise CaseError(f"{path}: holds no case; write it again with `brats-fl import`")
+    folder = path.parent.resolve()
+    rows = [_parse_row(f"{path}, line {line}", folder, record) for line, record in records]
+    for what, names in (
+        ("case", [row.case for row in rows]),
+        ("scan", [str(f) for row in rows for f in row.image]),
+    ):
+        name, times = Counter(names).most_common(1)[0]
+        if times > 1:
+            raise CaseError(f"{path}: {what} {name} stands {times} times; keep one row of it")
+    return rows
+
+
+def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Columns of a CSV file, and its records with their line numbers; fields are stripped.
+
+    Raises:
+        CaseError: The file cannot be read, is empty, or has a column twice.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="", skipinitialspace=True)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            records = [
+                (
+                    reader.line_num,
+                    {key: value.strip() for key, value in record.items() if isinstance(value, str)},
+                )
+                for record in reader
+            ]
+    except FileNotFoundError:
+        raise CaseError(f"{path}: no such table; write it with `brats-fl import`") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CaseError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as such") from error
+    if not columns or len(set(columns)) != len(columns):
+        raise CaseError(f"{path}: must begin with a line of column names, each once (got {columns})")
+    return columns, records
+
+
+def _parse_row(place: str, folder: Path, record: dict[str, str]) -> CaseRow:
+    for column in ("case", *MODALITIES):
+        if not record[column]:
+            raise CaseError(f"{place}: {column} is empty; every case needs a name and four scans")
+    labels = record["labels"]
+    if labels not in LABEL_TABLES:
+        raise CaseError(f"{place}: labels must be one of {', '.join(LABEL_TABLES)} (got {record['labels']!r})")
+    try:
+        shape = tuple(int(size) for size in record["shape"].split("x"))
+        spacing_mm = tuple(float(size) for size in record["spacing_mm"].split("x"))
+    except ValueError:
+        shape, spacing_mm = (), ()
+    if len(shape) != 3 or len(spacing_mm) != 3:
+        got = f"{record['shape']!r} and {record['spacing_mm']!r}"
+        raise CaseError(f"{place}: shape and spacing_mm must be like 240x240x155 and 1x1x1 (got {got})")
+    return CaseRow(
+        case=record["case"],
+        patient=record["patient"] or record["case"],
+        image=tuple(folder / record[modality] for modality in MODALITIES),
+        label=folder / record["seg"] if record["seg"] else None,
+        labels=labels,
+        shape=shape,
+        spacing_mm=spacing_mm,
+        institution=record["institution"],
+        grade=record["grade"],
+        hospital=record.get("hospital", ""),
+    )
+
+
+def check_files(path: Path, rows: Iterable[CaseRow]) -> None:
+    """Raise ``CaseError`` where a file that the table names is not there.
+
+    Args:
+        path: The table, for the message.
+        rows: Its cases.
+    """
+    files = [file for row in rows for file in (*row.image, row.label) if file is not None]
+    lost = [file for file in files if not file.is_file()]
+    if lost:
+        raise CaseError(
+            f"{path}: {len(lost)} of the {len(files)} files it names are not there, the first is {lost[0]}; "
+            "put the scans back where they were, or import them again"
+        )
