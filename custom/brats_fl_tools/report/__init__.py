@@ -1,0 +1,83 @@
+"""The report of a run: one HTML page for readers, ``metrics.json`` for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from brats_fl.errors import RunError
+from brats_fl_tools.report.comparison import as_json, compare
+from brats_fl_tools.report.metrics import TEST_SPLIT, build_metrics, score
+from brats_fl_tools.report.page import render_page
+from brats_fl_tools.report.run_folder import read_run
+
+REPORT_FILE = "report.html"
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What was written, and a line on everything that the page had to leave out."""
+
+    page: Path
+    metrics: Path
+    notes: tuple[str, ...]
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder with run.json, rounds.jsonl and evaluation.csv.")],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another run folder to compare with; repeatable.", show_default="none"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an earlier report.")] = False,
+) -> None:
+    """Write RUN/report.html, one page that opens without a network, and RUN/metrics.json."""
+    files = write_report(run, against or (), force=force)
+    for note in files.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"wrote {files.metrics}")
+    typer.echo(f"wrote {files.page}")
+
+
+def write_report(run: Path, against: Sequence[Path] = (), *, force: bool = False) -> ReportFiles:
+    """Write the report of a run into its folder; each file appears whole or not at all.
+
+    Args:
+        run: The run folder.
+        against: Run folders to compare with; each needs ``run.json`` and ``evaluation.csv`` only.
+        force: Whether an earlier report may be replaced.
+
+    Raises:
+        RunError: A file of a run is missing or wrong, or a report is there and ``force`` is not given.
+    """
+    page_path, metrics_path = run / REPORT_FILE, run / METRICS_FILE
+    for path in (page_path, metrics_path):
+        if path.exists() and not force:
+            raise RunError(f"{path}: is there already; give --force to write it again")
+    folder = read_run(run)
+    scores = score(folder, TEST_SPLIT)
+    comparisons = [compare(folder, read_run(other, with_rounds=False)) for other in against]
+    metrics = build_metrics(folder, scores)
+    if comparisons:
+        metrics["against"] = [as_json(comparison) for comparison in comparisons]
+    page = render_page(folder, scores, comparisons)
+    _write(metrics_path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    _write(page_path, page.html)
+    return ReportFiles(page_path, metrics_path, page.notes)
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error}); make room or choose another folder") from error
+    finally:
+        scratch.unlink(missing_ok=True)

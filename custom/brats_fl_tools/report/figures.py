@@ -1,0 +1,242 @@
+"""The report's diagrams: learning curves, Dice per case, time and bytes per round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from brats_fl.constants import KEY_METRIC, REGIONS
+from brats_fl_tools.report.curves import Curve, gap_curve, mean_curve, metric_curves, region_curves, site_curves
+from brats_fl_tools.report.formats import format_count
+from brats_fl_tools.report.metrics import TEST_SPLIT, train_rounds, training_sites
+from brats_fl_tools.report.run_folder import RunFolder
+from brats_fl_tools.report.svg import INK, MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
+from brats_fl_tools.report.timing import WORK, RoundTime, round_times
+
+REGION_NAMES = {
+    "tc": "tumour core",
+    "wt": "whole tumour",
+    "et": "enhancing tumour",
+    "mean": "mean of the regions",
+}
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A drawn figure and its caption."""
+
+    svg: Markup
+    title: str
+    caption: str
+
+
+def learning_curves(run: RunFolder) -> list[Diagram]:
+    """Validation Dice per hospital and region, its gap, and training loss; those that have figures."""
+    dice = metric_curves(run, KEY_METRIC)
+    regions = region_curves(run)
+    loss = site_curves(run, lambda record: record.loss)
+    diagrams = []
+    if dice:
+        caption = (
+            "Each point is the global model as the hospital received it, on the hospital's own validation "
+            "cases; the last point is the final model. Thick: the mean of the hospitals that reported."
+        )
+        painter = _curve_painter({**dice, "mean": mean_curve(dice)}, run, "Mean Dice", best=True)
+        diagrams.append(_diagram("dice", "Validation Dice of the global model", caption, dice, painter))
+    if any(regions.values()):
+        caption = "The same, one line a region: the mean of the hospitals that reported."
+        painter = _curve_painter({REGION_NAMES[name]: curve for name, curve in regions.items()}, run, "Dice")
+        diagrams.append(_diagram("regions", "Validation Dice per region", caption, regions, painter))
+    gap = {"best less lowest": gap_curve(dice)}
+    if gap["best less lowest"]:
+        caption = "Best less lowest hospital of the first diagram: small means that the model serves all alike."
+        painter = _curve_painter(gap, run, "Difference in mean Dice")
+        diagrams.append(_diagram("gap", "Validation gap between hospitals", caption, gap, painter))
+    if loss:
+        caption = "Mean loss of the local training in each round; no point where the hospital was missing."
+        painter = _curve_painter(loss, run, "Loss", unit_range=False)
+        diagrams.append(_diagram("loss", "Training loss", caption, loss, painter))
+    return diagrams
+
+
+def _diagram(
+    name: str, title: str, caption: str, curves: Mapping[str, Curve], paint: Callable[[Axes], None]
+) -> Diagram:
+    ends = "; ".join(f"{key} {curve[0][1]:.3f} to {curve[-1][1]:.3f}" for key, curve in curves.items() if curve)
+    return Diagram(draw(name, f"{title} over the rounds, first to last: {ends}", paint), title, caption)
+
+
+def _curve_painter(
+    curves: Mapping[str, Curve], run: RunFolder, label: str, *, unit_range: bool = True, best: bool = False
+) -> Callable[[Axes], None]:
+    def paint(axes: Axes) -> None:
+        for index, (name, curve) in enumerate(curves.items()):
+            rounds, values = _with_gaps(curve)
+            if name == "mean":
+                axes.plot(rounds, values, color=INK, linewidth=3, label=name, zorder=1.9)  # under the others
+                continue
+            colour, marker = (
+                PALETTE[index % len(PALETTE)],
+                MARKERS[index % len(MARKERS)] if len(rounds) <= 40 else "",
+            )
+            dashes = "-" if index < len(PALETTE) else "--"
+            axes.plot(rounds, values, dashes, color=colour, marker=marker, label=name, markeredgecolor=SURFACE)
+        if best and isinstance(chosen := run.info.get("best_round"), int) and not isinstance(chosen, bool):
+            axes.axvline(chosen, color=MUTED, linestyle=":", label="chosen model", zorder=1)
+        axes.set_xlabel("Round")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if unit_range:
+            axes.set_ylim(0, max(1e-6, min(1.0, _ceiling(curves))))
+        legend_below(axes)
+
+    return paint
+
+
+def _ceiling(curves: Mapping[str, Curve]) -> float:
+    highest = max((number for curve in curves.values() for _, number in curve), default=1.0)
+    return float(np.ceil(highest * 10 + 0.5) / 10)
+
+
+def _with_gaps(curve: Curve) -> tuple[list[int], list[float]]:
+    """Rounds without a value as NaN, so that the line breaks there."""
+    points = dict(curve)
+    rounds = list(range(min(points), max(points) + 1)) if points else []
+    return rounds, [points.get(at, float("nan")) for at in rounds]
+
+
+def case_strips(run: RunFolder) -> list[Diagram]:
+    """Dice of every test case by hospital, for the mean and for each region."""
+    return [_case_strip(run, column) for column in ("mean", *REGIONS)]
+
+
+def _case_strip(run: RunFolder, column: str) -> Diagram:
+    values = {
+        site: [result.value("dice", column) for result in run.scored(TEST_SPLIT) if result.site == site]
+        for site in run.sites
+    }
+    values = {site: numbers for site, numbers in values.items() if numbers}
+
+    def paint(axes: Axes) -> None:
+        line = {"color": MUTED, "linewidth": 1}
+        axes.boxplot(
+            list(values.values()),
+            widths=0.55,
+            showfliers=False,
+            medianprops={"color": INK, "linewidth": 1.8},
+            boxprops=line,
+            whiskerprops=line,
+            capprops=line,
+        )
+        for place, numbers in enumerate(values.values(), start=1):
+            colour = PALETTE[(place - 1) % len(PALETTE)]
+            marker = MARKERS[(place - 1) % len(MARKERS)]
+            axes.scatter(place + _spread(len(numbers)), numbers, s=20, color=colour, marker=marker, alpha=0.8, zorder=3)
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_ylabel("Dice")
+        axes.set_xticks(range(1, len(values) + 1), list(values), rotation=30, ha="right")
+        axes.grid(visible=False, axis="x")
+
+    summary = "; ".join(
+        f"{site}: {format_count(len(numbers), 'case')} from {min(numbers):.2f} to {max(numbers):.2f}, "
+        f"median {np.median(numbers):.2f}"
+        for site, numbers in values.items()
+    )
+    title = f"Dice per test case: {REGION_NAMES[column]}"
+    caption = "A point is a case. The box spans the middle half, its bar is the median."
+    return Diagram(draw(f"strip-{column}", f"{title}. {summary}", paint), title, caption)
+
+
+def _spread(count: int) -> npt.NDArray[np.float64]:
+    """Sideways places of points that would lie on each other, (count,); the same in every report."""
+    return 0.16 * np.sin(np.arange(count) * 2.4)  # 2.4 rad is the golden angle: neighbours fall apart
+
+
+def cost_diagrams(run: RunFolder) -> list[Diagram]:
+    """Time per round, time per hospital and bytes per round; only those with data."""
+    times = round_times(run)
+    diagrams = []
+    if times:
+        by_round = {number: [time for time in times if time.round == number] for number in train_rounds(run)}
+        diagrams.append(_round_diagram({number: entries for number, entries in by_round.items() if entries}))
+        diagrams.append(_site_diagram({s: [time for time in times if time.site == s] for s in training_sites(run)}))
+    if any(record.bytes_down or record.bytes_up for record in run.records):
+        diagrams.append(_bytes_diagram(run))
+    return diagrams
+
+
+def _round_diagram(by_round: Mapping[int, Sequence[RoundTime]]) -> Diagram:
+    stacks = {
+        part: [float(np.mean([getattr(time, part) for time in times])) for times in by_round.values()] for part in WORK
+    }
+
+    def paint(axes: Axes) -> None:
+        _stack(axes, list(by_round), stacks)
+        axes.set_xlabel("Round")
+        axes.set_ylabel("Seconds")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend_below(axes, columns=2)
+
+    title = "Time per round"
+    caption = (
+        "Mean over the hospitals that answered; the height is the slowest hospital's round. "
+        "Waiting is the time until the slowest is done."
+    )
+    return Diagram(draw("time-round", f"{title}, mean seconds: {_shares(stacks)}", paint), title, caption)
+
+
+def _site_diagram(by_site: Mapping[str, Sequence[RoundTime]]) -> Diagram:
+    stacks = {part: [sum(getattr(time, part) for time in times) for times in by_site.values()] for part in WORK}
+
+    def paint(axes: Axes) -> None:
+        _stack(axes, list(range(len(by_site))), stacks)
+        axes.set_xticks(range(len(by_site)), list(by_site), rotation=30, ha="right")
+        axes.set_ylabel("Seconds")
+        axes.grid(visible=False, axis="x")
+        legend_below(axes, columns=2)
+
+    title = "Time per hospital, all rounds"
+    caption = "How long each hospital worked and how long it waited for the slowest, in the rounds it answered."
+    return Diagram(draw("time-site", f"{title}, mean seconds: {_shares(stacks)}", paint), title, caption)
+
+
+def _bytes_diagram(run: RunFolder) -> Diagram:
+    rounds = train_rounds(run)
+    records = [record for record in run.records if record.phase == "train"]
+    stacks = {
+        "to the hospitals": [sum(r.bytes_down for r in records if r.round == number) / 1e6 for number in rounds],
+        "from the hospitals": [sum(r.bytes_up for r in records if r.round == number) / 1e6 for number in rounds],
+    }
+
+    def paint(axes: Axes) -> None:
+        _stack(axes, list(rounds), stacks)
+        axes.set_xlabel("Round")
+        axes.set_ylabel("MB")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend_below(axes, columns=2)
+
+    title = "Bytes per round"
+    caption = "All hospitals together, 1 MB = 1,000,000 bytes. Only weights and figures travel, no scan does."
+    return Diagram(draw("bytes", f"{title}, mean MB: {_shares(stacks)}", paint), title, caption)
+
+
+def _stack(axes: Axes, places: Sequence[int], stacks: Mapping[str, Sequence[float]]) -> None:
+    bottom = np.zeros(len(places))
+    for index, (part, heights) in enumerate(stacks.items()):
+        label = WORK.get(part, part)
+        axes.bar(places, heights, bottom=bottom, width=0.7, color=STACK_COLOURS[index], label=label)
+        bottom += np.asarray(heights)
+    axes.grid(visible=False, axis="x")
+
+
+STACK_COLOURS = ("#0072b2", "#56b4e9", "#cc79a7", "#b3b3b3")
+
+
+def _shares(stacks: Mapping[str, Sequence[float]]) -> str:
+    return ", ".join(f"{WORK.get(part, part)} {np.mean(heights):.1f}" for part, heights in stacks.items())

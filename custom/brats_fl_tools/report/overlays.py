@@ -1,0 +1,269 @@
+"""Worst, typical and best test case as pictures: the scans with reference and prediction drawn on them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.image import imsave
+from nibabel.filebasedimages import ImageFileError
+from scipy import ndimage
+
+from brats_fl.constants import ED, ET, LABEL_TABLES, MODALITIES, NCR
+from brats_fl.datalists import DATALIST_FILE, Case, read_datalist
+from brats_fl.errors import BratsFLError, CaseError
+from brats_fl_tools.report.metrics import TEST_SPLIT
+from brats_fl_tools.report.run_folder import CaseResult, RunFolder
+
+Array = npt.NDArray[Any]
+
+MASKS_FOLDER = "masks"
+SHOWN = {"t2f": "FLAIR", "t1c": "T1c"}
+"""Modalities shown, by the names a radiologist knows: the first shows oedema, the second enhancement."""
+
+LABEL_COLOURS = {ED: (0x56, 0xB4, 0xE9), NCR: (0xD5, 0x5E, 0x00), ET: (0xF0, 0xE4, 0x42)}
+"""Okabe and Ito's blue, vermilion and yellow: distinct on grey with any common colour vision."""
+LABEL_NAMES = {ED: "oedema", NCR: "necrotic core", ET: "enhancing tumour"}
+
+LONGEST_SIDE_PX = 320
+FILL = 0.28
+MARGIN_MM = 6.0
+
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a case."""
+
+    modality: str
+    kind: str
+    png: str
+    """Base64."""
+    alt: str
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The pictures of one case, side by side."""
+
+    role: str
+    result: CaseResult
+    place: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Overlays:
+    """What could be shown, and a line on everything that could not."""
+
+    shown: tuple[Overlay, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Slice:
+    scans: dict[str, Array]
+    reference: Array
+    prediction: Array
+    spacing_mm: tuple[float, float]
+    place: str
+
+
+def mask_path(run: RunFolder, result: CaseResult) -> Path:
+    """Where the predicted mask of a case is, if it was written."""
+    return run.path / MASKS_FOLDER / result.site / f"{result.case}_seg.nii.gz"
+
+
+def draw_overlays(run: RunFolder) -> Overlays:
+    """Pictures of the cases with the lowest, middle and highest mean Dice; a note on what is not shown."""
+    scored = run.scored(TEST_SPLIT)
+    masked = [result for result in scored if mask_path(run, result).is_file()]
+    if not masked:
+        where = f"{MASKS_FOLDER}/<site>/<case>_seg.nii.gz"
+        return Overlays(notes=(f"No case is shown: the run has no predicted masks ({where}).",))
+    notes = []
+    if len(masked) < len(scored):
+        notes.append(f"Chosen among the {len(masked)} of {len(scored)} test cases that have a predicted mask.")
+    shown = []
+    for role, result in _choose(masked):
+        try:
+            shown.append(_draw(run, role, result))
+        except BratsFLError as error:
+            notes.append(f"The {role.lower()} case, {result.case} of {result.site}, is not shown: {error}")
+    return Overlays(tuple(shown), tuple(notes))
+
+
+def _choose(results: Sequence[CaseResult]) -> list[tuple[str, CaseResult]]:
+    """Worst, typical (the lower median) and best by mean Dice; fewer with fewer than three cases."""
+    ranked = sorted(results, key=lambda result: (result.value("dice", "mean"), result.site, result.case))
+    if len(ranked) == 1:
+        return [("Only", ranked[0])]
+    typical = [("Typical", ranked[(len(ranked) - 1) // 2])] if len(ranked) > 2 else []
+    return [("Worst", ranked[0]), *typical, ("Best", ranked[-1])]
+
+
+def _draw(run: RunFolder, role: str, result: CaseResult) -> Overlay:
+    cut = _read_slice(_find_case(run, result), mask_path(run, result))
+    panels = []
+    for modality, name in SHOWN.items():
+        for kind, labels, outline in (
+            ("reference", cut.reference, None),
+            ("prediction", cut.prediction, cut.reference > 0),
+        ):
+            alt = f"{name} scan, axial slice, with the {kind} drawn on it: {_areas(labels, cut.spacing_mm)}"
+            pixels = paint_labels(cut.scans[modality], labels, outline, cut.spacing_mm)
+            panels.append(Panel(name, kind, _as_png(pixels), alt))
+    return Overlay(role, result, cut.place, tuple(panels))
+
+
+def _areas(labels: Array, spacing_mm: tuple[float, float]) -> str:
+    cell = spacing_mm[0] * spacing_mm[1] / 100.0  # cm²
+    return ", ".join(f"{name} {np.sum(labels == label) * cell:.1f} cm²" for label, name in LABEL_NAMES.items())
+
+
+def _find_case(run: RunFolder, result: CaseResult) -> Case:
+    folder = run.info.get("sites_dir")
+    if not folder:
+        raise CaseError("run.json does not say where the scans are (sites_dir)")
+    # A relative folder is meant from where the run was started, or from the run folder.
+    places = [base / str(folder) / result.site / DATALIST_FILE for base in (Path(), run.path)]
+    path = next((place for place in places if place.is_file()), places[0])
+    for case in read_datalist(path).testing:
+        if case.case == result.case:
+            return case
+    raise CaseError(f"it is not among the testing cases of {path}")
+
+
+def _read_slice(case: Case, mask: Path) -> _Slice:
+    """Axial slice through the largest reference tumour area, cropped to the head.
+
+    Raises:
+        CaseError: A file is missing or unreadable, or the mask does not sit on the label's grid.
+    """
+    if case.label is None:
+        raise CaseError("its data list names no label")
+    label = _open(Path(case.label))
+    reference = _as_labels(label, case, Path(case.label))
+    predicted = _open(mask)
+    if predicted.shape != label.shape or not np.allclose(predicted.affine, label.affine, atol=1e-2):
+        raise CaseError(f"the mask {mask} has another grid than the label; evaluate the case again")
+    prediction = _as_labels(predicted, case, mask)
+    tumour = reference if reference.any() else prediction
+    level = int(np.argmax(np.count_nonzero(tumour, axis=(0, 1))))
+    scans = {}
+    for modality in SHOWN:
+        image = _open(Path(case.image[MODALITIES.index(modality)]))
+        if image.shape != label.shape:
+            raise CaseError(f"{modality} has shape {image.shape}, the label {label.shape}")
+        scans[modality] = np.asarray(_data(image)[:, :, level], dtype=np.float32)
+    spacing_mm = tuple(float(size) for size in label.header.get_zooms()[:3])
+    box = _head(np.maximum.reduce([np.abs(scan) for scan in scans.values()]), spacing_mm[:2])
+    return _Slice(
+        scans={modality: scan[box] for modality, scan in scans.items()},
+        reference=reference[:, :, level][box],
+        prediction=prediction[:, :, level][box],
+        spacing_mm=(spacing_mm[0], spacing_mm[1]),
+        place=f"axial slice {level + 1} of {label.shape[2]}",
+    )
+
+
+def _open(path: Path) -> Any:
+    """Image in the nearest right-anterior-superior orientation."""
+    try:
+        image = nib.as_closest_canonical(nib.load(path))
+    except _UNREADABLE as error:
+        raise CaseError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    if len(image.shape) != 3:
+        raise CaseError(f"{path} has shape {image.shape}, three axes are needed")
+    return image
+
+
+def _data(image: Any) -> Array:
+    try:
+        return np.asanyarray(image.dataobj)
+    except _UNREADABLE as error:
+        raise CaseError(f"{image.get_filename()} cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _as_labels(image: Any, case: Case, path: Path) -> Array:
+    """uint8 volume with the library's label values, from a file in the case's convention."""
+    raw = np.rint(_data(image)).astype(np.int64)
+    table = LABEL_TABLES[case.labels]
+    unknown = sorted({int(value) for value in np.unique(raw[raw != 0])} - set(table))
+    if unknown:
+        raise CaseError(f"{path} holds the label {unknown[0]}, which {case.labels} does not know")
+    labels = np.zeros(raw.shape, dtype=np.uint8)
+    for value, meaning in table.items():
+        labels[raw == value] = meaning
+    return labels
+
+
+def _head(scan: Array, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
+    """Bounding box of the voxels that are not background, with a margin."""
+    inside = scan > 0
+    if not inside.any():
+        return slice(None), slice(None)
+    box = []
+    for axis in range(2):
+        where = np.flatnonzero(inside.any(axis=1 - axis))
+        margin = int(np.ceil(MARGIN_MM / spacing_mm[axis]))
+        box.append(slice(max(0, int(where[0]) - margin), int(where[-1]) + margin + 1))
+    return box[0], box[1]
+
+
+def paint_labels(scan: Array, labels: Array, outline: Array | None, spacing_mm: tuple[float, float]) -> Array:
+    """Picture of a slice as a radiologist sees it: front at the top, the patient's right on the left.
+
+    Args:
+        scan: Intensities, (H, W), first axis towards the patient's right-to-left, second back-to-front.
+        labels: Label values of the library, same shape; filled lightly with a solid edge.
+        outline: Tumour whose white edge is drawn on top, same shape, or ``None``.
+        spacing_mm: Voxel size along both axes.
+
+    Returns:
+        (rows, columns, 3) uint8; its longest side has ``LONGEST_SIDE_PX`` pixels, whatever the voxel size.
+    """
+    extent = [size * step for size, step in zip(scan.shape, spacing_mm, strict=True)]
+    zoom = [step * LONGEST_SIDE_PX / max(extent) for step in spacing_mm]
+    grey = _resize(_window(scan), zoom, order=1)
+    pixels = np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=2) * 255.0
+    shown = _resize(labels, zoom, order=0)
+    for label, colour in LABEL_COLOURS.items():
+        region = shown == label
+        pixels[region] = (1 - FILL) * pixels[region] + FILL * np.array(colour)
+        pixels[_edge(region, width=2)] = colour
+    if outline is not None:
+        pixels[_edge(_resize(outline.astype(np.uint8), zoom, order=0) > 0, width=1)] = 255.0
+    return np.ascontiguousarray(pixels[::-1, ::-1].transpose(1, 0, 2).astype(np.uint8))
+
+
+def _window(scan: Array) -> Array:
+    """Intensities in [0, 1]; bounds are percentiles, so that one bright vessel does not darken the rest."""
+    inside = scan[scan > 0]
+    if inside.size == 0:
+        return np.zeros_like(scan)
+    low, high = np.percentile(inside, [0.5, 99.5])
+    return np.where(scan > 0, np.clip((scan - low) / max(high - low, 1e-6), 0, 1), 0.0)
+
+
+def _resize(values: Array, zoom: Sequence[float], order: int) -> Array:
+    return np.asarray(ndimage.zoom(values, zoom, order=order, mode="nearest", grid_mode=True))
+
+
+def _edge(region: Array, width: int) -> Array:
+    return region & ~ndimage.binary_erosion(region, iterations=width)
+
+
+def _as_png(pixels: Array) -> str:
+    buffer = io.BytesIO()
+    imsave(buffer, pixels, format="png")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

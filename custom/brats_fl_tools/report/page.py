@@ -1,0 +1,261 @@
+"""The report's page: everything worked out here, so that the template only places it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from brats_fl.constants import MISSED_HD95_MM, REGIONS
+from brats_fl_tools.report import formats
+from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
+from brats_fl_tools.report.figures import REGION_NAMES, case_strips, cost_diagrams, learning_curves
+from brats_fl_tools.report.metrics import (
+    COLUMNS,
+    METRICS,
+    TEST_SPLIT,
+    Scores,
+    missing_updates,
+    number_of_rounds,
+    other_splits,
+    train_rounds,
+    updates_per_site,
+)
+from brats_fl_tools.report.overlays import LABEL_COLOURS, LABEL_NAMES, draw_overlays
+from brats_fl_tools.report.run_folder import RunFolder, finite
+from brats_fl_tools.report.timing import WORK, own_seconds, round_times
+
+METRIC_NAMES = {"dice": "Dice", "hd95_mm": "HD95 in mm"}
+
+STATUS_MEANINGS = {
+    "missing": "no answer in time",
+    "CASE_ERROR": "a scan or label could not be used",
+    "DATALIST_ERROR": "the data list could not be used",
+    "MODEL_ERROR": "the weights did not fit the network or were not finite",
+    "JOB_ERROR": "the job's settings could not be used",
+    "BAD_UPDATE": "the update was refused by the server",
+    "RUN_ERROR": "a process of the run failed",
+    "ERROR": "an error that the site does not explain outside",
+}
+"""What a status says to a reader who has not written the code; others are shown as they are."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page's text, and a line on everything that was left out."""
+
+    html: str
+    notes: tuple[str, ...]
+
+
+def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison]) -> Page:
+    """Page of a run: one HTML text that needs no other file.
+
+    Args:
+        run: The run.
+        scores: Figures of its test split.
+        comparisons: The run against others, in the order of the tables.
+    """
+    environment = Environment(
+        loader=PackageLoader("brats_fl_tools.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("dice", "mm", "ml", "metric", "difference", "duration", "count"):
+        environment.filters[name] = getattr(formats, f"format_{name}")
+    overlays = draw_overlays(run)
+    html = environment.get_template("page.html").render(
+        run=run,
+        title=str(run.info.get("job") or run.name),
+        version=_version(run),
+        scores=scores,
+        comparisons=comparisons,
+        overlays=overlays,
+        facts=list_facts(run, scores),
+        details=list_details(run),
+        site_cases=count_cases(run),
+        summary=summarise_in_words(run, scores),
+        cases=run.scored(TEST_SPLIT),
+        unscored=[result for result in run.results if result.split == TEST_SPLIT and not result.is_scored],
+        other_splits=other_splits(run),
+        curves=learning_curves(run),
+        strips=case_strips(run),
+        costs=cost_diagrams(run),
+        cost_rows=list_costs(run),
+        cost_totals=sum_costs(run),
+        missing=list_missing(run),
+        rounds_recorded=len(train_rounds(run)),
+        label_colours={LABEL_NAMES[label]: "#{:02x}{:02x}{:02x}".format(*rgb) for label, rgb in LABEL_COLOURS.items()},
+        regions=REGIONS,
+        columns=COLUMNS,
+        metrics=METRICS,
+        metric_names=METRIC_NAMES,
+        region_names=REGION_NAMES,
+        missed_hd95_mm=MISSED_HD95_MM,
+        fewest_for_interval=FEWEST_FOR_INTERVAL,
+    )
+    return Page(html, overlays.notes)
+
+
+def list_facts(run: RunFolder, scores: Scores) -> list[tuple[str, str]]:
+    """Name and value of what was run, for the page's head; what ``run.json`` lacks is left out."""
+    info = run.info
+    parameters, seconds = info.get("parameters"), finite(info.get("seconds"))
+    chosen = info.get("best_round")
+    facts = {
+        "Job": info.get("job"),
+        "Bundle": info.get("bundle"),
+        "Profile": info.get("profile"),
+        "Hospitals": len(run.sites),
+        "Rounds": number_of_rounds(run),
+        "Local epochs a round": info.get("local_epochs"),
+        "Model shown": _name_model(run, chosen),
+        "Parameters": f"{parameters:,}" if isinstance(parameters, int) else parameters,
+        "Test cases": scores.overall.cases,
+        "Started": str(info.get("started", "")).replace("T", " ") or None,
+        "Took": formats.format_duration(seconds) if seconds is not None else None,
+        "Seed": info.get("seed"),
+    }
+    return [(name, str(value)) for name, value in facts.items() if value is not None]
+
+
+def _name_model(run: RunFolder, chosen: Any) -> str | None:
+    if chosen is None:
+        return None
+    return "final" if chosen == "final" else f"best on validation, round {chosen}"
+
+
+def _version(run: RunFolder) -> str:
+    versions = run.info.get("versions")
+    return str(versions.get("brats_fl", "")) if isinstance(versions, Mapping) else ""
+
+
+def list_details(run: RunFolder) -> list[tuple[str, str]]:
+    """Options, versions, machine and the model's hash: what somebody needs to do it again."""
+    details = []
+    for name, title in (("options", "option"), ("versions", "version"), ("machine", "machine")):
+        entries = run.info.get(name)
+        if isinstance(entries, Mapping):
+            details += [(f"{title}: {key}", str(value)) for key, value in entries.items()]
+    for name in ("model", "model_sha256", "seconds_per_case"):
+        if run.evaluation.get(name) is not None:
+            details.append((f"evaluation: {name.replace('_', ' ')}", str(run.evaluation[name])))
+    return details
+
+
+def count_cases(run: RunFolder) -> list[tuple[str, list[int | None]]]:
+    """Training, validation and testing cases per site as ``run.json`` has them; empty where it has none."""
+    sites = run.info.get("sites")
+    if not isinstance(sites, Mapping):
+        return []
+    rows = []
+    for site in run.sites:
+        counts = sites.get(site)
+        numbers = counts if isinstance(counts, Mapping) else {}
+        rows.append((site, [numbers.get(split) for split in ("training", "validation", "testing")]))
+    return rows
+
+
+def summarise_in_words(run: RunFolder, scores: Scores) -> str:
+    """The result in a few sentences, for a reader who stops there."""
+    overall = scores.overall.dice["mean"].mean
+    with_cases = [site for site, summary in scores.sites.items() if summary.cases]
+    text = (
+        f"{formats.format_count(len(run.sites), 'hospital')} trained one model together over "
+        f"{formats.format_count(number_of_rounds(run), 'round')}. On "
+        f"{formats.format_count(scores.overall.cases, 'test case')} that it never saw in training, the model "
+        f"reaches a mean Dice of {overall:.3f} (1 is a perfect match with the reference)."
+    )
+    if len(with_cases) > 1:
+        worst, best = (scores.sites[site].dice["mean"].mean for site in (scores.worst_site, scores.best_site))
+        text += (
+            f" It serves {scores.best_site} best ({best:.3f}) and {scores.worst_site} least ({worst:.3f}), "
+            f"a gap of {scores.site_gap:.3f}."
+        )
+    return text
+
+
+@dataclass(frozen=True)
+class MissingRow:
+    """A hospital's part in the rounds."""
+
+    site: str
+    updates: int
+    rounds: str
+    reasons: str
+
+
+def list_missing(run: RunFolder) -> list[MissingRow]:
+    """One row for each hospital that missed a round or the final evaluation."""
+    updates = updates_per_site(run)
+    rows = []
+    for site in run.sites:
+        found = [update for update in missing_updates(run) if update.site == site]
+        if not found:
+            continue
+        rounds = formats.format_ranges(update.round for update in found if update.phase == "train")
+        final = ["final evaluation"] if any(update.phase == "final" for update in found) else []
+        statuses = dict.fromkeys(update.status for update in found)
+        rows.append(
+            MissingRow(
+                site=site,
+                updates=updates.get(site, 0),
+                rounds=", ".join([rounds] * bool(rounds) + final),
+                reasons="; ".join(_explain(status) for status in statuses),
+            )
+        )
+    return rows
+
+
+def _explain(status: str) -> str:
+    meaning = STATUS_MEANINGS.get(status)
+    return f"{status} ({meaning})" if meaning else status
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one round of training took."""
+
+    round: int
+    sites: int
+    """Sites that answered."""
+    slowest_seconds: float
+    bytes_down: int
+    bytes_up: int
+
+
+def list_costs(run: RunFolder) -> list[CostRow]:
+    """What each round of training took."""
+    rows = []
+    for number in train_rounds(run):
+        records = [record for record in run.records if record.phase == "train" and record.round == number]
+        done = [record for record in records if record.is_ok]
+        rows.append(
+            CostRow(
+                round=number,
+                sites=len(done),
+                slowest_seconds=max((own_seconds(record) for record in done), default=0.0),
+                bytes_down=sum(record.bytes_down for record in records),
+                bytes_up=sum(record.bytes_up for record in records),
+            )
+        )
+    return rows
+
+
+def sum_costs(run: RunFolder) -> list[tuple[str, str]]:
+    """Name and value of what all rounds took together, and how the hospitals' time was spent."""
+    rows, times = list_costs(run), round_times(run)
+    slowest = sum(row.slowest_seconds for row in rows)
+    spent = {part: sum(getattr(time, part) for time in times) for part in WORK}
+    whole = sum(spent.values())
+    totals = []
+    if whole:
+        totals.append(("Slowest hospital of each round, added up", formats.format_duration(slowest)))
+        totals += [(f"Share of the hospitals' time: {WORK[part]}", f"{spent[part] / whole:.0%}") for part in WORK]
+    moved = (("Sent to the hospitals", "bytes_down"), ("Sent by the hospitals", "bytes_up"))
+    totals += [(name, f"{sum(getattr(row, field) for row in rows) / 1e6:,.1f} MB") for name, field in moved]
+    return totals

@@ -1,0 +1,276 @@
+"""A run folder as the report reads it: what was run, one record a round and site, one result a case."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
+from brats_fl.errors import RunError
+
+RUN_FILE = "run.json"
+ROUNDS_FILE = "rounds.jsonl"
+EVALUATION_FILE = "evaluation.csv"
+EVALUATION_INFO_FILE = "evaluation.json"
+
+COLUMNS = ("case", "site", "split", "region", "dice", "hd95_mm", "volume_ml", "reference_volume_ml")
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Figures of one case; each mapping has the keys of ``REGIONS``, ``None`` where there is no reference."""
+
+    case: str
+    site: str
+    split: str
+    dice: Mapping[str, float | None]
+    hd95_mm: Mapping[str, float | None]
+    volume_ml: Mapping[str, float | None]
+    reference_volume_ml: Mapping[str, float | None]
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether every region has a Dice and an HD95; a case without a reference has neither."""
+        return None not in self.dice.values() and None not in self.hd95_mm.values()
+
+    def value(self, metric: str, region: str) -> float:
+        """Figure of a scored case: ``dice`` or ``hd95_mm`` of a region, or of ``mean`` over the regions."""
+        values: Mapping[str, float | None] = getattr(self, metric)
+        regions = REGIONS if region == "mean" else (region,)
+        return sum(float(values[name] or 0.0) for name in regions) / len(regions)
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What one site did in one round."""
+
+    phase: str
+    """``train``, or ``final`` for the last evaluation of the final model."""
+    round: int
+    site: str
+    status: str
+    """``ok``, ``missing``, or the code of an error."""
+    loss: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    """Of the global model as received at the start of the round, on the site's validation cases."""
+    train_seconds: float | None = None
+    evaluate_seconds: float | None = None
+    seconds: float | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the site answered with what it was asked for."""
+        return self.status == "ok"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """All that the report needs of a run folder."""
+
+    path: Path
+    info: Mapping[str, Any]
+    records: tuple[RoundRecord, ...]
+    results: tuple[CaseResult, ...]
+    evaluation: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, to tell runs apart."""
+        return self.path.resolve().name
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Every site of the run, those without a record or a case included, in natural order."""
+        listed = self.info.get("sites")
+        names = set(listed) if isinstance(listed, Mapping) else set()
+        names |= {record.site for record in self.records} | {result.site for result in self.results}
+        return tuple(sorted((str(name) for name in names), key=natural_key))
+
+    def scored(self, split: str) -> tuple[CaseResult, ...]:
+        """Results of a split that have a reference."""
+        return tuple(result for result in self.results if result.split == split and result.is_scored)
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Key that sorts ``hospital-10`` after ``hospital-9``."""
+    parts: list[tuple[int, int, str]] = []
+    word = ""
+    for character in name + "\0":
+        if word and character.isdecimal() != word[-1].isdecimal():
+            parts.append((0, int(word), "") if word.isdecimal() else (1, 0, word))
+            word = ""
+        word += character
+    return tuple(parts)
+
+
+def read_run(path: Path, *, with_rounds: bool = True) -> RunFolder:
+    """Run folder, checked.
+
+    Args:
+        path: The run folder.
+        with_rounds: Whether ``rounds.jsonl`` must be there; a run that is only compared with needs none.
+
+    Raises:
+        RunError: A file is missing or cannot be used; the text names it and the command that makes it.
+    """
+    if not path.is_dir():
+        raise RunError(f"{path}: no such run folder; `brats-fl simulate NAME --sites SITES --out RUN` makes one")
+    rounds = path / ROUNDS_FILE
+    return RunFolder(
+        path=path,
+        info=_read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it"),
+        records=read_rounds(rounds) if with_rounds or rounds.exists() else (),
+        results=read_evaluation(path / EVALUATION_FILE),
+        evaluation=_read_object(path / EVALUATION_INFO_FILE) if (path / EVALUATION_INFO_FILE).exists() else _EMPTY,
+    )
+
+
+def _read_object(path: Path, mend: str = "remove it or write it again") -> Mapping[str, Any]:
+    content = _parse_json(path, _read_text(path, mend), mend)
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: must hold a JSON object (got {type(content).__name__}); {mend}")
+    return MappingProxyType(content)
+
+
+def _read_text(path: Path, mend: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; {mend}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read as text ({error}); {mend}") from error
+
+
+def _parse_json(place: Path | str, text: str, mend: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RunError(f"{place}: is not JSON ({error}); {mend}") from error
+
+
+def read_rounds(path: Path) -> tuple[RoundRecord, ...]:
+    """Records of ``rounds.jsonl`` by phase, round and site; of two with the same, the later line counts.
+
+    Raises:
+        RunError: The file is missing or empty, or a line is no record.
+    """
+    mend = "`brats-fl simulate NAME --sites SITES --out RUN` makes it"
+    records: dict[tuple[str, int, str], RoundRecord] = {}
+    for number, line in enumerate(_read_text(path, mend).split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        record = _as_record(place, _parse_json(place, line, "remove the line if the run was cut off there"))
+        records[record.phase, record.round, record.site] = record
+    if not records:
+        raise RunError(f"{path}: holds no round; {mend}")
+    order = {"train": 0, "final": 1}
+    return tuple(
+        sorted(records.values(), key=lambda record: (order[record.phase], record.round, natural_key(record.site)))
+    )
+
+
+def _as_record(place: str, content: Any) -> RoundRecord:
+    if not isinstance(content, dict) or not {"round", "site"} <= set(content):
+        raise RunError(f"{place}: must be an object with round and site; see the file's other lines")
+    phase = content.get("phase", "train")
+    if phase not in ("train", "final"):
+        raise RunError(f"{place}: phase must be train or final (got {phase!r})")
+    if not isinstance(content["round"], int):
+        raise RunError(f"{place}: round must be a whole number (got {content['round']!r})")
+    metrics = {key: finite(value) for key, value in (content.get("metrics") or {}).items()}
+    return RoundRecord(
+        phase=phase,
+        round=content["round"],
+        site=str(content["site"]),
+        status=str(content.get("status", "ok")),
+        loss=finite(content.get("loss")),
+        metrics={key: value for key, value in metrics.items() if value is not None},
+        train_seconds=finite(content.get("train_seconds")),
+        evaluate_seconds=finite(content.get("evaluate_seconds")),
+        seconds=finite(content.get("seconds")),
+        bytes_down=int(finite(content.get("bytes_down")) or 0),
+        bytes_up=int(finite(content.get("bytes_up")) or 0),
+    )
+
+
+def finite(value: Any) -> float | None:
+    """A finite number as it is, anything else as ``None``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def read_evaluation(path: Path) -> tuple[CaseResult, ...]:
+    """Results of ``evaluation.csv``, one a case, ordered by site and case.
+
+    Raises:
+        RunError: The file is missing, a column is, or a row is wrong, double or missing.
+    """
+    mend = "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it"
+    reader = csv.DictReader(_read_text(path, mend).split("\n"))
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise RunError(f"{path}: has no column {missing[0]!r}; {mend}")
+    cases: dict[tuple[str, str, str], dict[str, tuple[float | None, ...]]] = {}
+    for row in reader:
+        _add_row(f"{path}:{reader.line_num}", row, cases)
+    if not cases:
+        raise RunError(f"{path}: holds no case; {mend}")
+    return tuple(_as_results(path, cases))
+
+
+def _add_row(
+    place: str,
+    row: Mapping[str, str | None],
+    cases: dict[tuple[str, str, str], dict[str, tuple[float | None, ...]]],
+) -> None:
+    region, split = row["region"], row["split"]
+    if region not in REGIONS:
+        raise RunError(f"{place}: region must be one of {', '.join(REGIONS)} (got {region!r})")
+    if split not in SPLITS:
+        raise RunError(f"{place}: split must be one of {', '.join(SPLITS)} (got {split!r})")
+    regions = cases.setdefault((str(row["site"]), str(row["case"]), split), {})
+    if region in regions:
+        raise RunError(f"{place}: case {row['case']} of {row['site']} has two rows for {region}; evaluate it again")
+    dice = _as_number(place, row, "dice", high=1.0)
+    hd95_mm = _as_number(place, row, "hd95_mm")
+    regions[region] = (dice, hd95_mm, *(_as_number(place, row, name) for name in COLUMNS[6:]))
+
+
+def _as_number(place: str, row: Mapping[str, str | None], column: str, high: float = math.inf) -> float | None:
+    text = (row[column] or "").strip()
+    if text.lower() in ("", "nan"):  # no reference: nothing to score against
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (0.0 <= number <= high and math.isfinite(number)):
+        limit = "0 or more" if math.isinf(high) else f"from 0 to {high:g}"
+        hint = f"; a missed region has {MISSED_HD95_MM}" if column == "hd95_mm" else ""
+        raise RunError(f"{place}: {column} must be a number {limit} (got {text!r}){hint}; evaluate the case again")
+    return number
+
+
+def _as_results(
+    path: Path, cases: Mapping[tuple[str, str, str], Mapping[str, tuple[float | None, ...]]]
+) -> Iterable[CaseResult]:
+    for (site, case, split), regions in sorted(
+        cases.items(), key=lambda item: (natural_key(item[0][0]), natural_key(item[0][1]))
+    ):
+        absent = [region for region in REGIONS if region not in regions]
+        if absent:
+            raise RunError(f"{path}: case {case} of {site} has no row for {absent[0]}; evaluate it again")
+        columns = [{region: regions[region][index] for region in REGIONS} for index in range(4)]
+        yield CaseResult(case, site, split, *columns)
