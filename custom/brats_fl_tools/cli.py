@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 
 import typer
 
 from brats_fl.errors import BratsFLError
+from brats_fl_tools import demo, evaluate, export, import_cases, jobs, partition, report, sample, simulate
 
 app = typer.Typer(
     name="brats-fl",
@@ -24,16 +26,33 @@ def _root(debug: bool = typer.Option(False, "--debug", help="Print the traceback
     pass
 
 
+app.command()(sample.sample)
+app.command("import")(import_cases.import_)
+app.command()(partition.partition)
+app.add_typer(jobs.app, name="job")
+app.command()(simulate.simulate)
+app.command()(evaluate.evaluate)
+app.command()(report.report)
+app.command()(export.export)
+app.command()(demo.demo)
+
+
 def main() -> None:
     """Run the command; exit 0 done, 1 failed, 2 wrong usage."""
-    debug = "--debug" in sys.argv
     try:
         app()
-    except BratsFLError as error:
-        if debug:
-            traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+        typer.echo("interrupted: what was started has been stopped", err=True)
         sys.exit(1)
+    except (BratsFLError, OSError) as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        typer.echo(f"error: {explain(error)}", err=True)
+        sys.exit(1)
+
+
+def explain(error: BratsFLError | OSError) -> str:
+    """An error in one line; what the operating system says with the file it says it of."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full ({error.filename or 'while writing'}); free some space and run the command again"
+    return str(error)
