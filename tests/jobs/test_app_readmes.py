@@ -1,0 +1,29 @@
+"""The tables of variables in the apps' READMEs are those of the files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from brats_fl_tools.jobs import variables_of
+from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, JOBS
+
+
+@pytest.mark.parametrize(("app", "side"), [(APP_SERVER, "server"), (APP_CLIENT, "client")])
+def test_every_variable_has_a_row_with_its_default(app: Path, side: str) -> None:
+    config = json.loads((app / "config" / f"config_fed_{side}.json").read_text(encoding="utf-8"))
+    text = (app / "README.md").read_text(encoding="utf-8").split("## Variables")[1]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| `([^`]*)` \|$", text, flags=re.MULTILINE)
+
+    assert {name: json.loads(default) for name, default in rows} == variables_of(config)
+
+
+def test_every_job_has_a_row() -> None:
+    text = (JOBS / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, flags=re.MULTILINE)
+
+    jobs = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["bundle"] for path in JOBS.glob("*/job.json")}
+    assert dict(rows) == jobs
