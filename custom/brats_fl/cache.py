@@ -48,7 +48,7 @@ class CaseCache(Dataset):
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Compose, cache_dir: str | Path | None) -> None:
         super().__init__(data, transform)
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
-        steps = list(transform.flatten().transforms)
+        steps = flatten(transform)
         self.boundary = next((i for i, step in enumerate(steps) if isinstance(step, RandomizableTrait)), len(steps))
         self.settings = digest([brats_fl.__version__, monai.__version__, describe(self.fixed)], 8)
 
@@ -57,12 +57,12 @@ class CaseCache(Dataset):
     @property
     def fixed(self) -> list[Any]:
         """The transforms whose result is stored."""
-        return list(self.transform.flatten().transforms[: self.boundary])
+        return flatten(self.transform)[: self.boundary]
 
     @property
     def random(self) -> list[Any]:
         """The transforms that are redone each time."""
-        return list(self.transform.flatten().transforms[self.boundary :])
+        return flatten(self.transform)[self.boundary :]
 
     def _transform(self, index: int) -> Any:
         item = self._stored(self.data[index])
@@ -72,7 +72,7 @@ class CaseCache(Dataset):
 
     def _stored(self, item: Mapping[str, Any]) -> dict[str, Any]:
         if self.cache_dir is None:
-            return self._prepare(item)
+            return {**item, **self._prepare(item)}
         path = self.cache_dir / f"{item['case']}-{self.settings}-{place(item)}-{fingerprint(item)}.pt"
         if path.is_file():
             try:
@@ -80,16 +80,19 @@ class CaseCache(Dataset):
             except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
                 warnings.warn(f"{path.name} in the cache is damaged ({error}); it is made again", stacklevel=2)
         prepared = self._prepare(item)
-        self._store(path, {key: value for key, value in prepared.items() if isinstance(value, Tensor)})
-        return prepared
+        self._store(path, prepared)
+        return {**item, **prepared}
 
-    def _prepare(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def _prepare(self, item: Mapping[str, Any]) -> dict[str, Tensor]:
         prepared: Any = dict(item)
         for step in self.fixed:
             prepared = step(prepared)
-        if self.cache_dir is None:
-            return dict(prepared)
-        return {key: value.as_tensor() if hasattr(value, "as_tensor") else value for key, value in prepared.items()}
+        # Plain tensors and nothing else, so that a case just prepared and one from the disk make one batch.
+        return {
+            key: value.as_tensor() if hasattr(value, "as_tensor") else value
+            for key, value in prepared.items()
+            if isinstance(value, Tensor)
+        }
 
     def _store(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         try:
@@ -110,6 +113,11 @@ class CaseCache(Dataset):
                 f"decompression. Free some space or set {CACHE_VARIABLE} to another folder",
                 stacklevel=2,
             )
+
+
+def flatten(transform: Compose) -> list[Any]:
+    """The transforms of a chain and of the chains inside it; unlike MONAI's ``flatten`` it seeds none of them anew."""
+    return [inner for step in transform.transforms for inner in (flatten(step) if type(step) is Compose else [step])]
 
 
 def place(item: Mapping[str, Any]) -> str:

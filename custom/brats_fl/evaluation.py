@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from brats_fl.datalists import load_split
+from brats_fl.errors import DataListError
+from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.metrics import case_rows, summarise
 
-CASE_TABLE_FILE = "evaluation.csv"
 SUMMARY_FILE = "summary.json"
 CASE_TABLE_COLUMNS = (
     "case",
@@ -29,6 +31,22 @@ CASE_TABLE_COLUMNS = (
 )
 
 logger = logging.getLogger(__name__)
+
+
+def load_labelled(path: str | Path, split: str) -> list[dict[str, Any]]:
+    """Cases of one split, as ``datalists.load_split``, each with a label.
+
+    Raises:
+        DataListError: As ``load_split``, or a case has no label.
+    """
+    items = load_split(path, split)
+    for item in items:
+        if "label" not in item:
+            raise DataListError(
+                f"{path}: {split} holds {item['case']} without a label; metrics need one: take it off the list and "
+                "segment it with the bundle's inference"
+            )
+    return items
 
 
 class CaseTable:
@@ -106,11 +124,4 @@ def write_case_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                     f"{row['reference_volume_ml']:.3f}",
                 ]
             )
-    scratch.replace(path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,8 @@ from monai.fl.utils.constants import WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from brats_fl.aggregation import check_update
+from brats_fl.bundle import config_files
 from brats_fl.datalists import read_datalist
-from brats_fl.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -57,20 +56,6 @@ class LocalSettings:
     seed: int = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Variables of the bundle to set, such as ``{"learning_rate": 0.0005}``."""
-
-
-def config_files(bundle: Path, profile: str, overlays: Sequence[str] = ()) -> list[str]:
-    """Paths of the bundle's train configuration with its overlays, in the order in which they apply.
-
-    Raises:
-        ModelError: The bundle has no such profile.
-    """
-    names = ["train", *overlays, *([] if profile == "full" else [profile])]
-    paths = [bundle / "configs" / f"{name}.json" for name in names]
-    for path in paths:
-        if not path.is_file():
-            raise ModelError(f"{bundle.name} has no {path.name}; profiles are full and small ({path})")
-    return [str(path) for path in paths]
 
 
 class LocalTraining(MonaiAlgo):
@@ -230,25 +215,3 @@ def save_state(path: Path, weights: Weights) -> None:
         name.replace(path)
     finally:
         name.unlink(missing_ok=True)
-
-
-def network_definition(bundle: Path, profile: str) -> dict[str, Any]:
-    """The bundle's ``network_def`` with the profile applied, as plain data."""
-    from monai.bundle import ConfigParser
-
-    parser = ConfigParser()
-    parser.read_config(config_files(bundle, profile))
-    definition = parser.get("network_def")
-    return json.loads(json.dumps(definition))
-
-
-def build_network(bundle: Path, profile: str, seed: int) -> torch.nn.Module:
-    """The bundle's network with random weights of a seed.
-
-    Every part of the project that needs the network outside a workflow (server, export, baselines) gets it here.
-    """
-    from monai.bundle import ConfigParser
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ConfigParser({"network_def": network_definition(bundle, profile)}).get_parsed_content("network_def")

@@ -277,14 +277,15 @@ class RegionsToFileLabeld(Transform):
         item["pred"] = drop_small_et(item["pred"], self.smallest_et_ml)
         labels = regions_to_labels(torch.as_tensor(item["pred"]))
         mask = to_file_labels(labels, str(item.get("labels", DEFAULT_LABEL_TABLE)))
-        item[self.output_key] = MetaTensor(mask[None], affine=item["pred"].affine, meta=dict(item["pred"].meta))
+        item[self.output_key] = MetaTensor(mask[None], meta=dict(item["pred"].meta))
         return item
 
 
 def drop_small_et(regions: MetaTensor, smallest_ml: float) -> MetaTensor:
-    """Regions whose enhancing part is empty where its volume is under ``smallest_ml``; core and whole stay."""
+    """Regions whose enhancing part is made part of the core where its volume is under ``smallest_ml``."""
     voxel_ml = float(torch.det(regions.affine[:3, :3]).abs()) / 1000
     if 0 < float((regions[2] > 0).sum()) * voxel_ml < smallest_ml:
         regions = regions.clone()
+        regions[0] = torch.maximum(regions[0], regions[2])
         regions[2] = 0
     return regions

@@ -18,7 +18,7 @@ from brats_fl_tools.simulate import POLLING_SECONDS, run_simulation
 JOB, BUNDLE = "brats_unet_fedavg", "brats_unet"
 
 # Few long rounds: together under ten minutes on two cores, and enough steps that the report shows something learnt.
-ROUNDS, STEPS_PER_ROUND, CASES_PER_SITE = 5, 24, 6
+ROUNDS, STEPS_PER_ROUND, CASES_PER_SITE = 4, 30, 6
 
 
 def demo(

@@ -7,22 +7,24 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
-import torch
 import typer
 
+from brats_fl.bundle import build_network, config_files
 from brats_fl.constants import REGIONS, SPLITS
 from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import DataListError, ModelError, RunError
-from brats_fl.evaluation import CASE_TABLE_FILE, write_whole
-from brats_fl.training import build_network, config_files
+from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl_tools.jobs import ForceOption
 from brats_fl_tools.processes import last_lines, python_module, running
 from brats_fl_tools.repository import BUNDLES
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EVALUATION_FILE = "evaluation.json"
+MASKS_FOLDER = "masks"
 
 
 def evaluate(
@@ -67,35 +69,13 @@ def resolve_bundle(bundle: Path) -> Path:
 
 def check_model(bundle: Path, model: Path, profile: str) -> None:
     """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
+    from brats_fl.checkpoints import check_state, read_state
+
     state = read_state(model)
-    network = build_network(bundle, profile, seed=0).state_dict()
-    missing, unknown = sorted(set(network) - set(state)), sorted(set(state) - set(network))
-    differing = [name for name in network if name in state and network[name].shape != state[name].shape]
-    if missing or unknown or differing:
-        first = (differing or missing or unknown)[0]
-        raise ModelError(
-            f"{model} does not fit {bundle.name} with profile {profile}: {len(missing)} parameters missing, "
-            f"{len(unknown)} unknown, {len(differing)} of another shape (first: {first}); "
-            "choose the bundle and --profile that it was trained with"
-        )
-
-
-def read_state(model: Path) -> dict[str, torch.Tensor]:
-    """Parameters of a checkpoint, plain or under the key ``model``.
-
-    Raises:
-        ModelError: The file is missing or no checkpoint.
-    """
     try:
-        content: Any = torch.load(model, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"{model}: no such checkpoint") from None
-    except Exception as error:  # torch, zipfile and pickle each raise their own
-        raise ModelError(f"{model}: is no checkpoint of weights ({type(error).__name__})") from error
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{model}: holds no state dict; expected parameters, plain or under the key 'model'")
-    return state
+        check_state(state, build_network(bundle, profile, seed=0))
+    except ModelError as error:
+        raise ModelError(f"{model} does not fit {bundle.name} with profile {profile}: {error}") from None
 
 
 def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
@@ -104,17 +84,13 @@ def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
     Raises:
         DataListError: A data list is wrong, or no site has a case of the split.
     """
+    from brats_fl.evaluation import load_labelled
+
     counts: dict[str, int] = {}
     for path in sorted(sites.glob(f"*/{DATALIST_FILE}")):
         cases = read_datalist(path).split(split)
-        unlabelled = [case.case for case in cases if case.label is None]
-        if unlabelled:
-            raise DataListError(
-                f"{path}: {split} holds {unlabelled[0]} without a label; metrics need one: take it off the list "
-                "and segment it with the bundle's inference"
-            )
         if cases:
-            counts[path.parent.name] = len(cases)
+            counts[path.parent.name] = len(load_labelled(path, split))
         else:
             typer.echo(f"{path.parent.name}: no case for {split}, left out")
     if not counts:
@@ -139,8 +115,9 @@ def evaluate_sites(
         RunError: The evaluation of a site failed; the message names the site, the reason and the log.
     """
     model, sites, out = model.resolve(), sites.resolve(), out.resolve()
-    if (out / CASE_TABLE_FILE).exists() and not force:
-        raise RunError(f"{out / CASE_TABLE_FILE} exists; choose another --out or add --force")
+    existing = [path for path in (out / CASE_TABLE_FILE, out / MASKS_FOLDER) if path.exists()]
+    if existing and not force:
+        raise RunError(f"{existing[0]} exists; choose another --out or add --force")
     check_model(bundle, model, profile)
     counts = sites_with_cases(sites, split)
     scratch = out / ".evaluation"
@@ -152,11 +129,13 @@ def evaluate_sites(
         tables.append(evaluate_site(bundle, model, sites / site / DATALIST_FILE, scratch / site, profile, split, masks))
         means = tables[-1].groupby("region")["dice"].mean()
         typer.echo(f"site={site} " + " ".join(f"dice_{region}={means[region]:.3f}" for region in REGIONS))
+    import pandas as pd
+
     table = pd.concat(tables, ignore_index=True)
-    if masks:
-        shutil.rmtree(out / "masks", ignore_errors=True)
-        for site in counts:
-            shutil.move(scratch / site / "masks", out / "masks" / site)
+    (out / CASE_TABLE_FILE).unlink(missing_ok=True)  # no table beside the masks of another model
+    shutil.rmtree(out / MASKS_FOLDER, ignore_errors=True)
+    for site in counts if masks else ():
+        shutil.move(scratch / site / MASKS_FOLDER, out / MASKS_FOLDER / site)
     facts = {
         "bundle": bundle.name,
         "model": model.name,
@@ -192,6 +171,8 @@ def evaluate_site(
         process.wait()
     if process.returncode != 0 or not (out / CASE_TABLE_FILE).is_file():
         raise RunError(f"{datalist.parent.name}: {reason(log)}; see {log}")
+    import pandas as pd
+
     return pd.read_csv(out / CASE_TABLE_FILE, keep_default_na=False)
 
 

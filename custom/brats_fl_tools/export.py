@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
 import typer
 
+from brats_fl.bundle import build_network
 from brats_fl.errors import ModelError
-from brats_fl.training import build_network
-from brats_fl_tools.evaluate import check_model, profile_of, read_state, resolve_bundle
+from brats_fl_tools.evaluate import check_model, profile_of, resolve_bundle
 from brats_fl_tools.jobs import ForceOption
 
-EXAMPLE_SHAPE = (1, 4, 64, 64, 64)
-"""Input that the exported graphs are run with once before they are called exported."""
+if TYPE_CHECKING:
+    import torch
+
+EXAMPLE_SHAPES = ((2, 4, 64, 32, 48), (1, 4, 32, 96, 64))
+"""Inputs that the exported graphs are run with before they are called exported; the first one is traced for ONNX.
+
+All of the first one's sizes differ and none is 1, or the exporter would take them for fixed.
+"""
 
 TOLERANCE = 1e-3
 """Largest difference of logits between the network and an exported graph; float32 kernels differ by about 1e-5."""
@@ -51,10 +56,14 @@ def export_model(
     profile = profile_of(model)
     check_model(bundle, model, profile)
     models = bundle / "models"
-    wanted = [models / name for name, on in (("model.pt", True), ("model.ts", torchscript), ("model.onnx", onnx)) if on]
-    existing = [path for path in wanted if path.exists()]
+    asked_for = {"model.pt": True, "model.ts": torchscript, "model.onnx": onnx}
+    wanted = [models / name for name, asked in asked_for.items() if asked]
+    # An export of other weights that stayed beside the new ones would be taken for theirs.
+    existing = [models / name for name in asked_for if (models / name).exists()]
     if existing and not force:
         raise ModelError(f"{existing[0]} exists; add --force to replace it")
+    from brats_fl.checkpoints import read_state
+
     state = read_state(model)
     network = build_network(bundle, profile, seed=0)
     network.load_state_dict(state)
@@ -65,44 +74,53 @@ def export_model(
         writers = {"model.pt": _write_weights, "model.ts": _write_torchscript, "model.onnx": _write_onnx}
         for path in scratch:
             writers[path.name](network, path)
+        for path in set(existing) - set(wanted):
+            path.unlink()
         for source, target in zip(scratch, wanted, strict=True):
             source.replace(target)
     return wanted
 
 
 def _write_weights(network: torch.nn.Module, path: Path) -> None:
+    import torch
+
     torch.save(network.state_dict(), path)
 
 
 def _write_torchscript(network: torch.nn.Module, path: Path) -> None:
+    import torch
+
     torch.jit.script(network).save(str(path))
-    example = torch.randn(EXAMPLE_SHAPE)
-    with torch.no_grad():
-        _check_same(path, network(example), torch.jit.load(str(path))(example))
+    _check_same(path, network, torch.jit.load(str(path)))
 
 
 def _write_onnx(network: torch.nn.Module, path: Path) -> None:
     import onnxruntime
+    import torch
+    from torch.export import Dim
 
-    example = torch.randn(EXAMPLE_SHAPE)
-    axes = {0: "batch", 2: "height", 3: "width", 4: "depth"}
     torch.onnx.export(
         network,
-        (example,),
+        (torch.randn(EXAMPLE_SHAPES[0]),),
         str(path),
         input_names=["image"],
         output_names=["pred"],
-        dynamic_axes={"image": axes, "pred": axes},
-        dynamo=False,  # the graph of the tracing exporter keeps spatial sizes free; the other fixes them
+        dynamic_shapes=(dict.fromkeys((0, 2, 3, 4), Dim.DYNAMIC),),
+        external_data=False,  # weights and graph in one file, which can be renamed as a whole
+        verbose=False,
     )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    other = torch.randn(1, 4, 32, 96, 64)
-    with torch.no_grad():
-        for image in (example, other):
-            _check_same(path, network(image), torch.from_numpy(session.run(None, {"image": image.numpy()})[0]))
+    _check_same(path, network, lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0]))
 
 
-def _check_same(path: Path, wanted: torch.Tensor, got: torch.Tensor) -> None:
-    difference = float(np.abs(wanted.numpy() - got.numpy()).max())
-    if not difference < TOLERANCE:
-        raise ModelError(f"{path.name} computes logits that differ by {difference:.2g} from the network's; not written")
+def _check_same(path: Path, network: torch.nn.Module, exported: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    import torch
+
+    for shape in EXAMPLE_SHAPES:
+        image = torch.randn(shape)
+        with torch.no_grad():
+            difference = float((network(image) - exported(image)).abs().max())
+        if not difference < TOLERANCE:
+            raise ModelError(
+                f"{path.name} computes logits that differ by {difference:.2g} from the network's; not written"
+            )

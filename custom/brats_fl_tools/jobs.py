@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 import brats_fl
+from brats_fl.bundle import config_files
 from brats_fl.errors import JobError
-from brats_fl.training import config_files
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, CUSTOM, JOBS
 
 SERVER_CONFIG = Path("app_server/config/config_fed_server.json")

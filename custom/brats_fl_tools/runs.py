@@ -12,12 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from brats_fl.constants import KEY_METRIC, SPLITS
 from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import DataListError, RunError
-from brats_fl.evaluation import write_whole
+from brats_fl.files import write_whole
 from brats_fl_tools.jobs import BuiltJob
 
 RECORDS_FILE = "rounds.jsonl"
@@ -95,6 +93,8 @@ def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, 
     Raises:
         RunError: The server left no model.
     """
+    import torch
+
     app = server_run_dir / "app_server"
     final = app / "FL_global_model.pt"
     if not final.is_file():

@@ -1,7 +1,8 @@
 """Copies what the two bundles share from ``brats_unet``; what is a bundle's own stays.
 
-Own are ``metadata.json``, the documents and, in every configuration, the keys that begin with ``network_def``.
-A test holds the bundles together, so a change made in one place only does not pass.
+Own are ``metadata.json``, what stands in the model card before its section "Data" and, in every configuration, the
+keys that begin with ``network_def``. A test holds the bundles together, so a change made in one place only does not
+pass.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ CONFIGS = (
 )
 LONGEST_LIST = 80
 COPIES = ("configs/logging.conf", "LICENSE", "docs/data_license.txt")
+MODEL_CARD = "docs/README.md"
+SHARED_FROM = "## Data\n"
+"""Heading of the model card from which on it is the same for all bundles."""
 
 
 def shared_config(source: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +40,12 @@ def shared_config(source: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]
         elif key in own:
             merged[key] = own[key]
     return merged
+
+
+def shared_model_card(source: str, own: str) -> str:
+    """``own`` up to the section "Data", ``source`` from there."""
+    head, heading, _ = own.partition(SHARED_FROM)
+    return head + heading + source.partition(SHARED_FROM)[2]
 
 
 def expected_files(bundle: str, bundles: Path = BUNDLES) -> dict[str, str]:
@@ -52,6 +62,8 @@ def expected_files(bundle: str, bundles: Path = BUNDLES) -> dict[str, str]:
         files[f"configs/{name}"] = format_config(shared_config(source, own))
     for name in COPIES:
         files[name] = (bundles / SOURCE / name).read_text(encoding="utf-8")
+    source_card, own_card = ((bundles / folder / MODEL_CARD).read_text(encoding="utf-8") for folder in (SOURCE, bundle))
+    files[MODEL_CARD] = shared_model_card(source_card, own_card)
     return files
 
 

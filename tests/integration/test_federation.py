@@ -11,18 +11,18 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from tests.tiny_sites import make_tiny_sites
 
+from brats_fl.bundle import build_network
 from brats_fl.constants import REGIONS, SITES
 from brats_fl.datalists import read_datalist
 from brats_fl.errors import DataListError, RunError
-from brats_fl.training import build_network
 from brats_fl_tools.evaluate import evaluate_sites
 from brats_fl_tools.jobs import JobOptions
 from brats_fl_tools.report import write_report
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs import read_records
 from brats_fl_tools.simulate import POLLING_SECONDS, run_simulation
-from tests.tiny_sites import make_tiny_sites
 
 JOB = "brats_unet_fedavg"
 TINY = {"patch_size": [32, 32, 32], "window_size": [48, 48, 48], "steps_per_epoch": 2, "batch_size": 1}
@@ -118,7 +118,7 @@ def test_finished_run_is_kept_without_force(run: Path) -> None:
 
 
 def test_site_without_a_data_list_is_named_and_nothing_starts(tmp_path: Path) -> None:
-    sites = make_tiny_sites(tmp_path / "sites", {site: (1, 0, 0) for site in SITES[:4]})
+    sites = make_tiny_sites(tmp_path / "sites", dict.fromkeys(SITES[:4], (1, 0, 0)))
 
     with pytest.raises(DataListError, match=r"hospital-5/datalist\.json: no such data list"):
         run_simulation(JOB, sites, tmp_path / "run", options(rounds=1))
@@ -127,7 +127,7 @@ def test_site_without_a_data_list_is_named_and_nothing_starts(tmp_path: Path) ->
 
 
 def test_four_sites_finish_when_a_case_of_the_fifth_is_corrupt(tmp_path: Path) -> None:
-    sites = make_tiny_sites(tmp_path / "sites", {site: (1, 1, 0) for site in SITES})
+    sites = make_tiny_sites(tmp_path / "sites", dict.fromkeys(SITES, (1, 1, 0)))
     scan = Path(read_datalist(sites / "hospital-3" / "datalist.json").training[0].image[2])
     scan.write_bytes(scan.read_bytes()[: scan.stat().st_size // 2])
 

@@ -25,5 +25,7 @@ def test_every_job_has_a_row() -> None:
     text = (JOBS / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, flags=re.MULTILINE)
 
-    jobs = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["bundle"] for path in JOBS.glob("*/job.json")}
+    jobs = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))["bundle"] for path in JOBS.glob("*/job.json")
+    }
     assert dict(rows) == jobs

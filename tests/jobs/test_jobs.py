@@ -90,7 +90,10 @@ def test_shared_components_are_those_of_flares_own_recipe(tmp_path: Path) -> Non
     server = json.loads(next(exported.rglob("config_fed_server.json")).read_text(encoding="utf-8"))
     theirs = {component["path"] for component in components(server)}
 
-    ours = {component["path"] for component in components(read_config(build_job("brats_unet_fedavg", tmp_path, SMALL), "server"))}
+    ours = {
+        component["path"]
+        for component in components(read_config(build_job("brats_unet_fedavg", tmp_path, SMALL), "server"))
+    }
 
     assert "nvflare.app_common.widgets.intime_model_selector.IntimeModelSelector" in theirs & ours
     assert any(path.startswith("nvflare.app_opt.pt.file_model_persistor.") for path in theirs)

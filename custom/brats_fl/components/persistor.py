@@ -10,9 +10,9 @@ from nvflare.app_opt.pt.file_model_locator import PTFileModelLocator
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 
 from brats_fl.aggregation import check_update
+from brats_fl.bundle import build_network
 from brats_fl.components.bundle_location import locate_bundle
 from brats_fl.errors import BratsFLError
-from brats_fl.training import build_network
 
 
 class BundlePersistor(PTFileModelPersistor):

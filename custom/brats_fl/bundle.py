@@ -1,0 +1,57 @@
+"""A bundle's configuration and network, found from its folder and a profile.
+
+MONAI and PyTorch are imported where they are used: the command line asks for paths and keys only, and their import
+takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brats_fl.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def config_files(bundle: Path, profile: str, overlays: Sequence[str] = ()) -> list[str]:
+    """Paths of the bundle's train configuration, its profile and its overlays, in the order in which they apply.
+
+    The profile comes before the overlays: ``small`` has epochs of its own, and in a federation they follow from the
+    rounds.
+
+    Raises:
+        ModelError: The bundle has no such profile.
+    """
+    names = ["train", *([] if profile == "full" else [profile]), *overlays]
+    paths = [bundle / "configs" / f"{name}.json" for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(f"{bundle.name} has no {path.name}; profiles are full and small ({path})")
+    return [str(path) for path in paths]
+
+
+def network_definition(bundle: Path, profile: str) -> dict[str, Any]:
+    """The bundle's ``network_def`` with the profile applied, as plain data."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(config_files(bundle, profile))
+    definition = parser.get("network_def")
+    return json.loads(json.dumps(definition))
+
+
+def build_network(bundle: Path, profile: str, seed: int) -> torch.nn.Module:
+    """The bundle's network with random weights of a seed.
+
+    Every part of the project that needs the network outside a workflow (server, export, baselines) gets it here.
+    """
+    import torch
+    from monai.bundle import ConfigParser
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ConfigParser({"network_def": network_definition(bundle, profile)}).get_parsed_content("network_def")

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.abstract.model import make_model_learnable
+from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.shareablegenerators.full_model_shareable_generator import FullModelShareableGenerator
+from tests.flare import Engine
+
+from brats_fl.components.aggregator import REJECTION, WeightedAggregator
+from brats_fl.errors import ModelError
+
+ROUND = 3
+MODEL = {"conv.weight": np.full((2, 2), 10.0, np.float32), "conv.bias": np.zeros(2, np.float32)}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    """A server in round 3."""
+    engine = Engine(tmp_path, "server")
+    fl_ctx = engine.new_context()
+    fl_ctx.set_prop(AppConstants.CURRENT_ROUND, ROUND, private=True, sticky=True)
+    fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, make_model_learnable(dict(MODEL), {}), private=True, sticky=True)
+    return engine
+
+
+def contribution(
+    value: float = 1.0, cases: Any = 3, round_index: int = ROUND, kind: str = DataKind.WEIGHT_DIFF, **changes: Any
+) -> Shareable:
+    data = {name: np.full_like(array, value) for name, array in MODEL.items()} | changes
+    meta = {} if cases is None else {MetaKey.NUM_STEPS_CURRENT_ROUND: cases}
+    shareable = DXO(kind, data=data, meta=meta).to_shareable()
+    shareable.add_cookie(AppConstants.CONTRIBUTION_ROUND, round_index)
+    return shareable
+
+
+def accept(aggregator: WeightedAggregator, engine: Engine, site: str, shareable: Shareable) -> tuple[bool, Any]:
+    """Whether it was accepted, and the code that goes into the round records."""
+    fl_ctx = engine.new_context(peer=site)
+    return aggregator.accept(shareable, fl_ctx), fl_ctx.get_prop(REJECTION)
+
+
+def test_two_sites_give_the_mean_weighted_by_their_cases(engine):
+    aggregator = WeightedAggregator(min_accepted=2)
+
+    assert accept(aggregator, engine, "hospital-1", contribution(1.0, cases=3)) == (True, None)
+    assert accept(aggregator, engine, "hospital-2", contribution(5.0, cases=1)) == (True, None)
+    dxo = from_shareable(aggregator.aggregate(engine.new_context()))
+
+    assert dxo.data_kind == DataKind.WEIGHT_DIFF
+    assert dxo.data["conv.bias"].tolist() == [2.0, 2.0]  # (3 x 1 + 1 x 5) / 4
+
+
+def test_flare_adds_the_mean_to_the_global_model(engine):
+    aggregator = WeightedAggregator(min_accepted=1)
+    accept(aggregator, engine, "hospital-1", contribution(0.5))
+    fl_ctx = engine.new_context()
+
+    learned = FullModelShareableGenerator().shareable_to_learnable(aggregator.aggregate(fl_ctx), fl_ctx)
+
+    assert learned["weights"]["conv.weight"].tolist() == [[10.5, 10.5], [10.5, 10.5]]
+    assert learned["weights"]["conv.weight"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (contribution(round_index=2), "belongs to round 2, this is round 3"),
+        (contribution(round_index=None), "belongs to round None, this is round 3"),
+        (contribution(kind=DataKind.WEIGHTS), "WEIGHTS, expected "),
+        (contribution(float("nan")), "holds NaN or infinite values"),
+        (contribution(cases=None), "does not state its number of training cases"),
+        (contribution(cases=0), "the weight of an update must be a finite number > 0 (got 0)"),
+        (contribution(cases=-3), "the weight of an update must be a finite number > 0 (got -3)"),
+        (contribution(cases=float("nan")), "the weight of an update must be a finite number > 0 (got nan)"),
+        (contribution(cases="many"), "the weight of an update must be a finite number > 0 (got 'many')"),
+        (contribution(cases=[3]), "the weight of an update must be a finite number > 0 (got [3])"),
+        (contribution(other=np.zeros(1)), "0 missing, 1 unknown (first: other)"),
+        (contribution(**{"conv.bias": np.zeros(3)}), "conv.bias has shape (3,), the network's has (2,)"),
+        (contribution(**{"conv.bias": np.array(["a", "b"])}), "hospital-1 is not accepted"),
+        (Shareable(), "hospital-1 is not accepted"),
+    ],
+)
+def test_contribution_that_does_not_pass_is_refused_with_the_reason_and_changes_nothing(engine, caplog, bad, reason):
+    aggregator = WeightedAggregator(min_accepted=1)
+
+    accepted, code = accept(aggregator, engine, "hospital-1", bad)
+
+    assert not accepted
+    assert code in ("MODEL_ERROR", "BAD_UPDATE")
+    assert reason in caplog.text
+    accept(aggregator, engine, "hospital-2", contribution(7.0))
+    assert from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"].tolist() == [7.0, 7.0]
+
+
+def test_second_contribution_of_a_site_is_refused(engine, caplog):
+    aggregator = WeightedAggregator(min_accepted=1)
+
+    assert accept(aggregator, engine, "hospital-1", contribution(1.0))[0]
+    assert not accept(aggregator, engine, "hospital-1", contribution(100.0))[0]
+
+    assert "has contributed to this round already" in caplog.text
+    assert from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"].tolist() == [1.0, 1.0]
+
+
+def test_refused_site_may_send_a_good_update_in_the_same_round(engine):
+    aggregator = WeightedAggregator(min_accepted=1)
+
+    assert not accept(aggregator, engine, "hospital-1", contribution(float("inf")))[0]
+    assert accept(aggregator, engine, "hospital-1", contribution(1.0))[0]
+
+
+def test_round_with_too_few_updates_ends_the_job_rather_than_average_them(engine):
+    aggregator = WeightedAggregator(min_accepted=4)
+    for site in ("hospital-2", "hospital-1", "hospital-3"):
+        accept(aggregator, engine, site, contribution())
+
+    with pytest.raises(ModelError, match=r"3 of the 4 updates .* \(hospital-1, hospital-2, hospital-3\)"):
+        aggregator.aggregate(engine.new_context())
+
+
+def test_round_without_any_update_says_so(engine):
+    with pytest.raises(ModelError, match=r"0 of the 1 updates that a round needs were accepted \(none\)"):
+        WeightedAggregator(min_accepted=1).aggregate(engine.new_context())
+
+
+def test_next_round_begins_with_nothing(engine):
+    aggregator = WeightedAggregator(min_accepted=1)
+    accept(aggregator, engine, "hospital-1", contribution(1.0))
+
+    aggregator.reset(engine.new_context())
+
+    assert accept(aggregator, engine, "hospital-1", contribution(4.0))[0]
+    assert from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"].tolist() == [4.0, 4.0]
+
+
+def test_round_of_no_sites_cannot_be_asked_for():
+    with pytest.raises(ValueError, match=r"min_accepted must be >= 1 \(got 0\)"):
+        WeightedAggregator(min_accepted=0)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nvflare.apis.event_type import EventType
+from tests.flare import BUNDLES, Engine
+
+from brats_fl.bundle import build_network
+from brats_fl.components.persistor import BundlePersistor, FinalModelLocator
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return Engine(tmp_path / "server", "server")
+
+
+def start(engine: Engine, bundle: str = "brats_unet", seed: int = 3, checkpoint: Path | None = None) -> BundlePersistor:
+    persistor = BundlePersistor(bundle, "small", seed, None if checkpoint is None else str(checkpoint))
+    persistor.handle_event(EventType.START_RUN, engine.new_context())
+    return persistor
+
+
+def weights(persistor: BundlePersistor, engine: Engine) -> dict[str, Any]:
+    return persistor.load(engine.new_context())["weights"]
+
+
+def panics(engine: Engine) -> list[str]:
+    return [str(data) for event, data in engine.events if event == EventType.FATAL_SYSTEM_ERROR]
+
+
+def test_first_global_model_is_the_bundle_s_network_with_the_seed(engine):
+    loaded = weights(start(engine), engine)
+
+    own = build_network(BUNDLES / "brats_unet", "small", seed=3).state_dict()
+    assert set(loaded) == set(own)
+    assert all(np.array_equal(loaded[name], own[name].numpy()) for name in own)
+
+
+def test_same_seed_gives_the_same_model_and_another_seed_another(engine):
+    first, again, other = (weights(start(engine, seed=seed), engine) for seed in (3, 3, 4))
+
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not all(np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_job_without_its_bundle_ends_with_one_message(engine):
+    start(engine, bundle="brats_none")
+
+    assert len(panics(engine)) == 1
+    assert panics(engine)[0].startswith("the job holds no bundle 'brats_none'; build it with `brats-fl job build`")
+
+
+def test_job_goes_on_from_a_checkpoint(engine, tmp_path):
+    state = build_network(BUNDLES / "brats_unet", "small", seed=8).state_dict()
+    torch.save({"model": state}, tmp_path / "model.pt")
+
+    loaded = weights(start(engine, checkpoint=tmp_path / "model.pt"), engine)
+
+    assert all(np.array_equal(loaded[name], state[name].numpy()) for name in state)
+    assert panics(engine) == []
+
+
+def test_checkpoint_of_another_network_ends_the_job_with_one_message(engine, tmp_path):
+    other = build_network(BUNDLES / "brats_unet", "full", seed=0).state_dict()
+    torch.save({"model": {name: value[:1] for name, value in other.items()}}, tmp_path / "model.pt")
+
+    assert start(engine, checkpoint=tmp_path / "model.pt").load(engine.new_context()) is None
+
+    assert len(panics(engine)) == 1
+    assert "model.pt does not fit brats_unet: model.0.conv.unit0.conv.weight has shape (1, " in panics(engine)[0]
+
+
+def test_checkpoint_that_is_missing_ends_the_job_with_one_message(engine, tmp_path):
+    assert start(engine, checkpoint=tmp_path / "none.pt").load(engine.new_context()) is None
+
+    assert len(panics(engine)) == 1
+    assert "none.pt" in panics(engine)[0]
+
+
+def test_only_the_final_model_is_evaluated_at_the_end(engine, monkeypatch):
+    names = ["FL_global_model.pt", "best_FL_global_model.pt"]
+    monkeypatch.setattr("nvflare.app_opt.pt.file_model_locator.PTFileModelLocator.get_model_names", lambda *_: names)
+
+    locator = FinalModelLocator(pt_persistor_id="persistor")
+
+    assert locator.get_model_names(engine.new_context()) == ["FL_global_model.pt"]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from brats_fl.aggregation import WeightedMean, check_update
+from brats_fl.errors import ModelError
+
+MODEL = {"conv.weight": np.zeros((2, 2), np.float32), "conv.bias": np.zeros(2, np.float32)}
+
+
+def update(value: float) -> dict[str, Any]:
+    return {name: np.full_like(array, value) for name, array in MODEL.items()}
+
+
+def mean_of(*contributions: tuple[dict[str, Any], float]) -> dict[str, Any]:
+    mean = WeightedMean()
+    for change, weight in contributions:
+        mean.add(change, weight)
+    return mean.result()
+
+
+def test_site_with_three_cases_counts_three_times_as_much_as_one_with_one():
+    mean = mean_of((update(1.0), 3), (update(5.0), 1))  # (3 x 1 + 1 x 5) / 4
+
+    assert mean["conv.bias"].tolist() == [2.0, 2.0]
+    assert mean["conv.weight"].tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert mean["conv.bias"].dtype == np.float32
+
+
+def test_update_of_a_single_site_comes_back_bit_for_bit():
+    rng = np.random.default_rng(0)
+    change = {"w": rng.normal(size=10_000).astype(np.float32)}
+
+    np.testing.assert_array_equal(mean_of((change, 37))["w"], change["w"])
+
+
+def test_global_model_and_update_of_a_single_site_give_its_local_model():
+    rng = np.random.default_rng(1)
+    before, local = (rng.normal(size=1000).astype(np.float32) for _ in range(2))
+
+    mean = mean_of(({"w": local - before}, 3))
+
+    np.testing.assert_allclose(before + mean["w"], local, rtol=0, atol=2**-22)  # one rounding of values under 4
+
+
+def test_order_of_arrival_does_not_matter():
+    rng = np.random.default_rng(2)
+    sites = [({"w": rng.normal(size=1000).astype(np.float32)}, cases) for cases in (36, 8, 61)]
+
+    means = [mean_of(*order)["w"] for order in itertools.permutations(sites)]
+
+    assert all(np.array_equal(mean, means[0]) for mean in means)
+
+
+def test_large_counts_of_half_precision_updates_do_not_overflow():
+    change = {"w": np.full(2, 60_000, np.float16)}  # float16 ends at 65,504
+
+    assert mean_of((change, 1000), (change, 1000))["w"].tolist() == [60_000, 60_000]
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), None, "3"])
+def test_weight_that_is_no_positive_finite_number_is_refused_and_adds_nothing(weight: Any):
+    mean = WeightedMean()
+    mean.add(update(1.0), 1)
+
+    with pytest.raises(ModelError, match="the weight of an update must be a finite number > 0"):
+        mean.add(update(100.0), weight)
+
+    assert mean.result()["conv.bias"].tolist() == [1.0, 1.0]
+
+
+def test_mean_of_nothing_is_refused():
+    with pytest.raises(ModelError, match="no update to average: none was accepted"):
+        WeightedMean().result()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_update_with_a_value_that_is_not_finite_is_refused_with_its_name(value: float):
+    bad = update(1.0)
+    bad["conv.weight"][1, 0] = value
+
+    with pytest.raises(ModelError, match=r"conv\.weight holds NaN or infinite values"):
+        check_update(bad, MODEL)
+
+
+def test_missing_and_unknown_keys_are_counted_and_the_first_of_each_is_named():
+    bad = {"conv.weight": MODEL["conv.weight"], "up.weight": np.zeros(1), "up.bias": np.zeros(1)}
+
+    with pytest.raises(ModelError, match=r"1 missing \(first: conv\.bias\), 2 unknown \(first: up\.bias\)"):
+        check_update(bad, MODEL)
+
+
+def test_empty_update_is_refused():
+    with pytest.raises(ModelError, match=r"2 missing \(first: conv\.bias\), 0 unknown"):
+        check_update({}, MODEL)
+
+
+def test_wrong_shape_is_refused_with_both_shapes():
+    with pytest.raises(ModelError, match=r"conv\.bias has shape \(3,\), the network's has \(2,\)"):
+        check_update({**update(0.0), "conv.bias": np.zeros(3)}, MODEL)
+
+
+def test_update_that_fits_passes():
+    check_update(update(1e-3), MODEL)

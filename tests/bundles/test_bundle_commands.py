@@ -1,0 +1,234 @@
+"""The bundles from a shell, as the model card writes it: training, evaluation, inference, bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from tests.tiny_sites import make_tiny_sites
+
+from brats_fl.bundle import build_network
+from brats_fl.checkpoints import check_state, read_state
+from brats_fl.constants import REGIONS
+from brats_fl.evaluation import CASE_TABLE_COLUMNS
+from brats_fl_tools.repository import BUNDLES
+
+TIME_LIMIT_S = 240
+"""A command takes about 8 s on an idle machine, most of it the import of MONAI."""
+
+UNET = "brats_unet"
+ATTENTION = "brats_attention_unet"
+EVALUATE = ("train", "evaluate", "small")
+INFERENCE = ("inference", "small")
+
+
+def run(bundle: str, configs: Sequence[str], *launcher: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """``python -m monai.bundle run`` inside the bundle's folder."""
+    files = "[" + ",".join(f"'configs/{name}.json'" for name in configs) + "]"
+    options = {"meta_file": "configs/metadata.json", "logging_file": "configs/logging.conf", **settings}
+    return subprocess.run(
+        [*(launcher or [sys.executable]), "-m", "monai.bundle", "run", "--config_file", files]
+        + [part for key, value in options.items() for part in (f"--{key}", str(value))],
+        cwd=BUNDLES / bundle,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
+        check=False,
+    )
+
+
+def random_model(bundle: str, folder: Path) -> Path:
+    """``model.pt`` with random weights of the profile ``small``."""
+    torch.save(build_network(BUNDLES / bundle, "small", seed=0).state_dict(), folder / "model.pt")
+    return folder / "model.pt"
+
+
+def turn(site: Path, case: str) -> None:
+    """Write a case's files anew with the first axis the other way round; the patient stays where he is."""
+    for path in (site / case).iterdir():
+        volume = nib.load(path)
+        voxels = np.asanyarray(volume.dataobj)
+        flip = np.diag([-1.0, 1, 1, 1])
+        flip[0, 3] = voxels.shape[0] - 1
+        nib.save(nib.Nifti1Image(voxels[::-1].copy(), volume.affine @ flip), path)
+
+
+def tiny_training(site: Path, folder: Path) -> dict[str, object]:
+    """Settings of a training of two steps and one validation."""
+    return {
+        "data_list_file_path": site / "datalist.json",
+        "ckpt_dir": folder / "models",
+        "epochs": 1,
+        "steps_per_epoch": 2,
+        "val_interval": 1,
+        "patch_size": [32, 32, 32],
+    }
+
+
+def assert_is_model_of(bundle: str, model: Path) -> None:
+    check_state(read_state(model), build_network(BUNDLES / bundle, "small", seed=0))
+
+
+def assert_has_geometry_of(mask: Path, scan: Path) -> None:
+    predicted, original = nib.load(mask), nib.load(scan)
+    assert predicted.shape == original.shape
+    np.testing.assert_allclose(predicted.affine, original.affine, atol=1e-5)
+    assert set(np.unique(np.asanyarray(predicted.dataobj))) <= {0, 1, 2, 4}
+
+
+def test_training_writes_the_best_model_and_inference_segments_cases_with_it(tmp_path: Path):
+    site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (1, 1, 0)}) / "hospital-1"
+    cases = ["hospital-1-case-001", "hospital-1-case-002"]
+
+    trained = run(UNET, ("train", "small"), **tiny_training(site, tmp_path))
+
+    assert trained.returncode == 0, trained.stderr
+    assert "train_loss" in trained.stdout
+    assert "Got new best metric of val_mean_dice" in trained.stdout
+    assert_is_model_of(UNET, tmp_path / "models" / "model.pt")
+
+    (site / cases[0] / f"{cases[0]}_seg.nii.gz").unlink()  # inference needs no label
+    inferred = run(UNET, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path / "models", output_dir=tmp_path / "masks")
+
+    assert inferred.returncode == 0, inferred.stderr
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [f"{case}_seg.nii.gz" for case in cases]
+    for case in cases:
+        assert_has_geometry_of(tmp_path / "masks" / f"{case}_seg.nii.gz", site / case / f"{case}_flair.nii.gz")
+
+
+def test_evaluation_puts_masks_where_the_label_is_in_scans_that_lie_either_way(tmp_path: Path):
+    site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (1, 0, 2)}) / "hospital-1"
+    first, second = "hospital-1-case-002", "hospital-1-case-003"
+    turn(site, second)
+    # A network of one voxel that knows how the tiny tumours look: z > 1 in t1c is their enhancing rim, taken for ET and
+    # for all of the core; z > 1 in t2f is oedema and rim.
+    weight = torch.zeros(3, 4, 1, 1, 1)
+    weight[0, 0] = weight[2, 0] = weight[1, 3] = 10.0
+    torch.save({"weight": weight, "bias": torch.full((3,), -10.0)}, tmp_path / "model.pt")
+    network = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3, "kernel_size": 1}
+
+    done = run(
+        UNET,
+        ("train", "evaluate"),
+        network_def=json.dumps(network),
+        spacing_mm=[2.0, 2.0, 2.0],
+        data_list_file_path=site / "datalist.json",
+        checkpoint=tmp_path / "model.pt",
+        output_dir=tmp_path / "out",
+        save_masks=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == CASE_TABLE_COLUMNS
+    assert [(row["case"], row["region"]) for row in rows] == [(c, r) for c in (first, second) for r in REGIONS]
+    assert {(row["site"], row["split"]) for row in rows} == {("hospital-1", "testing")}
+    assert all(float(row["dice"]) > 0.9 for row in rows if row["region"] == "et")
+    for case in (first, second):
+        mask = tmp_path / "out" / "masks" / f"{case}_seg.nii.gz"
+        assert_has_geometry_of(mask, site / case / f"{case}_t1ce.nii.gz")
+        rim = np.asanyarray(nib.load(mask).dataobj) == 4
+        truth = np.asanyarray(nib.load(site / case / f"{case}_seg.nii.gz").dataobj) == 4
+        assert 2 * (rim & truth).sum() / (rim.sum() + truth.sum()) > 0.9
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["cases"] == 2
+    assert set(summary["regions"]) == set(REGIONS)
+
+
+def test_attention_unet_is_evaluated_by_the_same_command(shared_sites: Path, tmp_path: Path):
+    done = run(
+        ATTENTION,
+        EVALUATE,
+        data_list_file_path=shared_sites / "hospital-1" / "datalist.json",
+        checkpoint=random_model(ATTENTION, tmp_path),
+        output_dir=tmp_path / "out",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "evaluation.csv").is_file()
+    assert not (tmp_path / "out" / "masks").exists()  # they were not asked for
+
+
+def test_weights_of_another_architecture_are_refused_with_the_file_and_the_mend(shared_sites: Path, tmp_path: Path):
+    model = random_model(ATTENTION, tmp_path)
+
+    done = run(
+        UNET,
+        EVALUATE,
+        data_list_file_path=shared_sites / "hospital-1" / "datalist.json",
+        checkpoint=model,
+        output_dir=tmp_path / "out",
+    )
+
+    assert done.returncode != 0
+    assert f"brats_fl.errors.ModelError: {model}: keys differ from the network's" in done.stderr
+    assert "use the same bundle and profile" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_corrupt_scan_ends_inference_with_the_name_of_the_case_and_leaves_no_mask_of_it(tmp_path: Path):
+    site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (2, 0, 0)}) / "hospital-1"
+    damaged = site / "hospital-1-case-002" / "hospital-1-case-002_t2.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:5000])  # a download that broke off
+    random_model(UNET, tmp_path)
+
+    done = run(UNET, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path, output_dir=tmp_path / "masks")
+
+    assert done.returncode != 0
+    assert "brats_fl.errors.CaseError: hospital-1-case-002: t2w cannot be read" in done.stderr
+    assert str(damaged) in done.stderr
+    assert {path.name for path in (tmp_path / "masks").glob("*")} <= {"hospital-1-case-001_seg.nii.gz"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bundle", [UNET, ATTENTION])
+def test_two_processes_train_together_and_write_one_model(bundle: str, tmp_path: Path):
+    site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (3, 3, 0)}) / "hospital-1"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+    done = run(bundle, ("train", "multi_gpu_train", "small"), *torchrun, **tiny_training(site, tmp_path), batch_size=1)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Epoch[1] Metrics") == 1  # one process reports
+    assert_is_model_of(bundle, tmp_path / "models" / "model.pt")
+
+
+@pytest.mark.slow
+def test_attention_unet_trains_and_segments(shared_sites: Path, tmp_path: Path):
+    site = shared_sites / "hospital-1"
+    trained = run(ATTENTION, ("train", "small"), **tiny_training(site, tmp_path))
+    inferred = run(ATTENTION, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path / "models", output_dir=tmp_path / "masks")
+
+    assert trained.returncode == 0, trained.stderr
+    assert inferred.returncode == 0, inferred.stderr
+    assert len(list((tmp_path / "masks").iterdir())) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bundle", [UNET, ATTENTION])
+def test_bundle_is_verified_and_exported_by_monais_commands(bundle: str, tmp_path: Path):
+    torch.save(build_network(BUNDLES / bundle, "full", seed=0).state_dict(), tmp_path / "model.pt")
+    files = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
+    weights = ["--ckpt_file", str(tmp_path / "model.pt")]
+    for arguments in (
+        ["verify_net_in_out", "network_def", *files],
+        ["ckpt_export", "network_def", "--filepath", str(tmp_path / "model.ts"), *weights, *files],
+        ["onnx_export", "network_def", "--filepath", str(tmp_path / "model.onnx"), *weights, *files],
+    ):
+        command = [sys.executable, "-m", "monai.bundle", *arguments]
+        done = subprocess.run(command, cwd=BUNDLES / bundle, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr
+
+    assert (tmp_path / "model.ts").stat().st_size > 1e6
+    assert (tmp_path / "model.onnx").stat().st_size > 1e6

@@ -1,0 +1,38 @@
+"""What every test gets: one thread, no place to write but its own folder, and tiny hospitals on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from tests.tiny_sites import make_tiny_sites
+
+from brats_fl.cache import CACHE_VARIABLE
+from brats_fl.datalists import DATALIST_VARIABLE, SITES_VARIABLE
+
+TinySites = Callable[[Mapping[str, tuple[int, int, int]]], Path]
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The cache lies in the test's folder, and no data list of the machine is found."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.delenv(DATALIST_VARIABLE, raising=False)
+    monkeypatch.delenv(SITES_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def tiny_sites(tmp_path: Path) -> TinySites:
+    """Function that writes sites, ``{"hospital-1": (training, validation, testing), ...}``, and returns their root."""
+    return lambda cases: make_tiny_sites(tmp_path / "sites", cases)
+
+
+@pytest.fixture(scope="session")
+def shared_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sites that no test changes: ``hospital-1`` with 3, 2 and 1 cases, ``hospital-2`` with 1 training case only."""
+    root = tmp_path_factory.mktemp("shared") / "sites"
+    return make_tiny_sites(root, {"hospital-1": (3, 2, 1), "hospital-2": (1, 0, 0)})

@@ -1,0 +1,58 @@
+"""A FLARE engine as small as the components need it; contexts, workspaces and shareables are FLARE's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext, FLContextManager
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.utils.decomposers import flare_decomposers
+from nvflare.apis.workspace import Workspace
+from nvflare.app_common.decomposers import common_decomposers
+from nvflare.fuel.utils import fobs
+
+BUNDLES = Path(__file__).parents[1] / "bundles"
+JOB = "0f7a3c52-8d14-4f0b-9c6e-2b1d5a9e7f30"
+
+
+class Engine:
+    """Gives out the workspace and the clients, and notes every event that is fired."""
+
+    def __init__(self, root: Path, site: str, clients: tuple[str, ...] = ()) -> None:
+        for folder in ("startup", "local", JOB):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        app = root / JOB / f"app_{site}"
+        (app / "custom").mkdir(parents=True, exist_ok=True)
+        (app / "custom" / "bundles").symlink_to(BUNDLES)
+        self.workspace = Workspace(str(root), site)
+        self.clients = [SimpleNamespace(name=name) for name in clients]
+        self.events: list[tuple[str, Any]] = []
+        self.contexts = FLContextManager(engine=self, identity_name=site, job_id=JOB)
+        with self.new_context() as fl_ctx:
+            fl_ctx.set_prop(FLContextKey.APP_ROOT, str(app), private=True, sticky=True)
+
+    def get_workspace(self) -> Workspace:
+        return self.workspace
+
+    def get_clients(self) -> list[Any]:
+        return self.clients
+
+    def fire_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        self.events.append((event_type, fl_ctx.get_prop(FLContextKey.EVENT_DATA)))
+
+    def new_context(self, peer: str | None = None) -> FLContext:
+        """A context as FLARE makes one for a task; ``peer`` is the site that a message came from."""
+        fl_ctx = self.contexts.new_context()
+        if peer is not None:
+            fl_ctx.set_peer_context(FLContextManager(identity_name=peer, job_id=JOB).new_context())
+        return fl_ctx
+
+
+def as_sent(message: Shareable) -> bytes:
+    """The bytes that FLARE sends for a message."""
+    flare_decomposers.register()
+    common_decomposers.register()
+    return fobs.dumps(message)
