@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,18 +98,20 @@ def _write_torchscript(network: torch.nn.Module, path: Path) -> None:
 def _write_onnx(network: torch.nn.Module, path: Path) -> None:
     import onnxruntime
     import torch
-    from torch.export import Dim
 
-    torch.onnx.export(
-        network,
-        (torch.randn(EXAMPLE_SHAPES[0]),),
-        str(path),
-        input_names=["image"],
-        output_names=["pred"],
-        dynamic_shapes=(dict.fromkeys((0, 2, 3, 4), Dim.DYNAMIC),),
-        external_data=False,  # weights and graph in one file, which can be renamed as a whole
-        verbose=False,
-    )
+    names = {0: "batch", 2: "height", 3: "width", 4: "depth"}
+    with warnings.catch_warnings():
+        # PyTorch's newer exporter gives the same logits, and takes 21 s where this one takes 2 s.
+        warnings.filterwarnings("ignore", message="You are using the legacy", category=DeprecationWarning)
+        torch.onnx.export(
+            network,
+            (torch.randn(EXAMPLE_SHAPES[0]),),
+            str(path),
+            input_names=["image"],
+            output_names=["pred"],
+            dynamic_axes={"image": names, "pred": names},
+            dynamo=False,
+        )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     _check_same(path, network, lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0]))
 
