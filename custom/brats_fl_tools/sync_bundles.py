@@ -25,7 +25,7 @@ CONFIGS = (
     "small.json",
 )
 LONGEST_LIST = 80
-COPIES = ("configs/logging.conf", "LICENSE", "docs/data_license.txt")
+COPIES = ("configs/logging.conf", "LICENSE", "docs/data_license.txt", "models/README.md")
 MODEL_CARD = "docs/README.md"
 SHARED_FROM = "## Data\n"
 """Heading of the model card from which on it is the same for all bundles."""
