@@ -76,11 +76,11 @@ def test_what_the_bundles_share_is_the_same(name: str):
 
 
 @each_bundle
-def test_bundle_has_the_files_of_the_model_zoo_and_neither_weights_nor_links(name: str):
+def test_bundle_has_the_files_of_the_model_zoo_and_no_links(name: str):
     root = BUNDLES / name
 
     assert {path for path in FILES if (root / path).is_file()} == FILES
-    assert [path for path in root.rglob("*") if path.is_symlink() or path.suffix in (".ts", ".onnx")] == []
+    assert [path for path in root.rglob("*") if path.is_symlink()] == []
 
 
 @each_bundle
