@@ -1,8 +1,8 @@
 """Copies what the two bundles share from ``brats_unet``; what is a bundle's own stays.
 
-Own are ``metadata.json``, what stands in the model card before its section "Data" and, in every configuration, the
-keys that begin with ``network_def``. A test holds the bundles together, so a change made in one place only does not
-pass.
+Own are ``metadata.json``, the note in ``models``, what stands in the model card before its section "Data" and, in every
+configuration, the keys that begin with ``network_def``. A test holds the bundles together, so a change made in one
+place only does not pass.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONFIGS = (
     "small.json",
 )
 LONGEST_LIST = 80
-COPIES = ("configs/logging.conf", "LICENSE", "docs/data_license.txt", "models/README.md")
+COPIES = ("configs/logging.conf", "LICENSE", "docs/data_license.txt")
 MODEL_CARD = "docs/README.md"
 SHARED_FROM = "## Data\n"
 """Heading of the model card from which on it is the same for all bundles."""
