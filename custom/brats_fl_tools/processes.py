@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -33,10 +34,28 @@ def running(
             start_new_session=True,  # Ctrl-C reaches the command, which then ends its children in order
         )
         try:
-            yield process
+            with ended_by_sigterm():
+                yield process
         finally:
             end_tree(process.pid)
             process.wait()
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """While the block runs, SIGTERM unwinds the stack like Ctrl-C, so that what was started is ended too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives signals
+        return
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def end_tree(pid: int) -> None:
