@@ -4,8 +4,11 @@ BratsFLError
 ├── CaseError       a scan or label that cannot be used
 ├── DataListError   a data list that cannot be used
 ├── JobError        a job folder, option or key that cannot be used
+│   └── CodeMismatchError   a job made for another version of this library or bundle
+├── KitError        a startup kit or project file that cannot be used
 ├── ModelError      a checkpoint or update that does not fit the network
-└── RunError        a run that did not finish
+├── RunError        a run that did not finish
+└── TrainerError    a site's training process that died
 
 ``code`` is what a site may send out: it says what kind of thing went wrong and nothing of the case or the path.
 """
@@ -39,6 +42,18 @@ class JobError(BratsFLError):
     code = "JOB_ERROR"
 
 
+class CodeMismatchError(JobError):
+    """What is installed at a site is not what the job was made for."""
+
+    code = "CODE_MISMATCH"
+
+
+class KitError(BratsFLError):
+    """A startup kit, project file or site file is wrong."""
+
+    code = "KIT_ERROR"
+
+
 class ModelError(BratsFLError):
     """Weights do not fit the network: other keys, other shapes, or values that are not finite."""
 
@@ -49,6 +64,12 @@ class RunError(BratsFLError):
     """A process of a run failed; the message names its log."""
 
     code = "RUN_ERROR"
+
+
+class TrainerError(BratsFLError):
+    """The process that trains at a site died; the site is there again in the next round."""
+
+    code = "TRAINER_DIED"
 
 
 def cause_of(error: BaseException) -> BratsFLError | None:

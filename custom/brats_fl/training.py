@@ -1,7 +1,8 @@
 """Local training of one site: MONAI's federated client on a bundle, made strict, abortable and repeatable.
 
-This is the learning step: ``train`` loads the global weights, runs the bundle's own trainer for the local epochs, and
-``get_weights`` returns the difference. It knows nothing of FLARE; ``components/executor.py`` is the thin adapter.
+This is the learning step: ``train_round`` evaluates the global model, trains the bundle's own trainer for the local
+epochs and returns the difference. It knows nothing of FLARE: ``components/executor.py`` is the thin adapter, and runs
+this in a process of its own (``trainer.py``).
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +27,9 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from brats_fl.aggregation import check_update
 from brats_fl.bundle import config_files
 from brats_fl.datalists import read_datalist
+from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted, Weights
 
 logger = logging.getLogger(__name__)
-
-Weights = Mapping[str, npt.NDArray[np.float32]]
-
-
-class TrainingAborted(Exception):  # noqa: N818  (an order that was carried out, not an error)
-    """Raised inside a forward pass when the task was called off."""
-
-
-@dataclass(frozen=True)
-class LocalSettings:
-    """What a site needs to know to take part in a study."""
-
-    bundle: Path
-    """Root of the bundle."""
-    datalist: Path
-    """The site's data list."""
-    state_dir: Path
-    """Where the site keeps its own last model; never leaves the site."""
-    site: str
-    rounds: int
-    local_epochs: int = 1
-    profile: str = "full"
-    """``full`` or the name of an overlay of the bundle, such as ``small``."""
-    seed: int = 0
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Variables of the bundle to set, such as ``{"learning_rate": 0.0005}``."""
 
 
 class LocalTraining(MonaiAlgo):
@@ -203,6 +177,29 @@ class LocalTraining(MonaiAlgo):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def train_round(training: LocalTraining, task: Task) -> TaskResult:
+    """A site's part of a round: metrics of the global model, then the update of its local epochs."""
+    begin = time.perf_counter()
+    model = ExchangeObject(weights=dict(task.weights))
+    metrics = training.evaluate(model).metrics
+    evaluate_seconds = time.perf_counter() - begin
+    training.train(model, {"round": task.round_index})
+    update = training.get_weights()
+    statistics = {
+        **update.statistics,
+        "evaluate_seconds": round(evaluate_seconds, 3),
+        "seconds": round(time.perf_counter() - begin, 3),
+    }
+    return TaskResult(metrics, statistics, update.weights)
+
+
+def validate(training: LocalTraining, task: Task) -> TaskResult:
+    """Metrics of a model on the site's validation cases."""
+    begin = time.perf_counter()
+    metrics = training.evaluate(ExchangeObject(weights=dict(task.weights))).metrics
+    return TaskResult(metrics, {"cases": training.cases, "evaluate_seconds": round(time.perf_counter() - begin, 3)})
 
 
 def save_state(path: Path, weights: Weights) -> None:

@@ -20,7 +20,8 @@ from monai.data import DataLoader, Dataset
 
 from brats_fl.constants import MODALITIES
 from brats_fl.datalists import Case, DataList, as_monai_item, read_datalist, write_datalist
-from brats_fl.training import LocalSettings, LocalTraining
+from brats_fl.tasks import LocalSettings
+from brats_fl.training import LocalTraining
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.sample import make_case, write_nifti
 

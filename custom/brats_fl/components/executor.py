@@ -1,16 +1,11 @@
-"""The client's executor: FLARE tasks in, local training and evaluation out, every failure a clean FLARE error."""
+"""The client's executor: FLARE tasks in, updates and metrics out, every failure a clean FLARE error."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
-from monai.fl.utils.exchange_object import ExchangeObject
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
@@ -23,8 +18,9 @@ from nvflare.app_common.app_constant import AppConstants
 from brats_fl.components.bundle_location import locate_bundle
 from brats_fl.constants import KEY_METRIC
 from brats_fl.datalists import find_datalist
-from brats_fl.errors import cause_of, chain_of
-from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted
+from brats_fl.errors import BratsFLError
+from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
+from brats_fl.trainer import Trainer
 
 ERROR_HEADER = "brats_fl_error"
 """Header of a failed task: a code, and nothing of the case, the path or the traceback."""
@@ -32,11 +28,16 @@ ERROR_HEADER = "brats_fl_error"
 STATISTICS = "brats_fl_statistics"
 """Entry of an update's meta: cases, steps, loss and seconds of the round."""
 
-ABORT_POLL_SECONDS = 0.2
+TASKS: Mapping[str, Literal["train", "validate"]] = {
+    AppConstants.TASK_TRAIN: "train",
+    AppConstants.TASK_VALIDATION: "validate",
+}
 
 
 class BratsExecutor(Executor):
     """Runs a bundle at a site: task ``train`` evaluates the global model, trains and returns the update.
+
+    The work is ``train_round`` and ``validate`` of ``brats_fl.training``, done in a process that may die.
 
     Args:
         bundle: Name of the bundle that comes with the job.
@@ -60,54 +61,40 @@ class BratsExecutor(Executor):
         self.local_epochs = local_epochs
         self.seed = seed
         self.overrides = dict(overrides or {})
-        self.training: LocalTraining | None = None
+        self.trainer: Trainer | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Let go of everything at the end of the job."""
-        if event_type == EventType.END_RUN and self.training is not None:
-            self.training.finalize()
-            self.training = None
+        """End the trainer with the job."""
+        if event_type == EventType.END_RUN and self.trainer is not None:
+            self.trainer.stop()
+            self.trainer = None
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
-        """Carry out a task; never raises, so that no failure of a site ends its job process."""
-        tasks = {AppConstants.TASK_TRAIN: self._train, AppConstants.TASK_VALIDATION: self._validate}
-        if task_name not in tasks:
+        """Carry out a task in the trainer; never raises, so that no failure of a site ends its job process."""
+        if task_name not in TASKS:
             return make_reply(ReturnCode.TASK_UNKNOWN)
-        training = None
         try:
-            training = self._prepare(shareable, fl_ctx)
-            with abort_watch(training, abort_signal):
-                return tasks[task_name](training, shareable, fl_ctx)
+            round_index = int(shareable.get_header(AppConstants.CURRENT_ROUND, 0))
+            task = Task(TASKS[task_name], from_shareable(shareable).data, round_index)
+            result = self._trainer(shareable, fl_ctx).run(task, lambda: bool(abort_signal.triggered))
         except TrainingAborted:
             self.log_info(fl_ctx, f"{task_name} was called off")
             return make_reply(ReturnCode.TASK_ABORTED)
+        except BratsFLError as error:
+            result = TaskFailure(error.code, str(error))
         except Exception as error:
-            self.training = None
-            return failure(self._log_failure(task_name, error, fl_ctx))
-        finally:
-            training = None  # after a failure the last reference to the network
-            LocalTraining.free_memory()
+            result = TaskFailure("EXECUTION_EXCEPTION", repr(error))
+        if isinstance(result, TaskFailure):
+            # No log event is fired: with a streaming component in the job it would carry the text to the server.
+            self.log_error(fl_ctx, f"{task_name} failed: {result.text}", fire_event=False)
+            return failure(result.code)
+        return self._update(task, result, fl_ctx) if task.name == "train" else metrics_of(result)
 
-    def _log_failure(self, task_name: str, error: Exception, fl_ctx: FLContext) -> str:
-        """Say in the site's own log what went wrong; returns the code that may go out.
-
-        No log event is fired: with a streaming component in the job it would carry the text to the server.
-        """
-        if is_out_of_memory(error):
-            text = f"{task_name} ran out of memory; lower batch_size or patch_size ({error})"
-            self.log_error(fl_ctx, text, fire_event=False)
-            return "OUT_OF_MEMORY"
-        if known := cause_of(error):
-            self.log_error(fl_ctx, f"{task_name} failed: {known}", fire_event=False)
-            return known.code
-        self.log_exception(fl_ctx, f"{task_name} failed")
-        return "EXECUTION_EXCEPTION"
-
-    def _prepare(self, shareable: Shareable, fl_ctx: FLContext) -> LocalTraining:
-        if self.training is None:
+    def _trainer(self, shareable: Shareable, fl_ctx: FLContext) -> Trainer:
+        if self.trainer is None:
             workspace = fl_ctx.get_engine().get_workspace()
             site = fl_ctx.get_identity_name()
-            training = LocalTraining(
+            self.trainer = Trainer(
                 LocalSettings(
                     bundle=locate_bundle(self.bundle, fl_ctx),
                     datalist=find_datalist(site, kit=Path(workspace.get_root_dir())),
@@ -120,38 +107,25 @@ class BratsExecutor(Executor):
                     overrides=self.overrides,
                 )
             )
-            training.initialize()
-            self.training = training
-        return self.training
+        return self.trainer
 
-    def _train(self, training: LocalTraining, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        begin = time.perf_counter()
-        round_index = int(shareable.get_header(AppConstants.CURRENT_ROUND))
-        model = ExchangeObject(weights=from_shareable(shareable).data)
-        metrics = training.evaluate(model).metrics
-        evaluate_seconds = time.perf_counter() - begin
-        training.train(model, {"round": round_index})
-        update = training.get_weights()
-        statistics = {
-            **update.statistics,
-            "evaluate_seconds": round(evaluate_seconds, 3),
-            "seconds": round(time.perf_counter() - begin, 3),
-        }
+    def _update(self, task: Task, result: TaskResult, fl_ctx: FLContext) -> Shareable:
+        statistics = result.statistics
         self.log_info(
             fl_ctx,
-            f"round={round_index} site={training.settings.site} cases={training.cases} loss={statistics['loss']:.3f} "
-            f"{KEY_METRIC}={metrics.get(KEY_METRIC, float('nan')):.3f} seconds={statistics['seconds']:.0f}",
+            f"round={task.round_index} site={fl_ctx.get_identity_name()} cases={statistics['cases']} "
+            f"loss={statistics['loss']:.3f} {KEY_METRIC}={result.metrics.get(KEY_METRIC, float('nan')):.3f} "
+            f"seconds={statistics['seconds']:.0f}",
         )
-        meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: training.cases, STATISTICS: statistics}
-        if metrics:
-            meta[MetaKey.INITIAL_METRICS] = metrics
-        return DXO(DataKind.WEIGHT_DIFF, data=dict(update.weights), meta=meta).to_shareable()
+        meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: statistics["cases"], STATISTICS: dict(statistics)}
+        if result.metrics:
+            meta[MetaKey.INITIAL_METRICS] = dict(result.metrics)
+        return DXO(DataKind.WEIGHT_DIFF, data=dict(result.update or {}), meta=meta).to_shareable()
 
-    def _validate(self, training: LocalTraining, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        begin = time.perf_counter()
-        metrics = training.evaluate(ExchangeObject(weights=from_shareable(shareable).data)).metrics
-        statistics = {"cases": training.cases, "evaluate_seconds": round(time.perf_counter() - begin, 3)}
-        return DXO(DataKind.METRICS, data=metrics, meta={STATISTICS: statistics}).to_shareable()
+
+def metrics_of(result: TaskResult) -> Shareable:
+    """Reply to an evaluation."""
+    return DXO(DataKind.METRICS, data=dict(result.metrics), meta={STATISTICS: dict(result.statistics)}).to_shareable()
 
 
 def failure(code: str) -> Shareable:
@@ -159,30 +133,3 @@ def failure(code: str) -> Shareable:
     reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
     reply.set_header(ERROR_HEADER, code)
     return reply
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the GPU or the host; torch's CPU allocator says it with a plain RuntimeError."""
-    return any(
-        isinstance(link, (MemoryError, torch.OutOfMemoryError)) or "you tried to allocate" in str(link)
-        for link in chain_of(error)
-    )
-
-
-@contextmanager
-def abort_watch(training: LocalTraining, abort_signal: Signal) -> Any:
-    """While the block runs, pass FLARE's abort signal on to the training."""
-    finished = threading.Event()
-
-    def watch() -> None:
-        while not finished.wait(ABORT_POLL_SECONDS):
-            if abort_signal.triggered:
-                training.abort()  # again and again: an abort between evaluation and training must not get lost
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        watcher.join()

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import gc
-import threading
-import time
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +16,12 @@ from nvflare.app_common.app_constant import AppConstants
 from tests.flare import Engine, as_sent
 from tests.tiny_sites import make_tiny_sites
 
-from brats_fl.components.executor import ERROR_HEADER, STATISTICS, BratsExecutor, is_out_of_memory
+from brats_fl.components import executor as executor_module
+from brats_fl.components.executor import ERROR_HEADER, STATISTICS, BratsExecutor
 from brats_fl.constants import KEY_METRIC
+from brats_fl.errors import TrainerError
+from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
+from brats_fl.trainer_process import TaskLoop
 from brats_fl.training import LocalTraining
 
 CANARY = "canary7391"
@@ -34,6 +34,27 @@ TINY = {
     "num_workers": 0,
     "network_def#channels": [4, 8, 8, 8, 8],
 }
+
+
+class TrainerInThisProcess:
+    """The trainer without its process: starting one takes seconds (test_trainer.py does that)."""
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self.loop = TaskLoop(settings)
+        self.stopped = False
+
+    def run(self, task: Task, aborted: Callable[[], bool]) -> TaskResult | TaskFailure:
+        result = self.loop.carry_out(task)
+        assert not isinstance(result, str)
+        return result
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor_module, "Trainer", TrainerInThisProcess)
 
 
 @pytest.fixture
@@ -168,58 +189,11 @@ def test_job_without_its_bundle_answers_with_a_code(engine, sites):
     assert_clean_failure(run(executor, engine, "train", task(model())), engine, "JOB_ERROR")
 
 
-OUT_OF_MEMORY = [
-    MemoryError(f"{CANARY}"),
-    torch.OutOfMemoryError(f"CUDA out of memory {CANARY}"),
-    RuntimeError(f"DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes {CANARY}"),
-]
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-def test_site_out_of_memory_answers_with_a_code_lets_the_network_go_and_works_again(
-    executor, engine, sites, monkeypatch, error
-):
-    with monkeypatch.context() as patched:
-        patched.setattr(LocalTraining, "train", raising(error))
-        assert_clean_failure(run(executor, engine, "train", task(model())), engine, "OUT_OF_MEMORY")
-
-    assert executor.training is None
-    assert from_shareable(run(executor, engine, "train", task(model()))).data_kind == DataKind.WEIGHT_DIFF
-
-
 def raising(error: BaseException) -> Callable[..., None]:
     def call(*_: Any, **__: Any) -> None:
         raise error
 
     return call
-
-
-def test_memory_error_is_known_however_deep_it_is_wrapped():
-    wrapped = RuntimeError("applying transform")
-    wrapped.__cause__ = MemoryError()
-
-    assert is_out_of_memory(wrapped)
-    assert not is_out_of_memory(RuntimeError("shapes differ"))
-
-
-def test_network_is_gone_before_memory_is_given_back(executor, engine, sites, monkeypatch):
-    networks: list[Any] = []
-    still_there: list[bool] = []
-
-    def run_out_of_memory(training: LocalTraining, *_: Any) -> None:
-        networks.append(weakref.ref(training.trainer.network))
-        raise MemoryError
-
-    def look() -> None:
-        gc.collect()
-        still_there.append(networks[0]() is not None)
-
-    monkeypatch.setattr(LocalTraining, "train", run_out_of_memory)
-    monkeypatch.setattr(LocalTraining, "free_memory", staticmethod(look))
-
-    run(executor, engine, "train", task(model()))
-
-    assert still_there == [False]
 
 
 def test_error_nobody_foresaw_answers_with_a_code(executor, engine, sites, monkeypatch):
@@ -238,52 +212,54 @@ def test_why_a_task_failed_is_in_the_site_s_own_log(executor, engine, sites, cap
     assert str(scan) in caplog.text
 
 
-def test_abort_ends_a_task_within_seconds_and_says_so(executor, engine, sites):
-    run(executor, engine, "validate", task(model()))  # everything is built, cached and warm
-    executor.training.trainer.network.register_forward_hook(lambda *_: time.sleep(0.5))
-    signal, replies = Signal(), []
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TrainerError(f"the trainer process was ended by SIGKILL {CANARY}"), "TRAINER_DIED"),
+        (OSError(f"No space left on device: /tmp/{CANARY}"), "EXECUTION_EXCEPTION"),
+    ],
+)
+def test_trainer_that_died_or_cannot_start_answers_with_a_code(executor, engine, sites, monkeypatch, error, code):
+    monkeypatch.setattr(TrainerInThisProcess, "run", raising(error))
 
-    thread = threading.Thread(target=lambda: replies.append(run(executor, engine, "train", task(model()), signal)))
-    thread.start()
-    time.sleep(0.3)
-    begin = time.perf_counter()
-    signal.trigger(True)
-    thread.join(timeout=30)
-
-    assert time.perf_counter() - begin < 5
-    assert replies[0].get_return_code() == ReturnCode.TASK_ABORTED
-    assert CANARY not in everything_that_goes_out(replies[0], engine)
+    assert_clean_failure(run(executor, engine, "train", task(model())), engine, code)
 
 
-def test_abort_between_evaluation_and_training_is_not_lost(executor, engine, sites, monkeypatch):
-    signal = Signal()
-    evaluate = LocalTraining.evaluate
+def test_task_that_was_called_off_says_so(executor, engine, sites, monkeypatch):
+    monkeypatch.setattr(TrainerInThisProcess, "run", raising(TrainingAborted()))
 
-    def evaluate_then_called_off(training: LocalTraining, *arguments: Any) -> Any:
-        result = evaluate(training, *arguments)
-        training.trainer.network.register_forward_hook(lambda *_: time.sleep(0.5))
+    reply = run(executor, engine, "train", task(model()))
+
+    assert reply.get_return_code() == ReturnCode.TASK_ABORTED
+    assert CANARY not in everything_that_goes_out(reply, engine)
+
+
+def test_abort_signal_reaches_the_trainer(executor, engine, sites, monkeypatch):
+    seen = []
+
+    def note(_: TrainerInThisProcess, __: Task, aborted: Callable[[], bool]) -> None:
+        seen.append(aborted())
         signal.trigger(True)
-        time.sleep(0.5)  # the watch has seen the signal before training begins
-        return result
+        seen.append(aborted())
+        raise TrainingAborted
 
-    monkeypatch.setattr(LocalTraining, "evaluate", evaluate_then_called_off)
-
-    assert run(executor, engine, "train", task(model()), signal).get_return_code() == ReturnCode.TASK_ABORTED
-
-
-def test_aborted_task_leaves_the_executor_able_to_go_on(executor, engine, sites):
+    monkeypatch.setattr(TrainerInThisProcess, "run", note)
     signal = Signal()
-    signal.trigger(True)
-    assert run(executor, engine, "validate", task(model())).get_return_code() in (None, ReturnCode.OK)
-    executor.training.trainer.network.register_forward_hook(lambda *_: time.sleep(0.3))
 
-    assert run(executor, engine, "train", task(model()), signal).get_return_code() == ReturnCode.TASK_ABORTED
-    assert from_shareable(run(executor, engine, "train", task(model()))).data_kind == DataKind.WEIGHT_DIFF
+    run(executor, engine, "train", task(model()), signal)
+
+    assert seen == [False, True]
 
 
-def test_end_of_the_job_lets_go_of_everything(executor, engine, sites):
+def test_message_that_is_no_model_answers_with_a_code(executor, engine, sites):
+    assert_clean_failure(run(executor, engine, "train", Shareable()), engine, "EXECUTION_EXCEPTION")
+
+
+def test_end_of_the_job_ends_the_trainer(executor, engine, sites):
     run(executor, engine, "validate", task(model()))
+    trainer = executor.trainer
 
     executor.handle_event(EventType.END_RUN, engine.new_context())
 
-    assert executor.training is None
+    assert trainer.stopped
+    assert executor.trainer is None

@@ -1,0 +1,100 @@
+"""The process behind ``trainer.Trainer``: takes tasks from a pipe and carries them out with ``training.py``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from brats_fl.errors import cause_of, chain_of
+from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
+from brats_fl.trainer import ABORT
+from brats_fl.training import LocalTraining, train_round, validate
+
+OOM_SCORE = "500"
+"""Linux ends the process with the highest score first when memory runs out: this one, not the job's."""
+
+
+class TaskLoop:
+    """Carries out one task after the other; what a task leaves behind in memory serves the next, until one fails."""
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self.settings = settings
+        self.training: LocalTraining | None = None
+
+    def carry_out(self, task: Task) -> TaskResult | TaskFailure | str:
+        """What came of the task; never raises, so that no failure of a task ends the process."""
+        try:
+            training = self._ready()
+            return train_round(training, task) if task.name == "train" else validate(training, task)
+        except TrainingAborted:
+            return ABORT
+        except Exception as error:
+            self.training = training = None  # the last references to the network
+            return describe_failure(error)
+        finally:
+            LocalTraining.free_memory()
+
+    def _ready(self) -> LocalTraining:
+        if self.training is None:
+            training = LocalTraining(self.settings)
+            training.initialize()
+            self.training = training
+        return self.training
+
+    def abort(self) -> None:
+        """Stop the task that is running, if any, at its next forward pass."""
+        if self.training is not None:
+            self.training.abort()
+
+
+def describe_failure(error: BaseException) -> TaskFailure:
+    """What may go out, and what the site's own log should say."""
+    if is_out_of_memory(error):
+        return TaskFailure("OUT_OF_MEMORY", f"memory ran out; lower batch_size or patch_size ({error})")
+    if known := cause_of(error):
+        return TaskFailure(known.code, str(known))
+    return TaskFailure("EXECUTION_EXCEPTION", "".join(traceback.format_exception(error)))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the GPU or the host; torch's CPU allocator says it with a plain RuntimeError."""
+    return any(
+        isinstance(link, (MemoryError, torch.OutOfMemoryError)) or "you tried to allocate" in str(link)
+        for link in chain_of(error)
+    )
+
+
+def main() -> None:
+    """Serve the pipe whose file descriptor is the only argument, until the other end closes it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    connection = Connection(int(sys.argv[1]))
+    loop = TaskLoop(connection.recv())
+    tasks: queue.Queue[Task] = queue.Queue()
+
+    def listen() -> None:
+        while True:
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                os._exit(0)  # the job process is gone or has let go: there is nobody to work for
+            if message == ABORT:
+                loop.abort()
+            else:
+                tasks.put(message)
+
+    threading.Thread(target=listen, daemon=True, name="listen").start()
+    while True:
+        connection.send(loop.carry_out(tasks.get()))
+
+
+if __name__ == "__main__":
+    main()
