@@ -9,7 +9,7 @@ import traceback
 import typer
 
 from brats_fl.errors import BratsFLError
-from brats_fl_tools import demo, evaluate, export, import_cases, jobs, partition, report, sample, simulate
+from brats_fl_tools import demo, evaluate, export, import_cases, jobs, partition, poc, report, sample, simulate
 
 app = typer.Typer(
     name="brats-fl",
@@ -30,6 +30,7 @@ app.command()(sample.sample)
 app.command("import")(import_cases.import_)
 app.command()(partition.partition)
 app.add_typer(jobs.app, name="job")
+app.add_typer(poc.app, name="poc")
 app.command()(simulate.simulate)
 app.command()(evaluate.evaluate)
 app.command()(report.report)

@@ -36,7 +36,7 @@ def demo(
         write_sample(sites, CASES_PER_SITE, seed=0, full_size=False, progress=typer.echo, force=force)
     typer.echo("2 of 4: federated training")
     prepare_run_folder(out.resolve(), force)
-    options = JobOptions("small", ROUNDS, {"steps_per_epoch": STEPS_PER_ROUND}, POLLING_SECONDS)
+    options = JobOptions("small", ROUNDS, {"steps_per_epoch": STEPS_PER_ROUND}, polling_seconds=POLLING_SECONDS)
     run_simulation(JOB, sites, out, options, force)
     typer.echo("3 of 4: evaluation on each hospital's test cases")
     evaluate_sites(resolve_bundle(Path(BUNDLE)), out / "global_model.pt", sites, out, "small", masks=True, force=force)

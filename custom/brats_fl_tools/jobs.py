@@ -17,10 +17,12 @@ from rich.table import Table
 import brats_fl
 from brats_fl.bundle import config_files
 from brats_fl.errors import JobError
+from brats_fl.provenance import required_code
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, CUSTOM, JOBS
 
 SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
 CLIENT_CONFIG = Path("app_client/config/config_fed_client.json")
+CHECKPOINT_FILE = "start_from.pt"
 # Set by the executor for each site; a job that set them would lie.
 SET_BY_EXECUTOR = frozenset({"bundle_root", "data_list_file_path", "rounds", "local_epochs", "epochs", "seed"})
 
@@ -33,6 +35,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a variable of the job or its bundle; repeatable."),
 ]
+PreinstalledOption = Annotated[
+    bool,
+    typer.Option("--preinstalled", help="No code in the job: server and sites have this brats-fl installed."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
 
 
@@ -44,6 +50,10 @@ class JobOptions:
     rounds: int | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     """Variables of the apps or of the bundle, from ``--set``."""
+    preinstalled: bool = False
+    """The job holds configuration only, and states what must be installed at server and sites."""
+    checkpoint: Path | None = None
+    """Model to start from in place of random weights."""
     polling_seconds: float | None = None
     """How often clients and server look for news; None keeps the apps' value, made for a real network."""
 
@@ -116,7 +126,7 @@ def variables_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.items()
-        if key not in ("format_version", "overrides") and not isinstance(value, (dict, list))
+        if key not in ("format_version", "overrides", "start_from") and not isinstance(value, (dict, list))
     }
 
 
@@ -165,7 +175,15 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
         if not force:
             raise JobError(f"{folder} exists; choose another --out or add --force")
         shutil.rmtree(folder)
-    _write_apps(folder, bundle, server, client)
+    if options.checkpoint:
+        server["start_from"] = CHECKPOINT_FILE
+    if options.preinstalled:
+        server["required_code"] = client["required_code"] = required_code(BUNDLES / bundle)
+    _write_apps(folder, server, client)
+    if not options.preinstalled:
+        _bring_code(folder, bundle)
+    if options.checkpoint:
+        shutil.copyfile(options.checkpoint, folder / "app_server" / CHECKPOINT_FILE)
     meta["min_clients"] = server["min_clients"]
     content_hash = hash_folder(folder)
     meta |= {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash}
@@ -209,7 +227,7 @@ def _same_type(value: Any, default: Any) -> bool:
     return isinstance(value, type(default))
 
 
-def _write_apps(folder: Path, bundle: str, server: Mapping[str, Any], client: Mapping[str, Any]) -> None:
+def _write_apps(folder: Path, server: Mapping[str, Any], client: Mapping[str, Any]) -> None:
     for config_path, config, app in (
         (SERVER_CONFIG, server, APP_SERVER),
         (CLIENT_CONFIG, client, APP_CLIENT),
@@ -217,12 +235,16 @@ def _write_apps(folder: Path, bundle: str, server: Mapping[str, Any], client: Ma
         target = folder / config_path.parts[0]
         shutil.copytree(app, target, ignore=shutil.ignore_patterns("README.md", "__pycache__"))
         _write_json(folder / config_path, config)
-        shutil.copytree(
-            CUSTOM / "brats_fl", target / "custom" / "brats_fl", ignore=shutil.ignore_patterns("__pycache__")
-        )
+
+
+def _bring_code(folder: Path, bundle: str) -> None:
+    """Copy library and bundle into both apps."""
+    for app in (APP_SERVER, APP_CLIENT):
+        custom = folder / app.name / "custom"
+        shutil.copytree(CUSTOM / "brats_fl", custom / "brats_fl", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(
             BUNDLES / bundle,
-            target / "custom" / "bundles" / bundle,
+            custom / "bundles" / bundle,
             ignore=shutil.ignore_patterns("models", "eval", "__pycache__"),
         )
 
@@ -289,15 +311,20 @@ def build(
     profile: ProfileOption = "full",
     rounds: RoundsOption = None,
     values: SetOption = None,
+    preinstalled: PreinstalledOption = False,
     force: ForceOption = False,
 ) -> None:
     """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hash."""
-    built = build_job(name, out, JobOptions(profile, rounds, parse_values(values)), force)
+    built = build_job(name, out, JobOptions(profile, rounds, parse_values(values), preinstalled), force)
     typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")
 
 
 def options_from(
-    profile: str, rounds: int | None, values: Sequence[str] | None, polling_seconds: float | None = None
+    profile: str,
+    rounds: int | None,
+    values: Sequence[str] | None,
+    polling_seconds: float | None = None,
+    preinstalled: bool = False,
 ) -> JobOptions:
     """Job options as the command line gives them."""
-    return JobOptions(profile, rounds, parse_values(values), polling_seconds)
+    return JobOptions(profile, rounds, parse_values(values), preinstalled, polling_seconds=polling_seconds)

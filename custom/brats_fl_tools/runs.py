@@ -17,6 +17,7 @@ from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import DataListError, RunError
 from brats_fl.files import write_whole
 from brats_fl_tools.jobs import BuiltJob
+from brats_fl_tools.processes import last_lines
 
 RECORDS_FILE = "rounds.jsonl"
 FINAL_MODEL = "final_model.pt"
@@ -71,6 +72,34 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return records
+
+
+def describe_record(record: dict[str, Any]) -> str:
+    """One line: ``round=3 site=hospital-2 cases=61 loss=0.412 val_mean_dice=0.731 seconds=214``."""
+    label = f"round={record['round']}" if record["phase"] == "train" else "final"
+    parts = [label, f"site={record['site']}"]
+    if record["status"] != "ok":
+        return " ".join([*parts, f"status={record['status']}"])
+    parts.append(f"cases={record.get('cases', '?')}")
+    if record.get("loss") is not None:
+        parts.append(f"loss={record['loss']:.3f}")
+    metric = (record.get("metrics") or {}).get(KEY_METRIC)
+    parts.append(f"{KEY_METRIC}={'none' if metric is None else f'{metric:.3f}'}")
+    parts.append(f"seconds={record.get('seconds', record.get('evaluate_seconds', 0)):.0f}")
+    return " ".join(parts)
+
+
+def reached_last_round(records: list[dict[str, Any]], job: BuiltJob) -> bool:
+    """Whether a job's records reach its last round."""
+    last = int(job.variables["start_round"]) + int(job.variables["num_rounds"]) - 1
+    return any(record["round"] >= last for record in records if record["phase"] == "train")
+
+
+def reason(log: Path) -> str:
+    """The last error line of FLARE's log, else its last line."""
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    errors = [line for line in text if "ERROR" in line or "Error" in line]
+    return errors[-1].strip()[-300:] if errors else last_lines(log, 1)
 
 
 def mean_key_metric(records: list[dict[str, Any]]) -> dict[tuple[str, int], float]:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from brats_fl.constants import KEY_METRIC
 from brats_fl.datalists import SITES_VARIABLE
 from brats_fl.errors import RunError
 from brats_fl_tools.jobs import (
@@ -25,8 +24,18 @@ from brats_fl_tools.jobs import (
     job_sites,
     options_from,
 )
-from brats_fl_tools.processes import last_lines, python_module, running
-from brats_fl_tools.runs import check_sites, collect, now, prepare_run_folder, read_records
+from brats_fl_tools.processes import python_module, running
+from brats_fl_tools.runs import (
+    RECORDS_FILE,
+    check_sites,
+    collect,
+    describe_record,
+    now,
+    prepare_run_folder,
+    reached_last_round,
+    read_records,
+    reason,
+)
 
 POLLING_SECONDS = 0.05
 """All processes are on one machine: a round's fixed cost is polling, and loopback bears twenty looks a second."""
@@ -74,8 +83,9 @@ def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force
         "brats_fl_tools.simulator_process", str(job.folder), str(run / "workspace"), ",".join(job.sites)
     )
     with running(command, log, environment, cwd=run) as process:
-        follow(process, run / SERVER_RUN_DIR / "rounds.jsonl")
-    if process.returncode != 0 or not finished(run, job):
+        follow(process, run / SERVER_RUN_DIR / RECORDS_FILE)
+    records = read_records(run / SERVER_RUN_DIR / RECORDS_FILE)
+    if process.returncode != 0 or not reached_last_round(records, job):
         raise RunError(f"{name} did not finish ({reason(log)}); see {log}")
     facts: dict[str, Any] = {
         "mode": "simulator",
@@ -87,12 +97,6 @@ def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force
     collect(run, run / SERVER_RUN_DIR, job, facts)
     typer.echo(f"done in {facts['seconds']:.0f} s: {run}")
     return job
-
-
-def finished(run: Path, job: BuiltJob) -> bool:
-    """Whether the records reach the last round."""
-    rounds = {record["round"] for record in read_records(run / SERVER_RUN_DIR / "rounds.jsonl")}
-    return int(job.variables["num_rounds"]) - 1 in rounds
 
 
 def follow(process: subprocess.Popen[bytes], records: Path) -> None:
@@ -107,25 +111,3 @@ def follow(process: subprocess.Popen[bytes], records: Path) -> None:
         if ended:
             return
         time.sleep(0.5)
-
-
-def describe_record(record: dict[str, Any]) -> str:
-    """One line: ``round=3 site=hospital-2 cases=61 loss=0.412 val_mean_dice=0.731 seconds=214``."""
-    label = f"round={record['round']}" if record["phase"] == "train" else "final"
-    parts = [label, f"site={record['site']}"]
-    if record["status"] != "ok":
-        return " ".join([*parts, f"status={record['status']}"])
-    parts.append(f"cases={record.get('cases', '?')}")
-    if record.get("loss") is not None:
-        parts.append(f"loss={record['loss']:.3f}")
-    metric = (record.get("metrics") or {}).get(KEY_METRIC)
-    parts.append(f"{KEY_METRIC}={'none' if metric is None else f'{metric:.3f}'}")
-    parts.append(f"seconds={record.get('seconds', record.get('evaluate_seconds', 0)):.0f}")
-    return " ".join(parts)
-
-
-def reason(log: Path) -> str:
-    """The last error line of FLARE's log, else its last line."""
-    text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    errors = [line for line in text if "ERROR" in line or "Error" in line]
-    return errors[-1].strip()[-300:] if errors else last_lines(log, 1)

@@ -38,7 +38,7 @@ CASES = {
 
 def options(rounds: int) -> JobOptions:
     """A job small enough for a test."""
-    return JobOptions("small", rounds, TINY, POLLING_SECONDS)
+    return JobOptions("small", rounds, TINY, polling_seconds=POLLING_SECONDS)
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

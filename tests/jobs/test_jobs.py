@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import typer
 
 from brats_fl.constants import KEY_METRIC, SITES
 from brats_fl.errors import JobError
+from brats_fl.provenance import required_code
 from brats_fl_tools import jobs
 from brats_fl_tools.jobs import JobOptions, build_job, job_names, parse_values
+from brats_fl_tools.repository import BUNDLES, CUSTOM, ROOT
 
 SMALL = JobOptions(profile="small")
 
@@ -177,3 +180,37 @@ def test_values_are_json_where_they_parse_and_text_where_not() -> None:
     assert parse_values(["a=1", "b=[1, 2]", "c=x", "d=true"]) == {"a": 1, "b": [1, 2], "c": "x", "d": True}
     with pytest.raises(typer.BadParameter, match="--set wants KEY=VALUE"):
         parse_values(["a"])
+
+
+def test_preinstalled_job_holds_no_code_and_states_what_must_be_installed(tmp_path):
+    built = build_job("brats_unet_fedavg", tmp_path, JobOptions("small", preinstalled=True))
+
+    files = sorted(path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*") if path.is_file())
+    assert files == [
+        "app_client/config/config_fed_client.json",
+        "app_server/config/config_fed_server.json",
+        "meta.json",
+    ]
+    for side in ("client", "server"):
+        config = json.loads((built.folder / f"app_{side}/config/config_fed_{side}.json").read_text(encoding="utf-8"))
+        assert config["required_code"] == required_code(BUNDLES / "brats_unet")
+
+
+def test_job_from_a_checkpoint_ships_it_to_the_server_only(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"weights")
+
+    built = build_job("brats_unet_fedavg", tmp_path / "out", JobOptions("small", checkpoint=tmp_path / "model.pt"))
+
+    assert [path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*.pt")] == [
+        "app_server/start_from.pt"
+    ]
+    config = json.loads((built.folder / "app_server/config/config_fed_server.json").read_text(encoding="utf-8"))
+    assert config["start_from"] == "start_from.pt"
+
+
+def test_wheel_holds_every_package_of_the_checkout():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    declared = re.findall(r'"([\w.]+)"', re.search(r"^packages = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1])
+
+    found = [path.parent.relative_to(CUSTOM).as_posix().replace("/", ".") for path in CUSTOM.rglob("__init__.py")]
+    assert sorted(declared) == sorted([*found, "brats_fl_bundles", "brats_fl_policies"])

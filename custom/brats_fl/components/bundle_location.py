@@ -1,23 +1,21 @@
-"""Where a job's bundle lies."""
+"""Where a job's bundle lies: in the job, or installed at the site."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 
-from brats_fl.errors import JobError
+from brats_fl.provenance import find_bundle
 
 
-def locate_bundle(name: str, fl_ctx: FLContext) -> Path:
-    """Root of the bundle that came with the job, in ``custom/bundles`` of the running app.
+def app_root(fl_ctx: FLContext) -> Path:
+    """Folder of the running app; FLARE renames it at each site."""
+    return Path(str(fl_ctx.get_prop(FLContextKey.APP_ROOT)))
 
-    Raises:
-        JobError: The job holds no such bundle.
-    """
-    app_root = Path(str(fl_ctx.get_prop(FLContextKey.APP_ROOT)))
-    bundle = app_root / "custom" / "bundles" / name
-    if not (bundle / "configs" / "train.json").is_file():
-        raise JobError(f"the job holds no bundle {name!r}; build it with `brats-fl job build` ({bundle})")
-    return bundle
+
+def locate_bundle(name: str, required: Mapping[str, str] | None, fl_ctx: FLContext) -> Path:
+    """Root of the job's bundle, once the code that runs is known to be the job's; see ``find_bundle``."""
+    return find_bundle(name, app_root(fl_ctx) / "custom", required or {})

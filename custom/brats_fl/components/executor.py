@@ -45,6 +45,8 @@ class BratsExecutor(Executor):
         local_epochs: Epochs a round.
         seed: Seed of the study; each site and round derives its own.
         overrides: Variables of the bundle to set.
+        start_round: Number of the job's first round; above 0 in a job that goes on where another ended.
+        required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class BratsExecutor(Executor):
         local_epochs: int,
         seed: int,
         overrides: Mapping[str, Any] | None = None,
+        start_round: int = 0,
+        required_code: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.bundle = bundle
@@ -61,6 +65,8 @@ class BratsExecutor(Executor):
         self.local_epochs = local_epochs
         self.seed = seed
         self.overrides = dict(overrides or {})
+        self.start_round = start_round
+        self.required_code = required_code
         self.trainer: Trainer | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -96,11 +102,11 @@ class BratsExecutor(Executor):
             site = fl_ctx.get_identity_name()
             self.trainer = Trainer(
                 LocalSettings(
-                    bundle=locate_bundle(self.bundle, fl_ctx),
+                    bundle=locate_bundle(self.bundle, self.required_code, fl_ctx),
                     datalist=find_datalist(site, kit=Path(workspace.get_root_dir())),
                     state_dir=Path(workspace.get_run_dir(fl_ctx.get_job_id())),
                     site=site,
-                    rounds=int(shareable.get_header(AppConstants.NUM_ROUNDS, 1)),
+                    rounds=self.start_round + int(shareable.get_header(AppConstants.NUM_ROUNDS, 1)),
                     local_epochs=self.local_epochs,
                     profile=self.profile,
                     seed=self.seed,

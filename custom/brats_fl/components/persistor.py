@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey
@@ -11,7 +13,7 @@ from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 
 from brats_fl.aggregation import check_update
 from brats_fl.bundle import build_network
-from brats_fl.components.bundle_location import locate_bundle
+from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.errors import BratsFLError
 
 
@@ -22,11 +24,21 @@ class BundlePersistor(PTFileModelPersistor):
         bundle: Name of the bundle that comes with the job.
         profile: ``full`` or an overlay of the bundle.
         seed: Seed of the random weights.
-        source_ckpt_file_full_name: Checkpoint to start from in place of random weights; a path at the server.
+        start_from: Checkpoint in the job's server app to start from in place of random weights; empty for none.
+        required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
     """
 
-    def __init__(self, bundle: str, profile: str, seed: int, source_ckpt_file_full_name: str | None = None) -> None:
-        super().__init__(source_ckpt_file_full_name=source_ckpt_file_full_name, load_device="cpu")
+    def __init__(
+        self,
+        bundle: str,
+        profile: str,
+        seed: int,
+        start_from: str = "",
+        required_code: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(load_device="cpu")
+        self.start_from = start_from
+        self.required_code = required_code
         self.bundle = bundle
         self.profile = profile
         self.seed = seed
@@ -35,10 +47,13 @@ class BundlePersistor(PTFileModelPersistor):
         """Build the network before FLARE's persistor asks for it."""
         if event == EventType.START_RUN:
             try:
-                self.model = build_network(locate_bundle(self.bundle, fl_ctx), self.profile, self.seed)
+                bundle = locate_bundle(self.bundle, self.required_code, fl_ctx)
+                self.model = build_network(bundle, self.profile, self.seed)
             except BratsFLError as error:
                 self.system_panic(str(error), fl_ctx)
                 return
+            if self.start_from:
+                self.source_ckpt_file_full_name = str(app_root(fl_ctx) / self.start_from)
         super().handle_event(event, fl_ctx)
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable | None:
@@ -50,7 +65,7 @@ class BundlePersistor(PTFileModelPersistor):
         try:
             check_update(learnable[ModelLearnableKey.WEIGHTS], network)
         except BratsFLError as error:
-            self.system_panic(f"{self.source_ckpt_file_full_name} does not fit {self.bundle}: {error}", fl_ctx)
+            self.system_panic(f"{self.start_from or 'the model'} does not fit {self.bundle}: {error}", fl_ctx)
             return None
         return learnable
 

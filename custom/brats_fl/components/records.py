@@ -18,11 +18,15 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
+from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from brats_fl.components.aggregator import REJECTION
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
 
 RECORDS_FILE = "rounds.jsonl"
+
+STATISTIC = "rounds"
+"""Name under which FLARE's ``show_stats`` gives the records of a running job, so that its lead can watch it."""
 
 
 class RoundRecords(FLComponent):
@@ -32,6 +36,7 @@ class RoundRecords(FLComponent):
         super().__init__()
         self.seen: set[str] = set()
         self.answered: set[str] = set()
+        self.lines: list[dict[str, Any]] = []
         self.lock = threading.Lock()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -46,6 +51,14 @@ class RoundRecords(FLComponent):
             self._record_missing(fl_ctx)
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
             self._record_final(fl_ctx)
+        elif event_type == InfoCollector.EVENT_TYPE_GET_STATS:
+            self._show(fl_ctx)
+
+    def _show(self, fl_ctx: FLContext) -> None:
+        collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR)
+        if isinstance(collector, GroupInfoCollector):
+            with self.lock:
+                collector.set_info("RoundRecords", {STATISTIC: list(self.lines)})
 
     def _record_contribution(self, fl_ctx: FLContext) -> None:
         result = fl_ctx.get_prop(AppConstants.TRAINING_RESULT)
@@ -98,6 +111,7 @@ class RoundRecords(FLComponent):
         with self.lock:
             self.seen.add(site)
             self.answered.add(site)
+            self.lines.append(line)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 

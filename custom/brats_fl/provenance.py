@@ -1,0 +1,114 @@
+"""Which code runs: digests of this library and of a bundle, and whether they are the ones a job was made for."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import brats_fl
+from brats_fl.errors import CodeMismatchError, JobError
+
+LIBRARY = Path(brats_fl.__file__).parent
+INSTALLED_BUNDLES = "brats_fl_bundles"
+"""Name under which the wheel installs the bundles."""
+
+
+def hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
+    """SHA-256 over relative path and bytes of the files that match, in the order of their paths."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def library_digest(library: Path = LIBRARY) -> str:
+    """Digest of this library's source, the same in a checkout, a job and an installed wheel."""
+    return hash_files(library, ("*.py",))
+
+
+def bundle_digest(bundle: Path) -> str:
+    """Digest of a bundle's configurations, which are code; weights and documents are left out."""
+    return hash_files(bundle / "configs", ("*",))
+
+
+def installed_package(name: str) -> Path:
+    """Folder of a package of data files that the wheel, or a checkout installed in place, has brought.
+
+    Raises:
+        JobError: There is none.
+    """
+    spec = importlib.util.find_spec(name)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        if Path(place).is_dir():
+            return Path(place)
+    raise JobError(f"{name} is not installed here; install brats-fl from its wheel, or from a checkout (`make env`)")
+
+
+def installed_bundle(name: str) -> Path | None:
+    """Root of a bundle that is installed; None where there is none."""
+    try:
+        bundle = installed_package(INSTALLED_BUNDLES) / name
+    except JobError:
+        return None
+    return bundle if (bundle / "configs" / "train.json").is_file() else None
+
+
+def required_code(bundle: Path) -> dict[str, str]:
+    """What a job without code states, so that a site can tell whether it has the same installed."""
+    return {
+        "version": brats_fl.__version__,
+        "library_sha256": library_digest(),
+        "bundle_sha256": bundle_digest(bundle),
+    }
+
+
+def find_bundle(name: str, custom: Path, required: Mapping[str, str]) -> Path:
+    """Root of a job's bundle, after checking that the code that runs is the job's.
+
+    Args:
+        name: Name of the bundle.
+        custom: Folder of the running app that holds the code that came with the job, if any came.
+        required: ``required_code`` of a job without code; empty for one that brings its code.
+
+    Raises:
+        JobError: There is no such bundle.
+        CodeMismatchError: What is installed is not what the job was made for, or hides what it brings.
+    """
+    if not required:
+        bundle = custom / "bundles" / name
+        if not (bundle / "configs" / "train.json").is_file():
+            raise JobError(f"the job holds no bundle {name!r}; build it with `brats-fl job build` ({bundle})")
+        check_brought(custom / "brats_fl")
+        return bundle
+    installed = installed_bundle(name)
+    if installed is None:
+        raise JobError(
+            f"no bundle {name!r} is installed here, and the job brings none; install version "
+            f"{required.get('version')} of brats-fl"
+        )
+    check_installed(installed, required)
+    return installed
+
+
+def check_brought(library: Path) -> None:
+    """Raise ``CodeMismatchError`` where another version of the library is installed and hides the job's own."""
+    if library.is_dir() and library_digest(library) != library_digest():
+        raise CodeMismatchError(
+            f"the job brings its own brats_fl, but another one is installed in {LIBRARY.parent} and hides it; "
+            "uninstall it (pip uninstall brats-fl), install the job's, or ask for a job built with --preinstalled"
+        )
+
+
+def check_installed(bundle: Path, required: Mapping[str, str]) -> None:
+    """Raise ``CodeMismatchError`` where library or bundle differ from what the job states."""
+    here = required_code(bundle)
+    differing = [key for key in here if here[key] != required.get(key)]
+    if differing:
+        facts = "; ".join(f"{key}: job {str(required.get(key))[:12]}, here {here[key][:12]}" for key in differing)
+        raise CodeMismatchError(
+            f"the job was made for another brats-fl than the one installed in {LIBRARY.parent} ({facts}); install the "
+            "wheel that the lead of the study names, on server and sites alike"
+        )

@@ -1,0 +1,148 @@
+"""Startup kits: FLARE's provisioning of a project file, and what a kit says of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from brats_fl.errors import KitError
+
+Kind = Literal["server", "client", "admin"]
+CONFIG_FILES: Mapping[Kind, str] = {
+    "server": "fed_server.json",
+    "client": "fed_client.json",
+    "admin": "fed_admin.json",
+}
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A startup kit: what one participant needs to take part."""
+
+    folder: Path
+    kind: Kind
+    name: str
+    host: str
+    """Name or address of the server."""
+    port: int
+
+    @property
+    def certificate(self) -> Path:
+        """The participant's own certificate."""
+        return self.folder / "startup" / ("server.crt" if self.kind == "server" else "client.crt")
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The kits of one provisioning, all in one folder."""
+
+    folder: Path
+    server: Kit
+    clients: tuple[Kit, ...]
+    admins: tuple[Kit, ...]
+
+
+def read_kit(folder: Path) -> Kit:
+    """What a startup kit says of itself.
+
+    Raises:
+        KitError: The folder is no startup kit, or a file in it is damaged.
+    """
+    for kind, file in CONFIG_FILES.items():
+        path = folder / "startup" / file
+        if path.is_file():
+            return _read_kit(folder, kind, path)
+    raise KitError(
+        f"{folder}: no startup kit there; it must hold startup/ with one of {', '.join(CONFIG_FILES.values())}"
+    )
+
+
+def _read_kit(folder: Path, kind: Kind, path: Path) -> Kit:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if kind == "admin":
+            admin = config["admin"]
+            return Kit(folder, kind, str(admin["username"]), str(admin["host"]), int(admin["port"]))
+        host, _, port = str(config["servers"][0]["service"]["target"]).rpartition(":")
+        name = folder.name if kind == "server" else str(config["client"]["fqsn"])
+        return Kit(folder, kind, name, host, int(port))
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise KitError(f"{path}: damaged ({error!r}); ask for the kit again") from error
+
+
+def read_federation(folder: Path) -> Federation:
+    """All kits in a folder.
+
+    Raises:
+        KitError: There is no server's kit or no hospital's.
+    """
+    kits = [read_kit(path.parent) for path in sorted(folder.glob("*/startup")) if path.is_dir()]
+    servers = [kit for kit in kits if kit.kind == "server"]
+    clients = tuple(kit for kit in kits if kit.kind == "client")
+    if len(servers) != 1 or not clients:
+        raise KitError(
+            f"{folder}: holds {len(servers)} server kits and {len(clients)} hospitals' kits; give a folder of "
+            "kits as provisioning writes it (.../PROJECT/prod_00)"
+        )
+    return Federation(folder, servers[0], clients, tuple(kit for kit in kits if kit.kind == "admin"))
+
+
+def read_project(path: Path) -> dict[str, Any]:
+    """A project file.
+
+    Raises:
+        KitError: It is missing, no YAML, or has no participants.
+    """
+    try:
+        project = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KitError(f"{path}: no such project file; start from poc_workspace/project.yml") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise KitError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(project, dict) or not isinstance(project.get("participants"), list):
+        raise KitError(f"{path}: must hold `name` and a list of `participants`; start from poc_workspace/project.yml")
+    return project
+
+
+def provision(project_file: Path, out: Path, host: str | None = None, port: int | None = None) -> Path:
+    """Write the kits of a project and return their folder, ``out/PROJECT/prod_NN``.
+
+    The certificate authority is kept in ``out/PROJECT/state``: provisioning again with one more hospital in the project
+    file leaves the certificates of the others as they are.
+
+    Args:
+        project_file: FLARE's project file.
+        out: Folder of the provisioning; holds the authority's private key, keep it as safe as a password.
+        host: Name or address by which the sites reach the server; default: the project file's.
+        port: The server's port; default: the project file's.
+
+    Raises:
+        KitError: The project file is wrong.
+    """
+    from nvflare.lighter.prov_utils import prepare_builders
+    from nvflare.lighter.provision import prepare_project
+    from nvflare.lighter.provisioner import Provisioner
+
+    project = read_project(project_file)
+    for participant in project["participants"]:
+        if participant.get("type") == "server":
+            participant.update({"default_host": host} if host else {})
+            participant.update({"fed_learn_port": port, "admin_port": port} if port else {})
+    out.mkdir(parents=True, exist_ok=True)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            context = Provisioner(str(out), prepare_builders(project)).provision(prepare_project(project))
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise KitError(f"{project_file}: cannot be provisioned: {error}") from error
+    folder = context.get_result_location() if context is not None else None
+    if not folder or context.get("build_error"):
+        raise KitError(f"{project_file}: cannot be provisioned: {said.getvalue().strip().splitlines()[-1:]}")
+    return Path(folder)

@@ -1,0 +1,146 @@
+"""An admin's session with a server: submit a job, follow it round by round, fetch what it left."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from brats_fl.errors import RunError
+from brats_fl_tools.jobs import BuiltJob
+from brats_fl_tools.kits import Kit
+from brats_fl_tools.runs import describe_record
+
+STATISTIC = "rounds"
+"""As in ``brats_fl.components.records``, which is not imported here: it would bring all of FLARE along."""
+
+POLL_SECONDS = 1.0
+FINISHED = "FINISHED"
+GOOD_ENDS = ("FINISHED:COMPLETED", "FINISHED:ABNORMAL")
+"""FLARE calls a job abnormal in which a site was lost and all rounds were finished with the others."""
+
+
+@contextlib.contextmanager
+def admin_session(kit: Kit, timeout_s: float = 15.0) -> Iterator[Any]:
+    """A connected FLARE session of the admin whose kit it is.
+
+    Raises:
+        RunError: The server cannot be reached, or does not let this admin in.
+    """
+    from nvflare.fuel.flare_api.api_spec import NoConnection
+    from nvflare.fuel.flare_api.flare_api import new_secure_session
+
+    logging.getLogger("nvflare").setLevel(logging.CRITICAL)  # each failed attempt prints a page
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            session = new_secure_session(kit.name, str(kit.folder.resolve()), timeout=timeout_s, auto_login_max_tries=1)
+    except NoConnection as error:
+        raise RunError(
+            f"{kit.name}: no connection to {kit.host}:{kit.port}; is the server running? ({error})"
+        ) from error
+    except Exception as error:  # FLARE raises plain exceptions for a refused certificate and the like
+        raise RunError(f"{kit.name}: cannot log in at {kit.host}:{kit.port}: {error}") from error
+    try:
+        yield session
+    finally:
+        with contextlib.suppress(Exception):
+            session.close()
+
+
+def connected_clients(session: Any) -> set[str]:
+    """Names of the sites that are connected.
+
+    Raises:
+        RunError: The server did not answer.
+    """
+    with refused("system status"):
+        return {client.name for client in session.get_system_info().client_info}
+
+
+@contextlib.contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Turn what FLARE's session raises into our error."""
+    from nvflare.fuel.flare_api import api_spec
+
+    try:
+        yield
+    except (api_spec.AuthorizationError, api_spec.AuthenticationError) as error:
+        raise RunError(f"{what}: not allowed for this admin ({error})") from error
+    except (api_spec.NoConnection, api_spec.SessionClosed, api_spec.InternalError, api_spec.NoReply) as error:
+        raise RunError(f"{what}: the server did not carry it out ({error})") from error
+
+
+def submit(session: Any, job: BuiltJob) -> str:
+    """Submit a job; its id.
+
+    Raises:
+        RunError: The server refused it.
+    """
+    with refused(f"submission of {job.name}"):
+        return str(session.submit_job(str(job.folder.resolve())))
+
+
+class Progress:
+    """Prints each round record once."""
+
+    def __init__(self, say: Callable[[str], None] = typer.echo) -> None:
+        self.say = say
+        self.shown: set[tuple[str, int, str]] = set()
+
+    def show(self, records: list[dict[str, Any]]) -> None:
+        """Print those that are new."""
+        for record in records:
+            key = (record["phase"], record["round"], record["site"])
+            if key not in self.shown:
+                self.shown.add(key)
+                self.say(describe_record(record))
+
+
+def follow(session: Any, job_id: str, progress: Progress) -> str:
+    """Print each round record as the server states it, until the job has ended; the job's last status."""
+    while not (status := job_status(session, job_id)).startswith(FINISHED):
+        progress.show(live_records(session, job_id))
+        time.sleep(POLL_SECONDS)
+    return status
+
+
+def job_status(session: Any, job_id: str) -> str:
+    """FLARE's status of a job, such as ``RUNNING``."""
+    with refused(f"status of job {job_id}"):
+        return str(session.get_job_meta(job_id)["status"])
+
+
+def live_records(session: Any, job_id: str) -> list[dict[str, Any]]:
+    """Round records of a running job, from the server's statistics; empty while it is starting."""
+    try:
+        statistics = session.show_stats(job_id, "server")
+    except Exception:  # it has not begun or has just ended: FLARE says it with whatever error
+        return []
+    for component in statistics.get("server", {}).values():
+        if isinstance(component, dict) and STATISTIC in component:
+            return list(component[STATISTIC])
+    return []
+
+
+def download(session: Any, job_id: str, out: Path) -> Path:
+    """Fetch a finished job's files from the server; the folder of the server's run.
+
+    Raises:
+        RunError: The server has none.
+    """
+    with refused(f"download of job {job_id}"), tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        fetched = Path(session.download_job_result(job_id, scratch))
+        workspace = fetched / "workspace"
+        if not workspace.is_dir():
+            raise RunError(f"the server keeps no files of job {job_id}")
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.move(workspace, out)
+    return out

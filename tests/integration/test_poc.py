@@ -1,0 +1,125 @@
+"""A federation of six real processes with TLS on this host: prepared, started, used, stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.integration.test_federation import CASES, JOB, TINY
+from tests.tiny_sites import make_tiny_sites
+
+from brats_fl.constants import SITES
+from brats_fl.errors import KitError, RunError
+from brats_fl_tools import federation as fed
+from brats_fl_tools.jobs import JobOptions
+from brats_fl_tools.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
+from brats_fl_tools.runs import read_records
+from brats_fl_tools.session import admin_session, connected_clients
+from brats_fl_tools.simulate import POLLING_SECONDS, run_simulation
+
+
+@dataclass(frozen=True)
+class Running:
+    """A federation that runs, and its data."""
+
+    poc: Poc
+    sites: Path
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Six processes; stopped at the end, whatever the tests did."""
+    root = tmp_path_factory.mktemp("poc")
+    sites = make_tiny_sites(root / "sites", CASES)
+    poc = prepare_poc(root / "workspace", sites)
+    try:
+        start_poc(poc)
+        yield Running(poc, sites)
+    finally:
+        fed.stop(poc.kits)
+        assert fed.processes(poc.kits) == []
+
+
+@pytest.fixture(scope="module")
+def run(running: Running) -> Path:
+    """Run folder of one round, its code installed at the sites and not in the job."""
+    folder = running.sites.parent / "run"
+    submit_poc(
+        running.poc, JOB, folder, JobOptions("small", 1, TINY, preinstalled=True, polling_seconds=POLLING_SECONDS)
+    )
+    return folder
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in torch.load(path, weights_only=True)["model"].items()}
+
+
+def test_every_hospital_is_connected(running: Running) -> None:
+    with admin_session(running.poc.lead) as session:
+        assert connected_clients(session) == set(SITES)
+
+
+def test_run_folder_is_like_the_simulators(run: Path) -> None:
+    for name in ("global_model.pt", "final_model.pt", "rounds.jsonl", "run.json"):
+        assert (run / name).is_file()
+    records = read_records(run / "rounds.jsonl")
+    assert sorted(r["site"] for r in records if r["phase"] == "train") == sorted(SITES)
+    assert sorted(r["site"] for r in records if r["phase"] == "final") == sorted(SITES)
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert facts["mode"] == "poc"
+    assert facts["status"] == "FINISHED:COMPLETED"
+    assert facts["sites"]["hospital-1"] == {"training": 3, "validation": 1, "testing": 1}
+
+
+def test_global_model_is_the_simulators_up_to_float_noise(running: Running, run: Path, tmp_path: Path) -> None:
+    run_simulation(JOB, running.sites, tmp_path / "run", JobOptions("small", 1, TINY, polling_seconds=POLLING_SECONDS))
+
+    simulated, real = load(tmp_path / "run" / "final_model.pt"), load(run / "final_model.pt")
+    assert simulated.keys() == real.keys()
+    for name, value in simulated.items():
+        np.testing.assert_allclose(real[name], value, rtol=0, atol=1e-5)
+
+
+def test_what_a_site_logs_and_keeps_stays_in_its_own_kit(running: Running, run: Path) -> None:
+    case = f"{SITES[0]}-case-001"
+    local = running.poc.kits.clients[0].folder
+
+    assert list(local.glob("*/local_model.pt"))
+    fetched = [path for path in (run / "server").rglob("*") if path.is_file()]
+    assert fetched
+    assert [path for path in fetched if case.encode() in path.read_bytes()] == []
+
+
+def test_second_start_is_refused_while_the_first_runs(running: Running) -> None:
+    with pytest.raises(RunError, match="processes of this federation are running; stop them first"):
+        start_poc(running.poc)
+    with pytest.raises(RunError, match="is prepared already; use it, or replace it with --force"):
+        prepare_poc(running.poc.folder, running.sites)
+    with pytest.raises(RunError, match="run `brats-fl poc stop` first"):
+        prepare_poc(running.poc.folder, running.sites, force=True)
+
+
+def test_another_federation_on_this_host_does_not_see_this_one(running: Running, tmp_path: Path) -> None:
+    other = prepare_poc(tmp_path / "workspace", running.sites)
+
+    assert fed.processes(other.kits) == []
+    assert len(fed.processes(running.poc.kits)) >= 6
+    assert other.kits.server.port != running.poc.kits.server.port
+    fed.stop(other.kits)
+    assert len(fed.processes(running.poc.kits)) >= 6
+    with pytest.raises(RunError, match="nothing is running; run `brats-fl poc start` first"):
+        submit_poc(other, JOB, tmp_path / "run", JobOptions("small", 1))
+
+
+def test_folder_that_is_no_workspace_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KitError, match="no POC workspace there; make one with `brats-fl poc prepare`"):
+        read_poc(tmp_path)
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(RunError, match="is not empty and no POC workspace; choose another --workspace"):
+        prepare_poc(tmp_path, None, force=True)
+    assert (tmp_path / "thesis.txt").is_file()
