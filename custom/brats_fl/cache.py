@@ -22,6 +22,7 @@ from monai.transforms import Compose, RandomizableTrait, Transform
 from torch import Tensor
 
 import brats_fl
+from brats_fl.scans import split_volume
 
 CACHE_VARIABLE = "BRATS_FL_CACHE"
 
@@ -131,7 +132,7 @@ def fingerprint(item: Mapping[str, Any]) -> str:
     facts: list[Any] = [item.get("labels")]
     for file in files:
         try:
-            status = Path(file).stat()
+            status = split_volume(file)[0].stat()
         except OSError:
             facts.append([str(file), None])  # reading the case will say what is wrong
         else:

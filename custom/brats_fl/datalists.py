@@ -24,7 +24,7 @@ class Case:
     case: str
     patient: str
     image: tuple[str, ...]
-    """Paths of the four scans, in the order of ``MODALITIES``."""
+    """Paths of the four scans, in the order of ``MODALITIES``; a volume of a 4-D file is ``path#k``, k from 0."""
     label: str | None = None
     labels: str = DEFAULT_LABEL_TABLE
     """Name of the label convention, a key of ``LABEL_TABLES``."""
@@ -182,7 +182,7 @@ def find_datalist(site: str, kit: Path | None = None, environ: Mapping[str, str]
     )
     for place in places:
         if place is not None and place.is_file():
-            return place
+            return place.resolve()  # a kit's is a link to the site's own file, where relative paths begin
     in_kit = f"{places[0]} is not there" if places[0] else "there is no kit with local/" + DATALIST_FILE
     in_sites = f"{places[1]} is not there" if places[1] else f"{SITES_VARIABLE} is not set"
     raise DataListError(

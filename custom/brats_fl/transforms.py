@@ -16,18 +16,17 @@ from torch import Tensor
 from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, MODALITIES, NCR
 from brats_fl.errors import CaseError
 from brats_fl.regions import labels_to_regions, regions_to_labels, to_file_labels, to_library_labels
+from brats_fl.scans import check_same_grid, read_volume, split_volume, take_volume
 
-# Headers written by different tools round affines to about 1e-5 mm; 1e-3 mm over 240 voxels is under a quarter voxel.
-AFFINE_TOLERANCE_MM = 1e-3
 TUMOUR_VOXELS_PER_LABEL = 2000
 
 
 class LoadCased(Transform):
     """Read a case: ``image`` (4, H, W, D) float32 and, where it has one, ``label`` (1, H, W, D) uint8.
 
-    The item comes from a data list: ``case``, ``image`` (four paths), ``label`` (a path, may be absent) and
-    ``labels`` (the label convention). Labels leave with the library's values, 0 background, 1 necrotic core,
-    2 oedema, 3 enhancing tumour.
+    The item comes from a data list: ``case``, ``image`` (four paths, or volumes of 4-D files as ``path#k``),
+    ``label`` (a path, may be absent) and ``labels`` (the label convention). Labels leave with the library's values,
+    0 background, 1 necrotic core, 2 oedema, 3 enhancing tumour. A 4-D file is decompressed once.
 
     Raises:
         CaseError: A file is missing, unreadable or not 3-D; shapes or affines differ; a label value is unknown.
@@ -36,7 +35,7 @@ class LoadCased(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
         item = dict(data)
         case = str(item.get("case", Path(item["image"][0]).name))
-        scans = [read_volume(case, name, Path(path)) for name, path in zip(MODALITIES, item["image"], strict=True)]
+        scans = read_scans(case, item["image"])
         grid = scans[0]
         for name, scan, file in zip(MODALITIES[1:], scans[1:], item["image"][1:], strict=True):
             check_same_grid(case, name, scan, grid, Path(file))
@@ -49,7 +48,7 @@ class LoadCased(Transform):
         item["image"] = as_meta_tensor(torch.from_numpy(voxels), grid, Path(str(data["image"][0])))
         if item.get("label") is not None:
             path = Path(str(item["label"]))
-            scan = read_volume(case, "label", path)
+            scan = take_volume(case, "label", read_volume(case, "label", path), None, path)
             check_same_grid(case, "label", scan, grid, path)
             table = str(item.get("labels", DEFAULT_LABEL_TABLE))
             try:
@@ -60,37 +59,16 @@ class LoadCased(Transform):
         return item
 
 
-def read_volume(case: str, name: str, path: Path) -> nib.Nifti1Image:
-    """A NIfTI file with its voxels in memory, so that a truncated file is found here and not later.
-
-    Raises:
-        CaseError: The file is missing, unreadable or not 3-D.
-    """
-    try:
-        volume = nib.load(path)
-        voxels = np.asanyarray(volume.dataobj)
-    except FileNotFoundError:
-        raise CaseError(f"{case}: {name} is missing; restore {path} or take the case off the data list") from None
-    except Exception as error:  # gzip, zlib, nibabel and the file system each have their own classes
-        raise CaseError(f"{case}: {name} cannot be read ({type(error).__name__}: {error}); replace {path}") from error
-    if voxels.ndim != 3:
-        raise CaseError(f"{case}: {name} has shape {voxels.shape}; a volume must be 3-D ({path})")
-    return nib.Nifti1Image(voxels, volume.affine, volume.header)
-
-
-def check_same_grid(case: str, name: str, volume: nib.Nifti1Image, grid: nib.Nifti1Image, path: Path) -> None:
-    """Raise ``CaseError`` where a volume's shape or affine is not that of the case's first scan."""
-    if volume.shape != grid.shape:
-        raise CaseError(
-            f"{case}: {name} has shape {volume.shape}, {MODALITIES[0]} has {grid.shape}; "
-            f"all files of a case must share one grid: register or resample them ({path})"
-        )
-    if not np.allclose(volume.affine, grid.affine, atol=AFFINE_TOLERANCE_MM):
-        raise CaseError(
-            f"{case}: the affine of {name} differs from that of {MODALITIES[0]} by up to "
-            f"{np.abs(volume.affine - grid.affine).max():.3g} mm; all files of a case must share one grid: "
-            f"register or resample them ({path})"
-        )
+def read_scans(case: str, scans: Sequence[str]) -> list[nib.Nifti1Image]:
+    """The four scans of a case in the order of ``MODALITIES``, voxels in memory; each file is read once."""
+    files: dict[Path, nib.Nifti1Image] = {}
+    volumes = []
+    for name, scan in zip(MODALITIES, scans, strict=True):
+        path, number = split_volume(scan)
+        if path not in files:
+            files[path] = read_volume(case, name, path)
+        volumes.append(take_volume(case, name, files[path], number, path))
+    return volumes
 
 
 def as_meta_tensor(voxels: Tensor, grid: nib.Nifti1Image, path: Path) -> MetaTensor:

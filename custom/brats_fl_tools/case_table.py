@@ -1,10 +1,10 @@
 """The case table: one row per case, the one form in which every later step meets a download.
 
 A CSV file with the columns ``COLUMNS``. The five path columns are relative to the table's folder where the
-file lies beneath it, so that table and scans can be moved together, and absolute elsewhere. ``seg`` is empty
-for a case without a label; ``institution`` and ``grade`` are empty where the download does not tell. A column
-``hospital`` may be added by hand: ``brats-fl partition --strategy institution`` then names the sites by it.
-Other columns are passed over.
+file lies beneath it, so that table and scans can be moved together, and absolute elsewhere; a volume of a 4-D
+file is ``path#k``. ``seg`` and ``tumour_ml`` are empty for a case without a label; ``time_point``,
+``institution`` and ``grade`` are empty where the download does not tell. A column ``hospital`` may be added by
+hand: ``brats-fl partition --strategy institution`` then names the sites by it. Other columns are passed over.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ from pathlib import Path
 
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
+from brats_fl.scans import split_volume
 
-COLUMNS = ("case", "patient", "institution", "grade", "labels", *MODALITIES, "seg", "shape", "spacing_mm")
+COLUMNS = (
+    *("case", "patient", "time_point", "institution", "grade", "labels"),
+    *MODALITIES,
+    *("seg", "tumour_ml", "shape", "spacing_mm"),
+)
+
+GRADES = ("HGG", "LGG")
+"""High- and low-grade glioma, as BraTS 2018 to 2020 tell them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class CaseRow:
     case: str
     patient: str
     image: tuple[Path, ...]
-    """The four scans in the order of ``MODALITIES``, absolute."""
+    """The four scans in the order of ``MODALITIES``, absolute; a volume of a 4-D file is ``path#k``."""
     label: Path | None
     labels: str
     """Name of the label convention, a key of ``LABEL_TABLES``."""
@@ -38,6 +46,9 @@ class CaseRow:
     institution: str = ""
     grade: str = ""
     hospital: str = ""
+    time_point: str = ""
+    tumour_ml: float | None = None
+    """Volume of the whole tumour, everything that the label marks."""
 
 
 def write_case_table(path: Path, rows: Sequence[CaseRow], force: bool = False) -> None:
@@ -72,10 +83,12 @@ def _as_record(row: CaseRow, folder: Path) -> dict[str, str]:
     return {
         "case": row.case,
         "patient": row.patient,
+        "time_point": row.time_point,
         "institution": row.institution,
         "grade": row.grade,
         "labels": row.labels,
         **{column: "" if file is None else _shorten(file, folder) for column, file in files.items()},
+        "tumour_ml": "" if row.tumour_ml is None else f"{row.tumour_ml:.3f}",
         "shape": "x".join(str(size) for size in row.shape),
         "spacing_mm": "x".join(f"{size:g}" for size in row.spacing_mm),
     }
@@ -154,6 +167,10 @@ def _parse_row(place: str, folder: Path, record: dict[str, str]) -> CaseRow:
     if len(shape) != 3 or len(spacing_mm) != 3:
         got = f"{record['shape']!r} and {record['spacing_mm']!r}"
         raise CaseError(f"{place}: shape and spacing_mm must be like 240x240x155 and 1x1x1 (got {got})")
+    try:
+        tumour_ml = float(record["tumour_ml"]) if record["tumour_ml"] else None
+    except ValueError:
+        raise CaseError(f"{place}: tumour_ml must be a number or empty (got {record['tumour_ml']!r})") from None
     return CaseRow(
         case=record["case"],
         patient=record["patient"] or record["case"],
@@ -165,6 +182,8 @@ def _parse_row(place: str, folder: Path, record: dict[str, str]) -> CaseRow:
         institution=record["institution"],
         grade=record["grade"],
         hospital=record.get("hospital", ""),
+        time_point=record["time_point"],
+        tumour_ml=tumour_ml,
     )
 
 
@@ -175,7 +194,7 @@ def check_files(path: Path, rows: Iterable[CaseRow]) -> None:
         path: The table, for the message.
         rows: Its cases.
     """
-    files = [file for row in rows for file in (*row.image, row.label) if file is not None]
+    files = [split_volume(file)[0] for row in rows for file in (*row.image, row.label) if file is not None]
     lost = [file for file in files if not file.is_file()]
     if lost:
         raise CaseError(

@@ -5,8 +5,9 @@ Three tables are understood:
 * columns ``case`` and ``institution``, and ``hospital`` where sites are to be named by it;
 * ``name_mapping.csv`` of a BraTS 2019 or 2020 download: columns ``BraTS_<year>_subject_ID``. The middle part
   of a 2017 to 2019 id is the institution (``BraTS19_TCIA01_231_1`` is TCIA01's);
-* FeTS 2022's ``partitioning_1.csv`` and ``partitioning_2.csv``: columns ``Partition_ID`` and ``Subject_ID``.
-  Its numbers are those of BraTS 2021: ``BraTS2021_00000`` is found as well as ``FeTS2022_00000``.
+* FeTS's ``partitioning_1.csv`` (by institution) and ``partitioning_2.csv`` (the largest split once more by tumour
+  size): columns ``Partition_ID`` and ``Subject_ID``. The numbers of FeTS 2022 are those of BraTS 2021:
+  ``BraTS2021_00000`` is found as well as ``FeTS2022_00000``.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from brats_fl_tools.case_table import CaseRow, read_csv
 UNLISTED = "unlisted"
 """Institution of the cases that were new in BraTS 2020: the challenge did not publish whose they are."""
 
-# BraTS 2017 to 2019: Brats18_TCIA01_201_1 is institution TCIA01, patient 201, time point 1.
-_OLD_NAME = re.compile(r"(?P<patient>brats1[789]_(?P<institution>[A-Za-z0-9]+)_[A-Za-z0-9]+)_\d+", re.IGNORECASE)
+_NAMES = (
+    # BraTS 2017 to 2019: Brats18_TCIA01_201_1 is institution TCIA01, patient 201, time point 1.
+    re.compile(r"(?P<patient>brats1[789]_(?P<institution>[a-z0-9]+)_[a-z0-9]+)_(?P<time_point>\d+)", re.IGNORECASE),
+    # BraTS 2023 and later: BraTS-GLI-00005-001 is patient 00005, time point 001; no institution.
+    re.compile(r"(?P<patient>brats-[a-z]+-\d+)-(?P<time_point>\d+)(?P<institution>)", re.IGNORECASE),
+)
 _ID_COLUMN = re.compile(r"BraTS_\d{4}_subject_ID")
 
 
@@ -36,16 +41,21 @@ class Origin:
     grade: str = ""
 
 
-def institution_in_name(case: str) -> str:
-    """Institution in a BraTS 2017 to 2019 name, ``TCIA01`` in ``Brats18_TCIA01_201_1``; else empty."""
-    match = _OLD_NAME.fullmatch(case)
-    return match["institution"] if match else ""
+@dataclass(frozen=True)
+class NameParts:
+    """What a case's name says; institution and time point are empty where it does not tell."""
+
+    patient: str
+    time_point: str = ""
+    institution: str = ""
 
 
-def patient_in_name(case: str) -> str:
-    """Name without the time point that BraTS 2017 to 2019 names end in; other names as they are."""
-    match = _OLD_NAME.fullmatch(case)
-    return match["patient"] if match else case
+def read_name(case: str) -> NameParts:
+    """Parts of a BraTS name; the patient of another is the whole name."""
+    for pattern in _NAMES:
+        if match := pattern.fullmatch(case):
+            return NameParts(**match.groupdict())
+    return NameParts(patient=case)
 
 
 def read_origins(path: Path) -> dict[str, Origin]:
@@ -82,7 +92,7 @@ def read_origins(path: Path) -> dict[str, Origin]:
 
 def _newest_institution(names: Iterable[str]) -> str:
     """Institution of a mapping's row by its newest id: 2017's say ``TCIA`` without its number."""
-    return next((found for name in names if (found := institution_in_name(name))), UNLISTED)
+    return next((found for name in names if (found := read_name(name).institution)), UNLISTED)
 
 
 def assign_origins(path: Path, rows: Iterable[CaseRow], origins: Mapping[str, Origin]) -> list[CaseRow]:

@@ -13,9 +13,10 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from brats_fl.errors import CaseError
+from brats_fl.scans import AFFINE_TOLERANCE_MM, split_volume, volume_fault
 
-# The files of a case were resampled onto one grid; what is left between their affines is rounding.
-AFFINE_TOLERANCE_MM = 1e-3
+READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
+"""What nibabel, gzip and the file system raise for a file that is no sound NIfTI."""
 
 
 @dataclass(frozen=True)
@@ -24,33 +25,40 @@ class ScanHeader:
 
     file: Path
     shape: tuple[int, ...]
+    """Voxels along the three axes; of a volume where the file is 4-D."""
     spacing_mm: tuple[float, ...]
     affine: NDArray[np.float64]
     """(4, 4), voxel to mm."""
 
 
-def read_header(file: Path) -> ScanHeader:
-    """Grid of a NIfTI file; no voxel is read.
+def read_header(scan: Path) -> ScanHeader:
+    """Grid of a scan; no voxel is read.
+
+    Args:
+        scan: A NIfTI file, or a volume of a 4-D one as ``path#k``.
 
     Raises:
-        CaseError: The file cannot be read as NIfTI, is cut short (seen in ``.nii`` only), is not 3-D, or has
-            a spacing that is not positive.
+        CaseError: The file cannot be read as NIfTI, is cut short (seen in ``.nii`` only), is not 3-D or has no such
+            volume, or has a spacing that is not positive.
     """
+    file, number = split_volume(scan)
     try:
         image = nibabel.load(file)
         shape, affine = tuple(int(size) for size in image.shape), np.asarray(image.affine)
-        spacing_mm = tuple(float(size) for size in image.header.get_zooms())
+        spacing_mm = tuple(float(size) for size in image.header.get_zooms()[:3])
         end = int(image.dataobj.offset) + image.get_data_dtype().itemsize * int(np.prod(shape))
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
+    except READ_ERRORS as error:
         raise CaseError(f"{file} cannot be read as NIfTI ({error}); download or copy it again") from error
     size = file.stat().st_size
     if file.suffix == ".nii" and size < end:
         raise CaseError(f"{file} is cut short: {size} bytes, its header says {end}; download or copy it again")
-    if len(shape) != 3 or min(shape) < 1:
-        raise CaseError(f"{file} has shape {shape}; a scan must be 3-D, save one volume of it")
+    if fault := volume_fault(shape, number, file):
+        raise CaseError(f"{scan.name} {fault}")
+    if min(shape) < 1:
+        raise CaseError(f"{file} has shape {shape}; a scan has at least one voxel along each axis, replace it")
     if not all(np.isfinite(spacing_mm)) or min(spacing_mm) <= 0 or not np.isfinite(affine).all():
         raise CaseError(f"{file} has spacing {spacing_mm} mm; it must be > 0, save the file with a right header")
-    return ScanHeader(file, shape, spacing_mm, affine)
+    return ScanHeader(file, shape[:3], spacing_mm, affine)
 
 
 def grid_fault(header: ScanHeader, first: ScanHeader) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_two_folders_of_one_name_are_refused_because_their_masks_would_overwrite
     make_case(tmp_path / "HGG" / "a")
     make_case(tmp_path / "LGG" / "a")
 
-    with pytest.raises(CaseError, match=r"a: two folders have this name; rename one \(.*HGG/a and .*LGG/a\)"):
+    with pytest.raises(CaseError, match=r"a: two cases have this name; rename one \(.*HGG/a and .*LGG/a\)"):
         find_cases(tmp_path)
 
 
@@ -80,4 +81,35 @@ def test_folder_that_is_missing_or_holds_no_case_is_refused(tmp_path: Path):
     with pytest.raises(DataListError, match="no such folder; set dataset_dir"):
         find_cases(tmp_path / "none")
     with pytest.raises(DataListError, match=r"holds no case; expected folders with <case>_t1ce\.nii\.gz"):
+        find_cases(tmp_path)
+
+
+def make_msd(folder: Path, modality: dict[str, str] | None = None) -> Path:
+    for name in ("imagesTr/BRATS_001", "imagesTs/BRATS_485", "imagesTr/._BRATS_001"):
+        file = folder / f"{name}.nii.gz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    content = {
+        "modality": modality or {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_volumes_of_a_decathlon_file_come_in_the_order_of_the_modalities(tmp_path: Path):
+    make_msd(tmp_path / "Task01_BrainTumour")
+
+    items = find_cases(tmp_path)
+
+    file = f"{tmp_path}/Task01_BrainTumour/imagesTr/BRATS_001.nii.gz"
+    assert [item["case"] for item in items] == ["BRATS_001", "BRATS_485"]
+    assert items[0]["image"] == [f"{file}#2", f"{file}#1", f"{file}#3", f"{file}#0"]  # t1c, t1n, t2w, t2f
+    assert items[0]["labels"] == "msd-task01"
+
+
+def test_decathlon_folder_of_another_task_is_refused(tmp_path: Path):
+    make_msd(tmp_path, {"0": "CT"})
+
+    with pytest.raises(CaseError, match=r"dataset\.json: modality must name t1gd, t1w, t2w, flair, .*\(got ct\)"):
         find_cases(tmp_path)

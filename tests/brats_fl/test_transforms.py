@@ -104,7 +104,10 @@ def test_file_that_is_no_image_is_named(item: dict[str, Any]):
 def test_four_dimensional_file_is_refused(item: dict[str, Any]):
     rewrite(item["image"][1], lambda voxels: np.stack([voxels, voxels], axis=3))
 
-    assert error_of(item) == (f"case-1: t1n has shape (40, 48, 40, 2); a volume must be 3-D ({item['image'][1]})")
+    assert error_of(item) == (
+        "case-1: t1n has shape (40, 48, 40, 2); a volume must be 3-D, or be named as one of a 4-D file, "
+        f"case-1_t1.nii.gz#0 ({item['image'][1]})"
+    )
 
 
 def test_other_shape_is_refused(item: dict[str, Any]):

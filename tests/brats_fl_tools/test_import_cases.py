@@ -25,9 +25,12 @@ app.command()(import_)
 
 
 @cache
-def nifti(shape: tuple[int, ...] = (4, 5, 6), spacing_mm: float = 1.0) -> bytes:
+def nifti(shape: tuple[int, ...] = (4, 5, 6), spacing_mm: float = 1.0, values: tuple[float, ...] = ()) -> bytes:
+    """A NIfTI file of zeros, but for the values, which are its first voxels."""
     affine = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
-    return bytes(nibabel.Nifti1Image(np.zeros(shape, np.int16), affine).to_bytes())
+    voxels = np.zeros(shape, np.int16 if all(value == int(value) for value in values) else np.float32)
+    voxels.flat[: len(values)] = values
+    return bytes(nibabel.Nifti1Image(voxels, affine).to_bytes())
 
 
 def write_scan(file: Path, content: bytes = b"") -> Path:
@@ -37,10 +40,18 @@ def write_scan(file: Path, content: bytes = b"") -> Path:
     return file
 
 
-def write_case(folder: Path, ending: str = ".nii", without: tuple[str, ...] = ()) -> Path:
+def write_case(
+    folder: Path, ending: str = ".nii", without: tuple[str, ...] = (), values: tuple[float, ...] = (1, 2, 4)
+) -> Path:
     for suffix in SUFFIXES:
         if suffix not in without:
-            write_scan(folder / f"{folder.name}_{suffix}{ending}")
+            write_scan(folder / f"{folder.name}_{suffix}{ending}", nifti(values=values if suffix == "seg" else ()))
+    return folder
+
+
+def write_case_2023(folder: Path, values: tuple[float, ...] = (1, 2, 3)) -> Path:
+    for suffix in ("t1n", "t1c", "t2w", "t2f", "seg"):
+        write_scan(folder / f"{folder.name}-{suffix}.nii.gz", nifti(values=values if suffix == "seg" else ()))
     return folder
 
 
@@ -69,6 +80,7 @@ def test_files_are_put_into_the_columns_of_their_modalities(tmp_path: Path) -> N
         {
             "case": "BraTS2021_00000",
             "patient": "BraTS2021_00000",
+            "time_point": "",
             "institution": "",
             "grade": "",
             "labels": "brats2018-2021",
@@ -77,6 +89,7 @@ def test_files_are_put_into_the_columns_of_their_modalities(tmp_path: Path) -> N
             "t2w": "data/BraTS2021_00000/BraTS2021_00000_t2.nii.gz",
             "t2f": "data/BraTS2021_00000/BraTS2021_00000_flair.nii.gz",
             "seg": "data/BraTS2021_00000/BraTS2021_00000_seg.nii.gz",
+            "tumour_ml": "0.003",
             "shape": "4x5x6",
             "spacing_mm": "1x1x1",
         }
@@ -90,11 +103,31 @@ def test_name_and_folder_tell_institution_patient_and_grade(tmp_path: Path) -> N
 
     rows = import_cases(tmp_path).rows
 
-    assert [(row.case, row.institution, row.patient, row.grade) for row in rows] == [
-        ("BraTS19_2013_0_1", "2013", "BraTS19_2013_0", "LGG"),
-        ("Brats18_TCIA01_201_1", "TCIA01", "Brats18_TCIA01_201", "HGG"),
-        ("Brats18_TCIA01_201_2", "TCIA01", "Brats18_TCIA01_201", "HGG"),
+    assert [(row.case, row.institution, row.patient, row.time_point, row.grade) for row in rows] == [
+        ("BraTS19_2013_0_1", "2013", "BraTS19_2013_0", "1", "LGG"),
+        ("Brats18_TCIA01_201_1", "TCIA01", "Brats18_TCIA01_201", "1", "HGG"),
+        ("Brats18_TCIA01_201_2", "TCIA01", "Brats18_TCIA01_201", "2", "HGG"),
     ]
+
+
+def test_case_of_2023_has_its_own_names_convention_patient_and_time_point(tmp_path: Path) -> None:
+    folder = write_case_2023(tmp_path / "BraTS-GLI-00005-001").resolve()
+
+    (row,) = import_cases(tmp_path).rows
+
+    assert (row.patient, row.time_point, row.labels) == ("BraTS-GLI-00005", "001", "brats2023")
+    assert row.image == tuple(folder / f"BraTS-GLI-00005-001-{name}.nii.gz" for name in ("t1c", "t1n", "t2w", "t2f"))
+    assert row.tumour_ml == 0.003  # three voxels of 1 mm
+
+
+def test_natural_partitioning_beside_cases_of_fets_tells_the_institution(tmp_path: Path) -> None:
+    write_case(tmp_path / "FeTS21_Training_001", ".nii.gz")
+    (tmp_path / "partitioning_1.csv").write_text("Partition_ID,Subject_ID\n7,FeTS21_Training_001\n")
+    (tmp_path / "partitioning_2.csv").write_text("Partition_ID,Subject_ID\n19,FeTS21_Training_001\n")
+
+    (row,) = import_cases(tmp_path).rows
+
+    assert (row.institution, row.labels) == ("fets-7", "brats2018-2021")
 
 
 def test_name_mapping_beside_the_cases_tells_institution_and_grade(tmp_path: Path) -> None:
@@ -186,7 +219,7 @@ def test_four_dimensional_scan_is_a_fault(tmp_path: Path) -> None:
     case = write_case(tmp_path / "BraTS20_Training_001")
     write_scan(case / "BraTS20_Training_001_t2.nii", nifti((4, 5, 6, 2)))
 
-    assert "has shape (4, 5, 6, 2); a scan must be 3-D" in only_fault(tmp_path)
+    assert "BraTS20_Training_001_t2.nii has shape (4, 5, 6, 2); a volume must be 3-D" in only_fault(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no scan at all", nifti()[:200]])
@@ -212,6 +245,88 @@ def test_nii_that_is_cut_short_is_a_fault_with_both_sizes(tmp_path: Path) -> Non
 
     # 352 bytes of header and 4 * 5 * 6 voxels of 2 bytes.
     assert "is cut short: 591 bytes, its header says 592" in only_fault(tmp_path)
+
+
+def test_label_whose_end_is_missing_is_a_fault(tmp_path: Path) -> None:
+    case = write_case(tmp_path / "BraTS20_Training_001", ".nii.gz")
+    for suffix in SUFFIXES:
+        write_scan(case / f"BraTS20_Training_001_{suffix}.nii.gz", nifti((50, 50, 50)))
+    noise = np.random.default_rng(0).integers(0, 3, (50, 50, 50), np.int16)
+    label = gzip.compress(nifti((50, 50, 50))[:352] + noise.tobytes())
+    (case / "BraTS20_Training_001_seg.nii.gz").write_bytes(label[: len(label) // 2])
+
+    # Its header is whole.
+    assert "BraTS20_Training_001_seg.nii.gz cannot be read (" in only_fault(tmp_path)
+
+
+def test_fraction_in_a_label_is_a_fault(tmp_path: Path) -> None:
+    write_case(tmp_path / "BraTS20_Training_001", values=(1, 1.5))
+
+    assert "holds the value 1.5; a label's values are whole numbers" in only_fault(tmp_path)
+
+
+def test_label_3_in_a_layout_before_2023_is_a_fault_that_names_the_conventions_it_fits(tmp_path: Path) -> None:
+    write_case(tmp_path / "BraTS20_Training_001", values=(1, 3))
+
+    assert (
+        "BraTS20_Training_001_seg.nii holds the label value 3, brats2018-2021 has 0, 1, 2, 4 only; "
+        "if all labels follow brats2023 or msd-task01, say so with --labels or in the mapping; else mend the label"
+    ) in only_fault(tmp_path)
+
+
+def test_label_4_in_the_layout_of_2023_is_a_fault_that_may_be_a_cavity(tmp_path: Path) -> None:
+    write_case_2023(tmp_path / "BraTS-GLI-00005-001", values=(1, 2, 3, 4))
+
+    fault = only_fault(tmp_path)
+
+    assert "holds the label value 4, brats2023 has 0, 1, 2, 3 only; no convention has it" in fault
+    assert "may be a resection cavity" in fault
+
+
+def test_convention_that_the_user_gives_counts_and_is_stated(tmp_path: Path) -> None:
+    write_case(tmp_path / "data" / "BraTS20_Training_001", values=(1, 3))
+
+    result = run_import(tmp_path / "data", "--out", tmp_path / "cases.csv", "--labels", "brats2023")
+
+    assert result.exit_code == 0
+    assert records(tmp_path / "cases.csv")[0]["labels"] == "brats2023"
+    assert result.stdout.endswith("label convention brats2023: 1 cases, label values found: 1, 3\n")
+
+
+def test_convention_that_the_labels_do_not_bear_out_is_refused(tmp_path: Path) -> None:
+    write_case(tmp_path / "data" / "BraTS20_Training_001")
+
+    result = run_import(tmp_path / "data", "--out", tmp_path / "cases.csv", "--labels", "brats2023")
+
+    assert "holds the label value 4, brats2023 has 0, 1, 2, 3 only" in str(result.exception)
+
+
+def test_two_conventions_in_one_table_are_asked_about(tmp_path: Path) -> None:
+    write_case(tmp_path / "data" / "BraTS20_Training_001")
+    write_case_2023(tmp_path / "data" / "BraTS-GLI-00005-001")
+    table = tmp_path / "cases.csv"
+
+    refused = run_import(tmp_path / "data", "--out", table)
+
+    assert str(refused.exception).splitlines()[1:] == [
+        "brats2018-2021: BraTS20_Training_001",
+        "brats2023: BraTS-GLI-00005-001",
+    ]
+    assert "give --allow-mixed-labels" in str(refused.exception)
+    assert not table.exists()
+    assert run_import(tmp_path / "data", "--out", table, "--allow-mixed-labels").exit_code == 0
+    assert [record["labels"] for record in records(table)] == ["brats2023", "brats2018-2021"]
+
+
+def test_folder_with_files_of_two_layouts_is_a_fault(tmp_path: Path) -> None:
+    case = write_case(tmp_path / "BraTS20_Training_001")
+    write_scan(case / "BraTS20_Training_001-t1c.nii.gz")
+
+    assert "the folder holds files of two layouts, BraTS20_Training_001_flair.nii and" in only_fault(tmp_path)
+
+
+def test_unknown_convention_is_wrong_usage(tmp_path: Path) -> None:
+    assert run_import(tmp_path, "--out", tmp_path / "cases.csv", "--labels", "brats1999").exit_code == 2
 
 
 def test_every_faulty_case_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
@@ -259,9 +374,9 @@ def test_skip_faulty_does_not_write_an_empty_table(tmp_path: Path) -> None:
 
 
 def test_folder_without_cases_is_refused_with_the_layout_and_a_file_that_was_seen(tmp_path: Path) -> None:
-    write_scan(tmp_path / "BraTS-GLI-00000-000" / "BraTS-GLI-00000-000-t1c.nii.gz")
+    write_scan(tmp_path / "p1" / "post_contrast.nii.gz")
 
-    with pytest.raises(CaseError, match=r"1 NIfTI files .*t1c\.nii\.gz\. Looked for: BraTS 2018 to 2021"):
+    with pytest.raises(CaseError, match=r"1 NIfTI files .*post_contrast\.nii\.gz\. Looked for: BraTS 2018 to 2021"):
         import_cases(tmp_path)
 
 
@@ -362,3 +477,6 @@ def test_thirteen_real_cases_are_found_on_one_grid_each() -> None:
     assert len(survey.rows) == 13
     assert {(row.shape, row.spacing_mm) for row in survey.rows} == {((240, 240, 155), (1.0, 1.0, 1.0))}
     assert sum(row.institution == "TCIA01" for row in survey.rows) == 3
+    assert survey.label_values == {"brats2018-2021": (1, 2, 4)}
+    # 11738 necrotic, 12836 oedema and 32731 enhancing voxels of 1 mm.
+    assert survey.rows[0].tumour_ml == 57.305

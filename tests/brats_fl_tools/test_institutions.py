@@ -5,31 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.case_rows import make_rows
 
-from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
-from brats_fl_tools.case_table import CaseRow
 from brats_fl_tools.institutions import assign_origins, read_origins
-
-
-def make_row(case: str, institution: str = "", patient: str = "", hospital: str = "", label: bool = True) -> CaseRow:
-    folder = Path("/scans", case)
-    return CaseRow(
-        case=case,
-        patient=patient or case,
-        image=tuple(folder / f"{modality}.nii" for modality in MODALITIES),
-        label=folder / "seg.nii" if label else None,
-        labels="brats2018-2021",
-        shape=(4, 5, 6),
-        spacing_mm=(1.0, 1.0, 1.0),
-        institution=institution,
-        hospital=hospital,
-    )
-
-
-def make_rows(**sizes: int) -> list[CaseRow]:
-    """``A=2`` gives the cases A-0 and A-1 of institution A."""
-    return [make_row(f"{name}-{number}", name) for name, size in sizes.items() for number in range(size)]
 
 
 def test_name_mapping_tells_the_newest_institution_by_any_year_of_id(tmp_path: Path) -> None:

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from tests.case_rows import make_row, make_rows
 
-from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
 from brats_fl_tools.case_table import CaseRow
 from brats_fl_tools.site_strategies import (
+    assign_by_grade,
     assign_by_hospital,
     assign_by_institution,
+    assign_by_size,
+    assign_by_volume,
     assign_evenly,
     shuffle_names,
+    volume_classes,
 )
-
-
-def make_row(case: str, institution: str = "", patient: str = "", hospital: str = "", label: bool = True) -> CaseRow:
-    folder = Path("/scans", case)
-    return CaseRow(
-        case=case,
-        patient=patient or case,
-        image=tuple(folder / f"{modality}.nii" for modality in MODALITIES),
-        label=folder / "seg.nii" if label else None,
-        labels="brats2018-2021",
-        shape=(4, 5, 6),
-        spacing_mm=(1.0, 1.0, 1.0),
-        institution=institution,
-        hospital=hospital,
-    )
-
-
-def make_rows(**sizes: int) -> list[CaseRow]:
-    """``A=2`` gives the cases A-0 and A-1 of institution A."""
-    return [make_row(f"{name}-{number}", name) for name, size in sizes.items() for number in range(size)]
 
 
 def site_sizes(assigned: dict[str, list[CaseRow]]) -> list[int]:
@@ -121,6 +103,82 @@ def test_even_sites_keep_a_patients_time_points_together() -> None:
 def test_fewer_patients_than_sites_are_refused() -> None:
     with pytest.raises(CaseError, match="5 sites need as many patients, there are 3"):
         assign_evenly(make_rows(A=3), sites=5, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("cases", "exponent", "sizes"),
+    [
+        (10, 1.0, [5, 3, 2]),  # shares of 6/11, 3/11 and 2/11: 5.45, 2.73 and 1.82
+        (12, 0.0, [4, 4, 4]),
+        (14, 2.0, [10, 3, 1]),  # 36/49, 9/49 and 4/49: 10.29, 2.57 and 1.14
+    ],
+)
+def test_sizes_follow_a_power_law(cases: int, exponent: float, sizes: list[int]) -> None:
+    assert site_sizes(assign_by_size(make_rows(A=cases), sites=3, seed=0, exponent=exponent)) == sizes
+
+
+def test_site_too_small_for_a_case_gets_one_from_the_largest() -> None:
+    # Shares of 4.3, .07 and .00 of 5 cases, that is 5, 0 and 0 before the two empty sites take one each.
+    assert site_sizes(assign_by_size(make_rows(A=5), sites=3, seed=0, exponent=6.0)) == [3, 1, 1]
+
+
+def test_patients_are_classed_by_their_largest_tumour() -> None:
+    volumes = {"a": (5.0,), "b": (1.0, 30.0), "c": (10.0,), "d": (20.0,)}
+    patients = {name: [make_row(f"{name}{ml}", tumour_ml=ml) for ml in mls] for name, mls in volumes.items()}
+
+    assert volume_classes(patients, 2) == [["a", "c"], ["d", "b"]]
+
+
+def test_large_alpha_gives_alike_sites_and_small_alpha_gives_each_class_to_few() -> None:
+    rows = [make_row(f"case-{n}", tumour_ml=float(n)) for n in range(100)]
+
+    alike, apart = (assign_by_volume(rows, sites=5, seed=0, alpha=alpha) for alpha in (1e6, 0.01))
+
+    # Five classes of 20 cases, dealt in five equal shares each.
+    assert site_sizes(alike) == [20] * 5
+    smallest = [sum((row.tumour_ml or 0) < 20 for row in cases) for cases in alike.values()]
+    assert smallest == [4] * 5
+    assert max(sum((row.tumour_ml or 0) < 20 for row in cases) for cases in apart.values()) >= 19
+    assert min(site_sizes(apart)) >= 1
+
+
+def test_case_without_a_tumour_volume_is_refused() -> None:
+    with pytest.raises(CaseError, match=r"1 cases have no tumour_ml \(a\)"):
+        assign_by_volume([make_row("a", tumour_ml=None)], sites=1, seed=0, alpha=1.0)
+
+
+def grade_rows(high: int, low: int) -> list[CaseRow]:
+    return [make_row(f"{g}-{n}", grade=g) for g, size in (("HGG", high), ("LGG", low)) for n in range(size)]
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "expected"),
+    [
+        (24, 6, [0, 2, 4]),  # six low grades in shares of 0, 1/3 and 2/3
+        (6, 24, [6, 8, 10]),  # six high grades in shares of 2/3, 1/3 and 0; low grades fill up to ten
+    ],
+)
+def test_low_grades_rise_from_the_first_site_to_the_last_at_equal_sizes(
+    high: int, low: int, expected: list[int]
+) -> None:
+    assigned = assign_by_grade(grade_rows(high, low), sites=3, seed=0)
+
+    assert site_sizes(assigned) == [10, 10, 10]
+    assert [sum(row.grade == "LGG" for row in cases) for cases in assigned.values()] == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "sites", "message"),
+    [
+        ([make_row("a"), make_row("b", grade="HGG")], 2, r"1 cases have no grade \(a\); fill in .* HGG and LGG"),
+        ([make_row("a", grade="WHO 4")], 2, r"case a: grade must be HGG or LGG \(got 'WHO 4'\)"),
+        (grade_rows(4, 0), 2, "needs both grades and two sites .*got 4 patients with HGG, 0 with LGG only, 2 sites"),
+        (grade_rows(4, 4), 1, "needs both grades and two sites"),
+    ],
+)
+def test_grades_that_do_not_suffice_are_refused(rows: list[CaseRow], sites: int, message: str) -> None:
+    with pytest.raises(CaseError, match=message):
+        assign_by_grade(rows, sites, seed=0)
 
 
 def test_another_seed_gives_other_sites() -> None:

@@ -124,24 +124,9 @@ def _case_strip(run: RunFolder, column: str) -> Diagram:
     values = {site: numbers for site, numbers in values.items() if numbers}
 
     def paint(axes: Axes) -> None:
-        line = {"color": MUTED, "linewidth": 1}
-        axes.boxplot(
-            list(values.values()),
-            widths=0.55,
-            showfliers=False,
-            medianprops={"color": INK, "linewidth": 1.8},
-            boxprops=line,
-            whiskerprops=line,
-            capprops=line,
-        )
-        for place, numbers in enumerate(values.values(), start=1):
-            colour = PALETTE[(place - 1) % len(PALETTE)]
-            marker = MARKERS[(place - 1) % len(MARKERS)]
-            axes.scatter(place + _spread(len(numbers)), numbers, s=20, color=colour, marker=marker, alpha=0.8, zorder=3)
+        paint_strips(axes, values)
         axes.set_ylim(-0.03, 1.03)
         axes.set_ylabel("Dice")
-        axes.set_xticks(range(1, len(values) + 1), list(values), rotation=30, ha="right")
-        axes.grid(visible=False, axis="x")
 
     summary = "; ".join(
         f"{site}: {format_count(len(numbers), 'case')} from {min(numbers):.2f} to {max(numbers):.2f}, "
@@ -151,6 +136,26 @@ def _case_strip(run: RunFolder, column: str) -> Diagram:
     title = f"Dice per test case: {REGION_NAMES[column]}"
     caption = "A point is a case. The box spans the middle half, its bar is the median."
     return Diagram(draw(f"strip-{column}", f"{title}. {summary}", paint), title, caption)
+
+
+def paint_strips(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
+    """A column a name: a point for each number, and a box of the middle half with the median."""
+    line = {"color": MUTED, "linewidth": 1}
+    axes.boxplot(
+        list(values.values()),
+        widths=0.55,
+        showfliers=False,
+        medianprops={"color": INK, "linewidth": 1.8},
+        boxprops=line,
+        whiskerprops=line,
+        capprops=line,
+    )
+    for place, numbers in enumerate(values.values(), start=1):
+        colour = PALETTE[(place - 1) % len(PALETTE)]
+        marker = MARKERS[(place - 1) % len(MARKERS)]
+        axes.scatter(place + _spread(len(numbers)), numbers, s=20, color=colour, marker=marker, alpha=0.8, zorder=3)
+    axes.set_xticks(range(1, len(values) + 1), list(values), rotation=30, ha="right")
+    axes.grid(visible=False, axis="x")
 
 
 def _spread(count: int) -> npt.NDArray[np.float64]:
@@ -177,7 +182,7 @@ def _round_diagram(by_round: Mapping[int, Sequence[RoundTime]]) -> Diagram:
     }
 
     def paint(axes: Axes) -> None:
-        _stack(axes, list(by_round), stacks)
+        stack_bars(axes, list(by_round), stacks)
         axes.set_xlabel("Round")
         axes.set_ylabel("Seconds")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -195,7 +200,7 @@ def _site_diagram(by_site: Mapping[str, Sequence[RoundTime]]) -> Diagram:
     stacks = {part: [sum(getattr(time, part) for time in times) for times in by_site.values()] for part in WORK}
 
     def paint(axes: Axes) -> None:
-        _stack(axes, list(range(len(by_site))), stacks)
+        stack_bars(axes, list(range(len(by_site))), stacks)
         axes.set_xticks(range(len(by_site)), list(by_site), rotation=30, ha="right")
         axes.set_ylabel("Seconds")
         axes.grid(visible=False, axis="x")
@@ -215,7 +220,7 @@ def _bytes_diagram(run: RunFolder) -> Diagram:
     }
 
     def paint(axes: Axes) -> None:
-        _stack(axes, list(rounds), stacks)
+        stack_bars(axes, list(rounds), stacks)
         axes.set_xlabel("Round")
         axes.set_ylabel("MB")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -226,7 +231,8 @@ def _bytes_diagram(run: RunFolder) -> Diagram:
     return Diagram(draw("bytes", f"{title}, mean MB: {_shares(stacks)}", paint), title, caption)
 
 
-def _stack(axes: Axes, places: Sequence[int], stacks: Mapping[str, Sequence[float]]) -> None:
+def stack_bars(axes: Axes, places: Sequence[int], stacks: Mapping[str, Sequence[float]]) -> None:
+    """Bars at the places, one part on the other in the order of ``stacks``."""
     bottom = np.zeros(len(places))
     for index, (part, heights) in enumerate(stacks.items()):
         label = WORK.get(part, part)

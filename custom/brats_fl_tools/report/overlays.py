@@ -20,6 +20,7 @@ from scipy import ndimage
 from brats_fl.constants import ED, ET, LABEL_TABLES, MODALITIES, NCR
 from brats_fl.datalists import DATALIST_FILE, Case, read_datalist
 from brats_fl.errors import BratsFLError, CaseError
+from brats_fl.scans import split_volume, volume_fault
 from brats_fl_tools.report.metrics import TEST_SPLIT
 from brats_fl_tools.report.run_folder import CaseResult, RunFolder
 
@@ -177,13 +178,15 @@ def _read_slice(case: Case, mask: Path) -> _Slice:
 
 
 def _open(path: Path) -> Any:
-    """Image in the nearest right-anterior-superior orientation."""
+    """Image of a file, or of a volume of a 4-D one, in the nearest right-anterior-superior orientation."""
+    file, number = split_volume(path)
     try:
-        image = nib.as_closest_canonical(nib.load(path))
+        image = nib.load(file)
+        if fault := volume_fault(image.shape, number, file):
+            raise CaseError(f"{path} {fault}")
+        image = nib.as_closest_canonical(image if number is None else image.slicer[..., number])
     except _UNREADABLE as error:
         raise CaseError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
-    if len(image.shape) != 3:
-        raise CaseError(f"{path} has shape {image.shape}, three axes are needed")
     return image
 
 
