@@ -73,5 +73,23 @@ def check_update(update: Update, like: Mapping[str, Array]) -> None:
             raise ModelError(f"{name} holds NaN or infinite values; the training diverged: lower the learning rate")
 
 
+def check_size(update: Update, model: Update, max_ratio: float) -> None:
+    """Raise ``ModelError`` where an update is implausibly large for one round of training.
+
+    Args:
+        update: Change of each parameter.
+        model: The global model that it changes.
+        max_ratio: Largest L2 norm of the update, as a multiple of the model's.
+    """
+    size, limit = global_norm(update), max_ratio * global_norm(model)
+    if size > limit:
+        raise ModelError(f"it has L2 norm {size:.3g}, the most that counts as training is {limit:.3g}")
+
+
+def global_norm(values: Update) -> float:
+    """L2 norm over all parameters together."""
+    return float(np.sqrt(sum(float(np.sum(np.square(value, dtype=np.float64))) for value in values.values())))
+
+
 def _first(names: list[str]) -> str:
     return f" (first: {names[0]})" if names else ""

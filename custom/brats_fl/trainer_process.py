@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import sys
@@ -59,6 +60,8 @@ def describe_failure(error: BaseException) -> TaskFailure:
     """What may go out, and what the site's own log should say."""
     if is_out_of_memory(error):
         return TaskFailure("OUT_OF_MEMORY", f"memory ran out; lower batch_size or patch_size ({error})")
+    if is_disk_full(error):
+        return TaskFailure("DISK_FULL", f"the disk is full; free some space ({error})")
     if known := cause_of(error):
         return TaskFailure(known.code, str(known))
     return TaskFailure("EXECUTION_EXCEPTION", "".join(traceback.format_exception(error)))
@@ -68,6 +71,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, of the GPU or the host; torch's CPU allocator says it with a plain RuntimeError."""
     return any(
         isinstance(link, (MemoryError, torch.OutOfMemoryError)) or "you tried to allocate" in str(link)
+        for link in chain_of(error)
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a file could not be written for lack of space; torch says it with a plain RuntimeError."""
+    return any(
+        getattr(link, "errno", None) == errno.ENOSPC or "PytorchStreamWriter failed writing" in str(link)
         for link in chain_of(error)
     )
 

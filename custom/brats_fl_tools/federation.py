@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -23,6 +23,7 @@ from brats_fl_tools.kits import Federation, Kit
 from brats_fl_tools.processes import GRACE_SECONDS, last_lines
 from brats_fl_tools.session import admin_session, connected_clients
 
+CONSOLE_LOG = "console.log"
 MARKER = "BRATS_FL_FEDERATION"
 START_SECONDS = 120.0
 """How long a start may take; on two idle cores it takes under 20 s, on a busy machine a minute."""
@@ -33,7 +34,17 @@ def marker_of(federation: Federation) -> str:
     return str(federation.folder.resolve())
 
 
-def start_kit(federation: Federation, kit: Kit, environment: Mapping[str, str], watchdog: bool = False) -> None:
+Wrap = Callable[[Kit, Sequence[str]], list[str]]
+"""Turns the command that starts a kit into one that starts it elsewhere, such as in a namespace of its own."""
+
+
+def start_kit(
+    federation: Federation,
+    kit: Kit,
+    environment: Mapping[str, str],
+    watchdog: bool = False,
+    wrap: Wrap = lambda _, command: list(command),
+) -> None:
     """Start the server or a hospital with the script of its kit.
 
     Args:
@@ -41,26 +52,33 @@ def start_kit(federation: Federation, kit: Kit, environment: Mapping[str, str], 
         kit: Server or hospital.
         environment: Added to this process's.
         watchdog: Start FLARE's loop that restarts the process when it dies, as a hospital does.
+        wrap: Where to start it.
     """
     script = ["start.sh"] if watchdog else ["sub_start.sh", "--once"]
-    with (kit.folder / "console.log").open("ab") as log:
+    command = wrap(kit, ["bash", str(kit.folder.resolve() / "startup" / script[0]), *script[1:]])
+    with (kit.folder / CONSOLE_LOG).open("ab") as log:
         subprocess.run(
             # The shell leaves the process to the system and ends: it has to outlive this command.
-            ["bash", "-c", '"$@" &', "start", "bash", str(kit.folder.resolve() / "startup" / script[0]), *script[1:]],
+            ["bash", "-c", '"$@" &', "start", *command],
             check=True,
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env={
-                **os.environ,
-                "PYTHONWARNINGS": "ignore",
-                **environment,
-                # The kit's scripts call a bare python3.
-                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-                MARKER: marker_of(federation),
-            },
+            env=process_environment(federation, environment),
         )
+
+
+def process_environment(federation: Federation, environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a federation's processes."""
+    return {
+        **os.environ,
+        "PYTHONWARNINGS": "ignore",
+        # The kits' scripts call a bare python3.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        **environment,
+        MARKER: marker_of(federation),
+    }
 
 
 def start(federation: Federation, admin: Kit, environment: Mapping[str, str], watchdog: bool = False) -> float:

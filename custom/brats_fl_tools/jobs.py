@@ -192,6 +192,18 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
     return BuiltJob(folder, name, bundle, job_sites(name), variables, content_hash)
 
 
+def describe_job(folder: Path) -> BuiltJob:
+    """What a job folder that ``build_job`` wrote holds.
+
+    Raises:
+        JobError: It is no such folder.
+    """
+    meta, server, client = (_read(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
+    sites = tuple(site for names in meta["deploy_map"].values() for site in names if site != "server")
+    variables = {**variables_of(client), **variables_of(server), **client["overrides"]}
+    return BuiltJob(folder, meta["name"], server["bundle"], sites, variables, meta["content_hash"])
+
+
 def _apply(
     name: str,
     wanted: Mapping[str, Any],

@@ -38,6 +38,16 @@ class Kit:
         """The participant's own certificate."""
         return self.folder / "startup" / ("server.crt" if self.kind == "server" else "client.crt")
 
+    @property
+    def private_key(self) -> Path:
+        """Key of the participant's own certificate."""
+        return self.certificate.with_suffix(".key")
+
+    @property
+    def authority(self) -> Path:
+        """Certificate of the authority that signed all of the federation's certificates."""
+        return self.folder / "startup" / "rootCA.pem"
+
 
 @dataclass(frozen=True)
 class Federation:
@@ -71,7 +81,7 @@ def _read_kit(folder: Path, kind: Kind, path: Path) -> Kit:
             admin = config["admin"]
             return Kit(folder, kind, str(admin["username"]), str(admin["host"]), int(admin["port"]))
         host, _, port = str(config["servers"][0]["service"]["target"]).rpartition(":")
-        name = folder.name if kind == "server" else str(config["client"]["fqsn"])
+        name = "server" if kind == "server" else str(config["client"]["fqsn"])
         return Kit(folder, kind, name, host, int(port))
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise KitError(f"{path}: damaged ({error!r}); ask for the kit again") from error
@@ -98,7 +108,7 @@ def read_project(path: Path) -> dict[str, Any]:
     """A project file.
 
     Raises:
-        KitError: It is missing, no YAML, or has no participants.
+        KitError: It is missing, no YAML, or its participants are not stated as they must be.
     """
     try:
         project = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -108,6 +118,14 @@ def read_project(path: Path) -> dict[str, Any]:
         raise KitError(f"{path}: cannot be read as YAML ({error})") from error
     if not isinstance(project, dict) or not isinstance(project.get("participants"), list):
         raise KitError(f"{path}: must hold `name` and a list of `participants`; start from poc_workspace/project.yml")
+    for entry in project["participants"]:
+        if not isinstance(entry, dict) or not {"name", "type", "org"} <= set(entry):
+            raise KitError(f"{path}: each participant must have a name, a type and an org (got {entry!r})")
+        if entry["type"] not in CONFIG_FILES:
+            raise KitError(f"{path}: {entry['name']}: type must be {', '.join(CONFIG_FILES)} (got {entry['type']!r})")
+    types = [entry["type"] for entry in project["participants"]]
+    if types.count("server") != 1 or "client" not in types:
+        raise KitError(f"{path}: participants must hold one server and at least one client (got {', '.join(types)})")
     return project
 
 
@@ -145,4 +163,6 @@ def provision(project_file: Path, out: Path, host: str | None = None, port: int 
     folder = context.get_result_location() if context is not None else None
     if not folder or context.get("build_error"):
         raise KitError(f"{project_file}: cannot be provisioned: {said.getvalue().strip().splitlines()[-1:]}")
+    # FLARE leaves the private keys of the authority and of all kits readable by everyone on the machine.
+    (Path(folder).parent / "state" / "cert.json").chmod(0o600)
     return Path(folder)

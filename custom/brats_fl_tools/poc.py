@@ -36,10 +36,10 @@ from brats_fl_tools.kits import Federation, Kit, provision, read_federation
 from brats_fl_tools.processes import ended_by_sigterm
 from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import check_sites, prepare_run_folder
-from brats_fl_tools.session import admin_session, connected_clients, job_status
+from brats_fl_tools.session import admin_session
 from brats_fl_tools.simulate import POLLING_SECONDS
 from brats_fl_tools.site_files import site_files, write_site_files
-from brats_fl_tools.submit import run_job
+from brats_fl_tools.submit import print_status, run_job
 
 POC_FILE = "poc.json"
 
@@ -51,7 +51,7 @@ WorkspaceOption = Annotated[
         "--workspace", help="Folder of the kits, logs and job store; several on one host do not disturb each other."
     ),
 ]
-DEFAULT_WORKSPACE = Path("poc_workspace/run")
+DEFAULT_WORKSPACE = Path("poc_workspace/workspace")
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,7 @@ def submit_poc(poc: Poc, name: str, run: Path, options: JobOptions, force: bool 
         facts |= {"sites": check_sites(sites, job_sites(name)), "sites_dir": str(sites)}
     prepare_run_folder(run, force)
     job = build_job(name, run / "job", options)
-    with admin_session(poc.lead) as session:
-        run_job(session, job, run, facts, abort_on_interrupt=True)
+    run_job(poc.lead, job, options, run, facts, abort_on_interrupt=True)
 
 
 @app.command()
@@ -234,9 +233,7 @@ def status(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
             )
     Console().print(table)
     with admin_session(poc.lead) as session:
-        typer.echo(f"connected: {', '.join(sorted(connected_clients(session))) or 'none'}")
-        for job in session.list_jobs():
-            typer.echo(f"job {job['job_id']} {job['job_name']} {job_status(session, job['job_id'])}")
+        print_status(session)
 
 
 @app.command()

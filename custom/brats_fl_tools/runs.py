@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import typer
 
 from brats_fl.constants import KEY_METRIC, SPLITS
 from brats_fl.datalists import DATALIST_FILE, read_datalist
@@ -23,6 +27,10 @@ RECORDS_FILE = "rounds.jsonl"
 FINAL_MODEL = "final_model.pt"
 BEST_MODEL = "global_model.pt"
 RUN_FILE = "run.json"
+FLARE_FINAL = "FL_global_model.pt"
+FLARE_BEST = "best_FL_global_model.pt"
+EARLIER = "earlier"
+"""Folder of a resumed run: records and best model of what had been done before."""
 
 
 def check_sites(sites: Path, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
@@ -89,6 +97,35 @@ def describe_record(record: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
+class Progress:
+    """Prints each round record once, and between them now and then that something is going on.
+
+    Args:
+        say: Prints a line.
+    """
+
+    QUIET_SECONDS = 30.0
+
+    def __init__(self, say: Callable[[str], None] = typer.echo) -> None:
+        self.say = say
+        self.shown: set[tuple[str, int, str]] = set()
+        self.begin = self.last = time.monotonic()
+
+    def show(self, records: list[dict[str, Any]]) -> None:
+        """Print those that are new, or that the run goes on where there has been none for half a minute."""
+        for record in records:
+            key = (record["phase"], record["round"], record["site"])
+            if key not in self.shown:
+                self.shown.add(key)
+                self.last = time.monotonic()
+                self.say(describe_record(record))
+        if time.monotonic() - self.last > self.QUIET_SECONDS:
+            self.last = time.monotonic()
+            answered = max((key[1] for key in self.shown if key[0] == "train"), default=None)
+            where = "starting" if answered is None else f"after answers of round {answered}"
+            self.say(f"working, {where}: {self.last - self.begin:.0f} s since the start")
+
+
 def reached_last_round(records: list[dict[str, Any]], job: BuiltJob) -> bool:
     """Whether a job's records reach its last round."""
     last = int(job.variables["start_round"]) + int(job.variables["num_rounds"]) - 1
@@ -117,49 +154,77 @@ def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, 
 
     The best model is the one with the highest mean of the key metric over the sites: FLARE's own choice among the
     models that began a round, unless the last evaluation found the final model better. Without any validation case it
-    is the final model.
+    is the final model. What an earlier part of a resumed run left in ``run/earlier`` counts as well.
 
     Raises:
         RunError: The server left no model.
     """
-    import torch
-
     app = server_run_dir / "app_server"
-    final = app / "FL_global_model.pt"
+    final = app / FLARE_FINAL
     if not final.is_file():
         raise RunError(f"the run left no global model ({final})")
-    records = read_records(server_run_dir / RECORDS_FILE)
-    shutil.copyfile(server_run_dir / RECORDS_FILE, run / RECORDS_FILE)
+    start_round = int(job.variables["start_round"])
+    earlier = [r for r in read_records(run / EARLIER / RECORDS_FILE) if r["round"] < start_round]
+    later = read_records(server_run_dir / RECORDS_FILE)
+    write_whole(run / RECORDS_FILE, "".join(json.dumps(record) + "\n" for record in [*earlier, *later]))
     shutil.copyfile(final, run / FINAL_MODEL)
-    means = mean_key_metric(records)
-    candidates = {key: mean for key, mean in means.items() if key[0] == "final" or key[1] > 0}
-    best_file = app / "best_FL_global_model.pt"
-    phase, best_round = max(candidates, key=lambda key: (candidates[key], key[1]), default=("final", -1))
-    use_final = phase == "final" or not best_file.is_file()
-    shutil.copyfile(final if use_final else best_file, run / BEST_MODEL)
-    parameters = sum(
-        value.numel() for value in torch.load(final, map_location="cpu", weights_only=True)["model"].values()
-    )
+    best = choose_best(earlier, later, start_round)
+    source = {"final": final, "later": app / FLARE_BEST, "earlier": run / EARLIER / FLARE_BEST}[best.where]
+    found = source.is_file()
+    shutil.copyfile(source if found else final, run / BEST_MODEL)
     content = {
         "job": job.name,
         "bundle": job.bundle,
         "profile": job.variables["profile"],
-        "rounds": job.variables["num_rounds"],
+        "rounds": start_round + job.variables["num_rounds"],
         "local_epochs": job.variables["local_epochs"],
         "seed": job.variables["seed"],
         "options": dict(job.variables),
         "content_hash": job.content_hash,
-        "best_round": "final" if use_final else best_round,
-        "parameters": parameters,
-        "versions": {
-            **{name: version(package) for name, package in (("brats_fl", "brats-fl"), ("monai", "monai"))},
-            **{name: version(name) for name in ("nvflare", "torch")},
-            "python": platform.python_version(),
-        },
+        "best_round": best.round if found and best.where != "final" else "final",
+        "parameters": count_parameters(final),
+        "versions": versions(),
         "machine": {"system": platform.system(), "processor": platform.machine()},
         **facts,
     }
     write_whole(run / RUN_FILE, json.dumps(content, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Best:
+    """Which model of a run is the best."""
+
+    where: Literal["final", "later", "earlier"]
+    """The last model, or FLARE's best of this part of the run, or of an earlier one."""
+    round: int
+
+
+def choose_best(earlier: list[dict[str, Any]], later: list[dict[str, Any]], start_round: int) -> Best:
+    """The best model by the mean key metric; among equals the latest. FLARE does not rate a job's first model."""
+    rated = [(mean, key[1], "earlier") for key, mean in mean_key_metric(earlier).items() if key[1] > 0]
+    for (phase, round_index), mean in mean_key_metric(later).items():
+        if phase == "final":
+            rated.append((mean, round_index, "final"))
+        elif round_index > start_round:
+            rated.append((mean, round_index, "later"))
+    if not rated:
+        return Best("final", -1)
+    _, round_index, where = max(rated, key=lambda entry: entry[:2])
+    return Best(where, round_index)  # type: ignore[arg-type]
+
+
+def count_parameters(model: Path) -> int:
+    """Number of values in a checkpoint's ``model``."""
+    import torch
+
+    state = torch.load(model, map_location="cpu", weights_only=True)["model"]
+    return sum(value.numel() for value in state.values())
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with."""
+    packages = {"brats_fl": "brats-fl", "monai": "monai", "nvflare": "nvflare", "torch": "torch"}
+    return {**{name: version(package) for name, package in packages.items()}, "python": platform.python_version()}
 
 
 def now() -> str:

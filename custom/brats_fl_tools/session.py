@@ -8,16 +8,14 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from brats_fl.errors import RunError
 from brats_fl_tools.jobs import BuiltJob
 from brats_fl_tools.kits import Kit
-from brats_fl_tools.runs import describe_record
+from brats_fl_tools.runs import Progress
 
 STATISTIC = "rounds"
 """As in ``brats_fl.components.records``, which is not imported here: it would bring all of FLARE along."""
@@ -88,22 +86,6 @@ def submit(session: Any, job: BuiltJob) -> str:
         return str(session.submit_job(str(job.folder.resolve())))
 
 
-class Progress:
-    """Prints each round record once."""
-
-    def __init__(self, say: Callable[[str], None] = typer.echo) -> None:
-        self.say = say
-        self.shown: set[tuple[str, int, str]] = set()
-
-    def show(self, records: list[dict[str, Any]]) -> None:
-        """Print those that are new."""
-        for record in records:
-            key = (record["phase"], record["round"], record["site"])
-            if key not in self.shown:
-                self.shown.add(key)
-                self.say(describe_record(record))
-
-
 def follow(session: Any, job_id: str, progress: Progress) -> str:
     """Print each round record as the server states it, until the job has ended; the job's last status."""
     while not (status := job_status(session, job_id)).startswith(FINISHED):
@@ -116,6 +98,14 @@ def job_status(session: Any, job_id: str) -> str:
     """FLARE's status of a job, such as ``RUNNING``."""
     with refused(f"status of job {job_id}"):
         return str(session.get_job_meta(job_id)["status"])
+
+
+def deployment(session: Any, job_id: str) -> list[str]:
+    """What server and sites said when a job was sent to them, such as who refused it and why."""
+    with refused(f"status of job {job_id}"):
+        meta = session.get_job_meta(job_id)
+    told = [*(meta.get("job_deploy_detail") or []), *(meta.get("schedule_history") or [])]
+    return [str(line) for line in told if not str(line).endswith("OK")]
 
 
 def live_records(session: Any, job_id: str) -> list[dict[str, Any]]:

@@ -27,9 +27,9 @@ from brats_fl_tools.jobs import (
 from brats_fl_tools.processes import python_module, running
 from brats_fl_tools.runs import (
     RECORDS_FILE,
+    Progress,
     check_sites,
     collect,
-    describe_record,
     now,
     prepare_run_folder,
     reached_last_round,
@@ -101,13 +101,8 @@ def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force
 
 def follow(process: subprocess.Popen[bytes], records: Path) -> None:
     """Print each record as it appears until the process ends."""
-    shown = 0
-    while True:
-        ended = process.poll() is not None
-        lines = read_records(records)
-        for record in lines[shown:]:
-            typer.echo(describe_record(record))
-        shown = len(lines)
-        if ended:
-            return
+    progress = Progress()
+    while process.poll() is None:
+        progress.show(read_records(records))
         time.sleep(0.5)
+    progress.show(read_records(records))

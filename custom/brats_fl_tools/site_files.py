@@ -29,18 +29,20 @@ class SiteFiles:
     """Data list in the kit -> the site's own file, where it stays."""
 
 
+def policy_names() -> list[str]:
+    """The policies of this release."""
+    return sorted(file.stem for file in installed_package(POLICIES).glob("*.json"))
+
+
 def read_policy(name: str) -> dict[str, Any]:
     """A policy of this release: what may be loaded, and who may do what.
 
     Raises:
         KitError: There is no such policy.
     """
-    folder = installed_package(POLICIES)
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in folder.glob("*.json")))
-        raise KitError(f"no policy {name!r}; there are {names}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    if name not in policy_names():
+        raise KitError(f"no policy {name!r}; there are {', '.join(policy_names())}")
+    return json.loads((installed_package(POLICIES) / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def site_files(
@@ -63,7 +65,7 @@ def site_files(
         raise KitError(f"{kit.folder}: this is an admin's kit; only the server and hospitals have site files")
     rules = read_policy(policy)
     local = kit.folder / "local"
-    resources = {**_read_json(local / "resources.json.default"), **rules["resources"]}
+    resources = {**read_rules_file(default_of(local / "resources.json")), **rules["resources"]}
     # FLARE's streamer sends a site's error log to the server: it may name cases.
     resources["components"] = [part for part in resources["components"] if part["id"] != "site_log_streamer"]
     for part in resources["components"]:
@@ -85,27 +87,61 @@ def site_files(
     if kit.kind == "server":
         raise KitError(f"{kit.folder}: this is the server's kit; it has no data list")
     read_datalist(datalist)
-    return SiteFiles(texts, (local / DATALIST_FILE, datalist.resolve()))
+    link = local / DATALIST_FILE
+    if link.is_file() and not link.is_symlink():
+        if datalist.resolve() == link.resolve():
+            return SiteFiles(texts)
+        raise KitError(f"{link}: is a data list of its own, which a link would replace; move it away first")
+    return SiteFiles(texts, (link, datalist.resolve()))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def default_of(path: Path) -> Path:
+    """The file of FLARE that holds as long as a site has not written its own."""
+    return path.with_name(f"{path.name}.default")
+
+
+def rules_file(path: Path) -> Path:
+    """The file that holds now: the site's own, else FLARE's default."""
+    return path if path.is_file() else default_of(path)
+
+
+def read_rules_file(path: Path) -> dict[str, Any]:
+    """What a file of rules in ``local`` says.
+
+    Raises:
+        KitError: It is missing or damaged.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise KitError(f"{path}: cannot be read as JSON ({error}); ask for the kit again") from error
+    if not isinstance(content, dict):
+        raise KitError(f"{path}: must hold an object; ask for the kit again")
+    return content
 
 
 def differences(files: SiteFiles) -> str:
-    """Unified diff from what is there to what should be; empty where nothing is to do."""
+    """Unified diff from what holds to what should; empty where nothing is to do.
+
+    Where a site has no file of its own yet, FLARE's default holds.
+    """
     parts: list[str] = []
     for path, text in files.texts.items():
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        parts += difflib.unified_diff(
-            before.splitlines(), text.splitlines(), str(path) if before else "/dev/null", str(path), lineterm=""
-        )
+        before, lines = _text_now(path), text.splitlines()
+        if not path.is_file() or before != text:
+            parts += difflib.unified_diff(
+                before.splitlines(), lines, str(rules_file(path)), str(path), n=1, lineterm=""
+            )
     if files.link and not _linked(*files.link):
         parts.append(f"{files.link[0]} -> {files.link[1]}")
     return "\n".join(parts)
+
+
+def _text_now(path: Path) -> str:
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    # Laid out as our own files are, so that the difference shows what differs and not how it is indented.
+    return json.dumps(read_rules_file(default_of(path)), indent=2) + "\n"
 
 
 def _linked(link: Path, target: Path) -> bool:

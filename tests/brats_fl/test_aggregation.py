@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brats_fl.aggregation import WeightedMean, check_update
+from brats_fl.aggregation import WeightedMean, check_size, check_update
 from brats_fl.errors import ModelError
 
 MODEL = {"conv.weight": np.zeros((2, 2), np.float32), "conv.bias": np.zeros(2, np.float32)}
@@ -106,3 +106,11 @@ def test_wrong_shape_is_refused_with_both_shapes():
 
 def test_update_that_fits_passes():
     check_update(update(1e-3), MODEL)
+
+
+def test_update_far_larger_than_the_model_is_refused():
+    model = {"a": np.array([3.0]), "b": np.array([4.0])}  # norm 5
+    check_size({"a": np.array([30.0]), "b": np.array([40.0])}, model, max_ratio=10.0)  # norm 50
+
+    with pytest.raises(ModelError, match="it has L2 norm 51, the most that counts as training is 50"):
+        check_size({"a": np.array([51.0]), "b": np.array([0.0])}, model, max_ratio=10.0)

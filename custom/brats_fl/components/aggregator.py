@@ -11,7 +11,7 @@ from nvflare.app_common.abstract.aggregator import Aggregator
 from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
-from brats_fl.aggregation import WeightedMean, check_update
+from brats_fl.aggregation import WeightedMean, check_size, check_update
 from brats_fl.errors import ModelError
 
 REJECTION = "brats_fl_rejection"
@@ -23,10 +23,15 @@ class WeightedAggregator(Aggregator):
 
     Args:
         min_accepted: Fewest updates that make a round; fewer end the job rather than average too little.
+        max_update_ratio: Largest L2 norm of an update, as a multiple of the global model's. It keeps out what a broken
+            site sends, not what a hostile one does.
     """
 
-    def __init__(self, min_accepted: int) -> None:
+    def __init__(self, min_accepted: int, max_update_ratio: float) -> None:
         super().__init__()
+        if not max_update_ratio > 0:
+            raise ValueError(f"max_update_ratio must be > 0 (got {max_update_ratio})")
+        self.max_update_ratio = max_update_ratio
         if min_accepted < 1:
             raise ValueError(f"min_accepted must be >= 1 (got {min_accepted})")
         self.min_accepted = min_accepted
@@ -57,7 +62,9 @@ class WeightedAggregator(Aggregator):
             raise ModelError(f"it is of kind {dxo.data_kind}, expected {DataKind.WEIGHT_DIFF}")
         if site in self.accepted:
             raise ModelError("the site has contributed to this round already")
-        check_update(dxo.data, fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS])
+        model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS]
+        check_update(dxo.data, model)
+        check_size(dxo.data, model, self.max_update_ratio)
         cases = dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)
         if cases is None:
             raise ModelError("it does not state its number of training cases")

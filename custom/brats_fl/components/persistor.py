@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey
-from nvflare.app_common.app_constant import DefaultCheckpointFileName
+from nvflare.app_common.app_constant import AppConstants, DefaultCheckpointFileName
 from nvflare.app_opt.pt.file_model_locator import PTFileModelLocator
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 
@@ -15,6 +15,9 @@ from brats_fl.aggregation import check_update
 from brats_fl.bundle import build_network
 from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.errors import BratsFLError
+
+ROUNDS_DONE = "rounds_done"
+"""Key of a persisted model, beside ``model``."""
 
 
 class BundlePersistor(PTFileModelPersistor):
@@ -68,6 +71,12 @@ class BundlePersistor(PTFileModelPersistor):
             self.system_panic(f"{self.start_from or 'the model'} does not fit {self.bundle}: {error}", fl_ctx)
             return None
         return learnable
+
+    def save_model(self, ml: ModelLearnable, fl_ctx: FLContext) -> None:
+        """Keep the global model with the number of rounds that made it, so that a job can go on from it."""
+        rounds_done = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
+        self._get_persistence_manager(fl_ctx).other_props[ROUNDS_DONE] = rounds_done
+        super().save_model(ml, fl_ctx)
 
 
 class FinalModelLocator(PTFileModelLocator):

@@ -1,0 +1,97 @@
+"""Evaluation of full-size cases, ours against MONAI's stock evaluator with the same network."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai import transforms
+from monai.bundle import ConfigWorkflow
+from monai.data import DataLoader, Dataset, decollate_batch
+from monai.handlers.utils import from_engine  # noqa: F401  (imported with the evaluators: not part of what is timed)
+from monai.inferers import SlidingWindowInferer
+from monai.metrics import DiceMetric, HausdorffDistanceMetric
+
+from brats_fl.bundle import config_files
+from brats_fl.datalists import as_monai_item, read_datalist
+
+WHOLE_VOLUME = (120, 120, 80)
+"""The stock bundle's window, 240 × 240 × 160 at 1 mm, at the 2 mm of profile ``small``."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation gave and took."""
+
+    dice: float
+    """Mean over cases and regions."""
+    seconds_per_case: float
+
+
+def evaluate_ours(bundle: Path, datalist: Path, checkpoint: Path, out: Path) -> Evaluation:
+    """The bundle's own ``evaluate`` on the training cases, in this process."""
+    import pandas as pd
+
+    workflow = ConfigWorkflow(
+        workflow_type="evaluate",
+        config_file=config_files(bundle, "small", ["evaluate"]),
+        meta_file=None,
+        logging_file=False,
+        bundle_root=str(bundle),
+        data_list_file_path=str(datalist),
+        checkpoint=str(checkpoint),
+        output_dir=str(out),
+        split="training",
+    )
+    workflow.initialize()
+    begin = time.perf_counter()
+    workflow.run()
+    seconds = time.perf_counter() - begin
+    table = pd.read_csv(out / "evaluation.csv")
+    return Evaluation(float(table["dice"].mean()), seconds / table["case"].nunique())
+
+
+def evaluate_stock(network: torch.nn.Module, datalist: Path) -> Evaluation:
+    """MONAI's own transforms, inferer, inversion and metrics, as in the model zoo's BraTS bundle."""
+    keys = ["image", "label"]
+    prepare = transforms.Compose(
+        [
+            transforms.LoadImaged(keys, ensure_channel_first=True),
+            transforms.ConvertToMultiChannelBasedOnBratsClassesd("label"),
+            transforms.NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+            transforms.Spacingd("image", pixdim=[2.0, 2.0, 2.0], mode="bilinear"),
+            transforms.CastToTyped(keys, dtype=torch.float32),
+        ]
+    )
+    finish = transforms.Compose(
+        [
+            transforms.Activationsd("pred", sigmoid=True),
+            transforms.Invertd("pred", prepare, orig_keys="image", nearest_interp=False, to_tensor=True),
+            transforms.AsDiscreted("pred", threshold=0.5),
+        ]
+    )
+    items = [as_monai_item(case) for case in read_datalist(datalist).training]
+    inferer = SlidingWindowInferer(WHOLE_VOLUME, sw_batch_size=1, overlap=0.5, padding_mode="constant")
+    dice, distance = DiceMetric(ignore_empty=False), HausdorffDistanceMetric(include_background=True, percentile=95)
+    network.eval()
+    begin = time.perf_counter()
+    for batch in DataLoader(Dataset(items, prepare), batch_size=1):
+        with torch.no_grad():
+            batch["pred"] = inferer(batch["image"].as_tensor(), network)
+        batch["pred"] = _like(batch["pred"], batch["image"])
+        for item in decollate_batch(batch):
+            done: Any = finish(item)
+            dice([done["pred"]], [done["label"]])
+            distance([done["pred"]], [done["label"]])
+    seconds = time.perf_counter() - begin
+    return Evaluation(float(dice.aggregate().mean()), seconds / len(items))
+
+
+def _like(prediction: torch.Tensor, image: Any) -> Any:
+    """The prediction with the image's geometry, so that it can be inverted."""
+    from monai.data import MetaTensor
+
+    return MetaTensor(prediction, affine=image.affine, meta=image.meta, applied_operations=image.applied_operations)
