@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Where pip finds torch's CPU build. For a GPU: make env TORCH_INDEX=https://download.pytorch.org/whl/cu130
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env demo test test-slow check bench bundles clean
+.PHONY: env demo test test-slow check wheel bench bundles clean
 
 env: $(VENV)/.installed
 
@@ -29,6 +29,11 @@ check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What a hospital installs. setuptools would pack what an earlier build left in build/lib, so that goes first.
+wheel: env
+	rm -rf build/lib build/bdist.*
+	$(BIN)/pip wheel --quiet --no-deps -w dist .
 
 bench: env
 	$(BIN)/python -m brats_fl_tools.bench

@@ -22,14 +22,9 @@ from monai.transforms import Compose, RandomizableTrait, Transform
 from torch import Tensor
 
 import brats_fl
+from brats_fl.datalists import CACHE_VARIABLE
+from brats_fl.datalists import default_cache_dir as default_cache_dir
 from brats_fl.scans import split_volume
-
-CACHE_VARIABLE = "BRATS_FL_CACHE"
-
-
-def default_cache_dir(datalist: str | Path) -> str:
-    """``$BRATS_FL_CACHE``, else the folder ``cache`` beside the site's data list."""
-    return os.environ.get(CACHE_VARIABLE) or str(Path(datalist).resolve().parent / "cache")
 
 
 class CaseCache(Dataset):

@@ -15,6 +15,7 @@ from brats_fl.errors import DataListError
 DATALIST_FILE = "datalist.json"
 DATALIST_VARIABLE = "BRATS_FL_DATALIST"
 SITES_VARIABLE = "BRATS_FL_SITES"
+CACHE_VARIABLE = "BRATS_FL_CACHE"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,18 @@ def read_datalist(path: Path) -> DataList:
     Relative paths in the file are relative to the file's folder.
 
     Raises:
-        DataListError: The file is missing or is no data list, an entry lacks a field, or a case is named twice.
+        DataListError: As ``parse_datalist``, a case is named twice, or a patient is in two splits.
+    """
+    datalist = parse_datalist(path)
+    check_unique(path, datalist)
+    return datalist
+
+
+def parse_datalist(path: Path) -> DataList:
+    """Data list of a file as ``read_datalist``, but what stands twice in it is left for the data gate to find.
+
+    Raises:
+        DataListError: The file is missing or is no data list, or an entry lacks a field.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -73,9 +85,7 @@ def read_datalist(path: Path) -> DataList:
         if not isinstance(entries, list):
             raise DataListError(f"{path}: {name} must be a list of cases (got {type(entries).__name__})")
         splits[name] = tuple(_parse_case(path, name, index, entry) for index, entry in enumerate(entries))
-    datalist = DataList(site=str(content.get("site", path.parent.name)), **splits)
-    check_unique(path, datalist)
-    return datalist
+    return DataList(site=str(content.get("site", path.parent.name)), **splits)
 
 
 def _parse_case(path: Path, split: str, index: int, entry: Any) -> Case:
@@ -189,3 +199,8 @@ def find_datalist(site: str, kit: Path | None = None, environ: Mapping[str, str]
         f"{site} has no data list: {DATALIST_VARIABLE} is not set, {in_kit}, and {in_sites}; "
         "write one with `brats-fl partition`"
     )
+
+
+def default_cache_dir(datalist: str | Path) -> str:
+    """Folder of preprocessed cases: ``$BRATS_FL_CACHE``, else the folder ``cache`` beside the site's data list."""
+    return os.environ.get(CACHE_VARIABLE) or str(Path(datalist).resolve().parent / "cache")

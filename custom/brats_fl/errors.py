@@ -7,6 +7,7 @@ BratsFLError
 │   └── CodeMismatchError   a job made for another version of this library or bundle
 ├── KitError        a startup kit or project file that cannot be used
 ├── ModelError      a checkpoint or update that does not fit the network
+├── PrivacyError    a setting that guards privacy is missing or too weak
 ├── RunError        a run that did not finish
 └── TrainerError    a site's training process that died
 
@@ -58,6 +59,12 @@ class ModelError(BratsFLError):
     """Weights do not fit the network: other keys, other shapes, or values that are not finite."""
 
     code = "MODEL_ERROR"
+
+
+class PrivacyError(BratsFLError):
+    """A setting that guards privacy is missing or too weak; nothing is sent out."""
+
+    code = "PRIVACY_ERROR"
 
 
 class RunError(BratsFLError):

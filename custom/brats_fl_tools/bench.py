@@ -1,12 +1,13 @@
-"""``make bench``: how fast a training step is, as ratios side by side in one run on full-size sample cases.
+"""``make bench``: how fast training, evaluation and a round are, as ratios side by side in one run on full-size cases.
 
-Three ways to feed the same network, the ``small`` profile's: ours (cached, patches drawn at tumour, augmented), the
-stock MONAI pipeline (the transforms of the model zoo's BraTS bundle at the same spacing, no cache), and one batch that
-lies in memory, which is pure compute.
+Training feeds the same network in three ways: ours (cached, patches drawn at tumour, augmented), the stock MONAI
+pipeline (the transforms of the model zoo's BraTS bundle at the same spacing, no cache), and one batch that lies in
+memory, which is pure compute.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -22,32 +23,63 @@ from brats_fl.constants import MODALITIES
 from brats_fl.datalists import Case, DataList, as_monai_item, read_datalist, write_datalist
 from brats_fl.tasks import LocalSettings
 from brats_fl.training import LocalTraining
+from brats_fl_tools.bench_evaluation import evaluate_ours, evaluate_stock
+from brats_fl_tools.bench_rounds import round_overhead
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.sample import make_case, write_nifti
 
+BUNDLE = "brats_unet"
 STEPS = 8
+STEPS_FULL = 2
 CASES = 2
 FILE_NAMES = {"t1c": "t1ce", "t1n": "t1", "t2w": "t2", "t2f": "flair"}
 
 
 def main() -> None:
-    """Print a line per way: seconds a step on one thread, as a simulated site has, and the ratio to ours."""
+    """Print the ratios; all on one thread, as a simulated site has. ``--full`` adds the full profile: half an hour."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        datalist = write_cases(Path(folder))
-        training = local_training(datalist, Path(folder))
-        ours = training.trainer.data_loader
-        for _ in ours:  # fills the cache: decompression is paid once, not in every epoch
-            pass
-        batch = next(iter(ours))
-        seconds_per_step(training, [batch] * 2)  # the first steps choose kernels and allocate
-        seconds = {
-            "pure compute": seconds_per_step(training, [batch] * STEPS),
-            "ours": seconds_per_step(training, ours),
-            "stock MONAI": seconds_per_step(training, stock_loader(datalist, batch["image"].shape[0])),
-        }
+        root = Path(folder)
+        datalist = write_cases(root)
+        network = bench_training(datalist, root, "small", STEPS)
+        bench_evaluation(network, datalist, root)
+        overhead = round_overhead(datalist, root)
+        typer.echo(f"a round of five sites takes {overhead:.2f} s beside the slowest site's own work")
+        if "--full" in sys.argv:
+            bench_training(datalist, root, "full", STEPS_FULL)
+
+
+def bench_training(datalist: Path, root: Path, profile: str, steps: int) -> torch.nn.Module:
+    """Print seconds a training step in the three ways, and the ratios to ours; the network that came of it."""
+    training = local_training(datalist, root / profile, profile, steps)
+    ours = training.trainer.data_loader
+    for _ in ours:  # fills the cache: decompression is paid once, not in every epoch
+        pass
+    batch = next(iter(ours))
+    seconds_per_step(training, [batch] * 2)  # the first steps choose kernels and allocate
+    seconds = {
+        "pure compute": seconds_per_step(training, [batch] * steps),
+        "ours": seconds_per_step(training, ours),
+    }
+    if profile == "small":
+        seconds["stock MONAI"] = seconds_per_step(training, stock_loader(datalist, batch["image"].shape[0]))
     for name, value in seconds.items():
-        typer.echo(f"{name:14s} {value:7.3f} s a step, {value / seconds['ours']:5.2f} times ours")
+        typer.echo(f"training, {profile}, {name:12s} {value:7.3f} s a step, {value / seconds['ours']:5.2f} times ours")
+    network: torch.nn.Module = training.trainer.network
+    return network
+
+
+def bench_evaluation(network: torch.nn.Module, datalist: Path, root: Path) -> None:
+    """Print seconds a case of our evaluation and of the stock one, with one network."""
+    checkpoint = root / "model.pt"
+    torch.save({"model": network.state_dict()}, checkpoint)
+    ours = evaluate_ours(BUNDLES / BUNDLE, datalist, checkpoint, root / "eval")
+    stock = evaluate_stock(network, datalist)
+    for name, found in (("ours", ours), ("stock MONAI", stock)):
+        typer.echo(
+            f"evaluation, small, {name:12s} {found.seconds_per_case:6.2f} s a case, "
+            f"{found.seconds_per_case / ours.seconds_per_case:5.2f} times ours, mean Dice {found.dice:.4f}"
+        )
 
 
 def write_cases(root: Path) -> Path:
@@ -67,16 +99,16 @@ def write_cases(root: Path) -> Path:
     return datalist
 
 
-def local_training(datalist: Path, state_dir: Path) -> LocalTraining:
-    """The site's training as the executor makes it, one round of ``STEPS`` steps."""
+def local_training(datalist: Path, state_dir: Path, profile: str, steps: int) -> LocalTraining:
+    """The site's training as the executor makes it, one round."""
     settings = LocalSettings(
-        bundle=BUNDLES / "brats_unet",
+        bundle=BUNDLES / BUNDLE,
         datalist=datalist,
         state_dir=state_dir,
         site="bench",
         rounds=1,
-        profile="small",
-        overrides={"steps_per_epoch": STEPS, "cache_dir": str(state_dir / "cache")},
+        profile=profile,
+        overrides={"steps_per_epoch": steps, "num_workers": 0, "cache_dir": str(state_dir / "cache")},
     )
     training = LocalTraining(settings)
     training.initialize()

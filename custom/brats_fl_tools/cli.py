@@ -9,7 +9,23 @@ import traceback
 import typer
 
 from brats_fl.errors import BratsFLError
-from brats_fl_tools import demo, evaluate, export, import_cases, jobs, partition, poc, report, sample, simulate
+from brats_fl_tools import (
+    check,
+    demo,
+    drill,
+    evaluate,
+    export,
+    import_cases,
+    jobs,
+    kit,
+    partition,
+    poc,
+    report,
+    resume,
+    sample,
+    simulate,
+    submit,
+)
 
 app = typer.Typer(
     name="brats-fl",
@@ -29,12 +45,19 @@ def _root(debug: bool = typer.Option(False, "--debug", help="Print the traceback
 app.command()(sample.sample)
 app.command("import")(import_cases.import_)
 app.command()(partition.partition)
+app.command()(check.check)
 app.add_typer(jobs.app, name="job")
 app.add_typer(poc.app, name="poc")
+app.add_typer(kit.app, name="kit")
 app.command()(simulate.simulate)
+app.command()(submit.submit)
+app.command("collect")(submit.collect_run)
+app.command()(submit.status)
+app.command()(resume.resume)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(export.export)
+app.command()(drill.drill)
 app.command()(demo.demo)
 
 

@@ -122,7 +122,7 @@ def _draw(run: RunFolder, role: str, result: CaseResult) -> Overlay:
         ):
             alt = f"{name} scan, axial slice, with the {kind} drawn on it: {_areas(labels, cut.spacing_mm)}"
             pixels = paint_labels(cut.scans[modality], labels, outline, cut.spacing_mm)
-            panels.append(Panel(name, kind, _as_png(pixels), alt))
+            panels.append(Panel(name, kind, as_png(pixels), alt))
     return Overlay(role, result, cut.place, tuple(panels))
 
 
@@ -266,7 +266,8 @@ def _edge(region: Array, width: int) -> Array:
     return region & ~ndimage.binary_erosion(region, iterations=width)
 
 
-def _as_png(pixels: Array) -> str:
+def as_png(pixels: Array) -> str:
+    """A picture as PNG in base64, for a ``data:`` address."""
     buffer = io.BytesIO()
     imsave(buffer, pixels, format="png")
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,160 @@
+"""The voxels of a case, read once, and the rules that look at one scan at a time."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brats_fl.datalists import Case
+from brats_fl.fingerprints import background_of, describe_scan
+from brats_fl.gate.findings import Finding
+from brats_fl.gate.headers import LABEL, READ_ERRORS, Grid, scans_of
+from brats_fl.scans import split_volume
+
+THIN_MM: Final = 2.0
+"""Rules that compare regions look at every voxel of a 2 mm sample, every second one of a 1 mm scan."""
+
+SATURATED_SHARE: Final = 0.005
+"""Of the brain. A sound scan has 1 in 100,000 voxels at its maximum; clipped at its 99th percentile it has 1 in 100."""
+
+_UNUSABLE: Final = ("G21-not-finite", "G22-constant")
+
+
+@dataclass(frozen=True)
+class ThinCase:
+    """Scans and label of a case on a grid of about 2 mm, all of one shape (X, Y, Z)."""
+
+    scans: Mapping[str, NDArray[np.float32]]
+    """Modality -> intensities; only the modalities that can be used."""
+    brains: Mapping[str, NDArray[np.bool_]]
+    """Modality -> where the scan is not its background."""
+    label: NDArray[Any] | None
+    """Values of the file."""
+    spacing_mm: NDArray[np.float64]
+    """Voxel size of this grid."""
+
+    @property
+    def brain(self) -> NDArray[np.bool_]:
+        """Where all scans show brain."""
+        return np.logical_and.reduce(list(self.brains.values()))
+
+
+@dataclass(frozen=True)
+class ReadCase:
+    """What reading a case's voxels gave."""
+
+    findings: list[Finding]
+    thin: ThinCase
+    backgrounds: dict[str, float]
+    """Modality -> value outside the brain."""
+    looks: dict[str, bytes]
+    """Modality -> ``fingerprints.describe_scan``."""
+    label_values: NDArray[Any] | None
+    """Every value that the label holds, sorted."""
+
+
+def read_case(case: Case, grids: Mapping[str, Grid]) -> ReadCase:
+    """Read the sound files of a case, one after the other, and check each scan by itself.
+
+    Args:
+        case: The case.
+        grids: Scan -> its grid, as ``check_case_headers`` found them, one at least; others are not read.
+    """
+    findings: list[Finding] = []
+    scans: dict[str, NDArray[np.float32]] = {}
+    backgrounds: dict[str, float] = {}
+    looks: dict[str, bytes] = {}
+    label = label_values = None
+    files: dict[Path, NDArray[Any]] = {}
+    for name, scan in scans_of(case).items():
+        if name not in grids:
+            continue
+        try:
+            voxels = _read(scan, files)
+        except READ_ERRORS as error:
+            found = f"{split_volume(scan)[0]} cannot be read to its end ({error})"
+            findings.append(Finding("G02-file-unreadable", found, case.case, name))
+            continue
+        thin = voxels[thin_steps(grids[name])]
+        if name == LABEL:
+            label, label_values = thin, distinct_values(voxels)
+            continue
+        faults = scan_faults(voxels, thin)
+        findings += [Finding(rule, found, case.case, name) for rule, found in faults]
+        if not any(rule in _UNUSABLE for rule, _ in faults):
+            scans[name] = np.ascontiguousarray(thin, dtype=np.float32)
+            backgrounds[name] = background_of(voxels)
+            looks[name] = describe_scan(voxels, grids[name].affine)
+    brains = {name: scan != np.float32(backgrounds[name]) for name, scan in scans.items()}
+    spacing_mm = _thin_spacing_mm(next(iter(grids.values())))
+    return ReadCase(findings, ThinCase(scans, brains, label, spacing_mm), backgrounds, looks, label_values)
+
+
+def _thin_spacing_mm(grid: Grid) -> NDArray[np.float64]:
+    return grid.spacing_mm * [step.step for step in thin_steps(grid)]
+
+
+def _read(scan: str, files: dict[Path, NDArray[Any]]) -> NDArray[Any]:
+    """Voxels of a scan; a 4-D file is read once for all its volumes."""
+    file, number = split_volume(scan)
+    if number is None:
+        return _read_file(file)
+    if file not in files:
+        files[file] = _read_file(file)
+    return files[file][..., number]
+
+
+def _read_file(file: Path) -> NDArray[Any]:
+    image = nib.load(file)
+    if file.name.endswith(".gz"):
+        # nibabel stops at the last voxel and never sees the checksum behind it.
+        image = type(image).from_bytes(gzip.decompress(file.read_bytes()))
+    return np.asanyarray(image.dataobj)
+
+
+def thin_steps(grid: Grid) -> tuple[slice, ...]:
+    """Slices that take every voxel of a grid of about 2 mm."""
+    steps = np.maximum(1, np.rint(THIN_MM / grid.spacing_mm)).astype(int)
+    return tuple(slice(None, None, int(step)) for step in steps)
+
+
+def distinct_values(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Values that a label holds, sorted."""
+    if voxels.dtype.kind in "iu" and voxels.size and voxels.min() >= 0 and voxels.max() < 256:
+        # Many times as fast as sorting nine million voxels.
+        present = np.zeros(256, bool)
+        present[voxels.ravel(order="K")] = True
+        return np.flatnonzero(present)
+    return np.unique(voxels)
+
+
+def scan_faults(voxels: NDArray[Any], thin: NDArray[Any]) -> list[tuple[str, str]]:
+    """Rules that a scan breaks by its values alone: ``(rule, what was found)``.
+
+    Args:
+        voxels: All of it, (H, W, D).
+        thin: A part of it, evenly spread, to count in.
+    """
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        count = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
+        return [("G21-not-finite", f"{count} voxels are NaN or infinite")]
+    low, high = float(voxels.min()), float(voxels.max())
+    brain = thin[thin != background_of(voxels)]
+    if low == high or brain.size < 0.01 * thin.size or brain.min() == brain.max():
+        what = f"every voxel is {low:g}" if low == high else "all but the background is one value, or nearly nothing"
+        return [("G22-constant", what)]
+    faults = []
+    if low < 0:
+        share = np.count_nonzero(brain < 0) / brain.size
+        faults.append(("G23-negative", f"goes down to {low:g}; {share:.1%} of the brain is negative"))
+    saturated = np.count_nonzero(brain == high) / brain.size
+    if saturated > SATURATED_SHARE:
+        faults.append(("G24-saturated", f"{saturated:.1%} of the brain has the highest value, {high:g}"))
+    return faults

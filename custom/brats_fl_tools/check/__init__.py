@@ -1,0 +1,90 @@
+"""``brats-fl check``: what is wrong with a hospital's cases, where, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from brats_fl.errors import RunError
+from brats_fl.files import write_whole
+from brats_fl.gate import Finding, as_record, errors_of
+from brats_fl.gate.lists import Entry, entries_of
+from brats_fl_tools.check.table import print_findings
+from brats_fl_tools.check.verdict import check_entries, read_datalists
+
+
+def check(
+    where: Annotated[
+        Path, typer.Argument(metavar="SITES | DATALIST", help="Folder with SITE/datalist.json, or one data list.")
+    ],
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Read no voxels: what every site checks at the start of a job.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the findings as JSON.", show_default="no")
+    ] = None,
+    html_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write a page with pictures. It shows patients' scans and must stay in the hospital.",
+            show_default="no",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Cases read at a time, 170 MB each.", show_default="one a core"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE where it is there.")] = False,
+) -> None:
+    """Print what is wrong with the cases of SITES or DATALIST and how to mend it; nothing is changed.
+
+    Exit 1 where a case has an error: a site refuses to train on it. A warning wants somebody to look.
+    """
+    for file in (json_file, html_file):
+        if file is not None and file.exists() and not force:
+            raise RunError(f"{file}: is there already; give --force to replace it")
+    started = time.monotonic()
+    entries = entries_of(read_datalists(where))
+    findings = check_entries(entries, workers or count_cores(), headers)
+    print_findings(findings, len(entries), time.monotonic() - started)
+    if json_file is not None:
+        write_file(json_file, json.dumps(as_json(entries, findings, headers), indent=1) + "\n")
+    if html_file is not None:
+        from brats_fl_tools.check.page import render_page
+
+        write_file(html_file, render_page(entries, findings, headers))
+    if errors_of(findings):
+        raise typer.Exit(1)
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def as_json(entries: Sequence[Entry], findings: Sequence[Finding], headers_only: bool) -> dict[str, Any]:
+    """The findings for programs; it names cases, so it stays in the hospital."""
+    errors = len(errors_of(findings))
+    return {
+        "cases": len(entries),
+        "sites": sorted({entry.site for entry in entries}),
+        "voxels_read": not headers_only,
+        "errors": errors,
+        "warnings": len(findings) - errors,
+        "findings": [as_record(finding) for finding in findings],
+    }
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file whole, into a folder that is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+    typer.echo(f"wrote {path}")

@@ -1,0 +1,113 @@
+"""Runs the data gate over the lists of a folder: the cases spread over the cores, one in memory each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from brats_fl.datalists import DATALIST_FILE, Case, DataList, parse_datalist
+from brats_fl.errors import DataListError, RunError
+from brats_fl.gate import CaseVerdict, Finding, check_case, check_case_headers_only, check_list
+from brats_fl.gate.lists import Entry
+
+PLAIN_LINES = 10
+"""Lines of progress where there is no terminal."""
+
+
+def find_datalists(where: Path) -> list[Path]:
+    """The data list that is given, or every ``SITE/datalist.json`` of a folder.
+
+    Raises:
+        DataListError: There is none.
+    """
+    if not where.is_dir():
+        return [where]
+    found = sorted(where.glob(f"*/{DATALIST_FILE}"))
+    own = where / DATALIST_FILE
+    if not found and not own.is_file():
+        raise DataListError(
+            f"{where}: holds no SITE/{DATALIST_FILE}; give a data list, or a folder of sites as "
+            "`brats-fl partition` writes it"
+        )
+    return found or [own]
+
+
+def read_datalists(where: Path) -> list[DataList]:
+    """The data lists of a file or folder; what stands twice in them is left to the gate.
+
+    Raises:
+        DataListError: There is none, one cannot be read, none has a case, or two are of one site.
+    """
+    paths = find_datalists(where)
+    datalists = [parse_datalist(path) for path in paths]
+    of_site: dict[str, Path] = {}
+    for path, datalist in zip(paths, datalists, strict=True):
+        if (other := of_site.setdefault(datalist.site, path)) != path:
+            raise DataListError(f"{path}: site {datalist.site} has another list, {other}; give each site its own name")
+    if not any(datalist.training or datalist.validation or datalist.testing for datalist in datalists):
+        raise DataListError(f"{where}: lists no case; write a list with `brats-fl partition`")
+    return datalists
+
+
+def check_entries(entries: Sequence[Entry], workers: int, headers_only: bool) -> list[Finding]:
+    """Every finding in the cases of some lists and in the lists themselves.
+
+    Args:
+        entries: The cases, as ``gate.lists.entries_of`` gives them.
+        workers: Cases that are read at a time.
+        headers_only: Read no voxels.
+
+    Raises:
+        RunError: A worker process died, as when the memory ran out.
+    """
+    check = check_case_headers_only if headers_only else check_case_safely
+    cases = [entry.case for entry in entries]
+    if workers == 1 or headers_only or len(cases) < 2:
+        verdicts = list(show_progress(map(check, cases), len(cases)))
+    else:
+        verdicts = list(show_progress(_check_in_parallel(check, cases, workers), len(cases)))
+    return check_list(entries, verdicts)
+
+
+def check_case_safely(case: Case) -> CaseVerdict:
+    """What ``check_case`` says; where a file is so odd that it fails, that is what was found."""
+    try:
+        return check_case(case)
+    except Exception as error:  # one odd file must not keep the other cases from being checked
+        found = f"could not be checked ({type(error).__name__}: {error})"
+        return CaseVerdict([Finding("G02-file-unreadable", found, case.case)])
+
+
+def _check_in_parallel(
+    check: Callable[[Case], CaseVerdict], cases: Sequence[Case], workers: int
+) -> Iterator[CaseVerdict]:
+    # Each worker has one core: threads of linear algebra would only get in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(min(workers, len(cases)), mp_context=context) as pool:
+            yield from pool.map(check, cases)
+    except BrokenProcessPool as error:
+        raise RunError(
+            f"a process of the check died, perhaps for want of memory; try fewer than --workers {workers}"
+        ) from error
+
+
+def show_progress(verdicts: Iterable[CaseVerdict], total: int) -> Iterator[CaseVerdict]:
+    """Pass verdicts on; a bar on a terminal, some plain lines elsewhere, on standard error."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        yield from track(verdicts, "checking", total=total, console=console)
+        return
+    step = max(1, total // PLAIN_LINES)
+    for done, verdict in enumerate(verdicts, start=1):
+        yield verdict
+        if done % step == 0 or done == total:
+            console.print(f"checked={done}/{total}", highlight=False)

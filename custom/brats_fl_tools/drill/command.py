@@ -1,0 +1,142 @@
+"""``brats-fl drill``: breaks a federation of six hosts on this machine, one fault at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from brats_fl.errors import RunError
+from brats_fl.files import write_whole
+from brats_fl_tools.jobs import ForceOption
+from brats_fl_tools.processes import ended_by_sigterm
+
+if TYPE_CHECKING:
+    from brats_fl_tools.drill.federation import Drill
+
+DRILL_FILE = "drill.json"
+# Of the hosts whose disks are filled: kits, two jobs' models and logs fit.
+DISK_MB = {"hospital-5": 400, "server": 800}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a fault."""
+
+    fault: str
+    expected: str
+    happened: str
+    passed: bool
+    seconds: float
+
+
+def drill(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write: drill.json and the logs of each host.")],
+    only: Annotated[list[str] | None, typer.Option("--only", help="One fault; repeatable. Default: all.")] = None,
+    sites: Annotated[
+        Path | None, typer.Option("--sites", help="Folder with SITE/datalist.json; default: small sample hospitals.")
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Write OUT/drill.json: faults injected into a live federation of six hosts, what should happen and what did.
+
+    The hosts are network namespaces of this machine with kits from a real provisioning; needs root on Linux.
+    Exit 1 when a fault did not go as it should.
+    """
+    from brats_fl_tools.drill.faults import FAULTS
+    from brats_fl_tools.drill.hosts import why_no_hosts
+
+    if unknown := sorted(set(only or ()) - set(FAULTS)):
+        raise typer.BadParameter(f"--only: no fault {unknown[0]!r}; there are {', '.join(FAULTS)}")
+    if reason := why_no_hosts():
+        raise RunError(f"no drill on this machine: {reason}")
+    if out.exists() and any(out.iterdir()):
+        if not force or not ((out / DRILL_FILE).is_file() or (out / "hosts").is_dir()):
+            raise RunError(f"{out} is not empty; choose another --out, or add --force where it is an earlier drill")
+        shutil.rmtree(out)
+    results = run_drill(out.resolve(), only or list(FAULTS), sites)
+    print_table(results)
+    if not all(result.passed for result in results):
+        raise typer.Exit(1)
+
+
+def run_drill(out: Path, names: Sequence[str], sites: Path | None = None) -> list[Result]:
+    """Inject the named faults one after the other into one federation; everything is stopped at the end."""
+    from brats_fl_tools.drill.federation import HOSTS, SERVER_NAME, Drill
+    from brats_fl_tools.drill.hosts import hosts
+    from brats_fl_tools.sample import write_sample
+
+    out.mkdir(parents=True, exist_ok=True)
+    with ended_by_sigterm(), tempfile.TemporaryDirectory() as scratch:
+        if sites is None:
+            sites = Path(scratch) / "sites"
+            write_sample(sites, 3, seed=0, full_size=False, progress=lambda _: None)
+        with hosts(out, HOSTS, SERVER_NAME) as made, small_disks(out):
+            federation = Drill(made, sites)
+            try:
+                federation.start()
+                federation.wait_connected()
+                results: list[Result] = []
+                for name in names:
+                    results.append(inject(federation, name))
+                    write_whole(out / DRILL_FILE, json.dumps([asdict(result) for result in results], indent=1) + "\n")
+                return results
+            finally:
+                federation.stop()
+
+
+@contextlib.contextmanager
+def small_disks(out: Path) -> Iterator[None]:
+    """Give the hosts of ``DISK_MB`` a file system of their own, gone when the block ends; their logs are kept."""
+    mounted = [(out / "hosts" / name, size) for name, size in DISK_MB.items()]
+    for folder, size in mounted:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        for folder, _ in mounted:
+            kept = out / "logs" / folder.name
+            kept.mkdir(parents=True, exist_ok=True)
+            for log in (folder / "kit").glob("*.*og*"):
+                if log.is_file():
+                    shutil.copy(log, kept)
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def inject(federation: Drill, name: str) -> Result:
+    """Inject one fault; afterwards all five hospitals are connected again."""
+    from brats_fl_tools.drill.faults import FAULTS, Unexpected
+
+    fault, begin = FAULTS[name], time.monotonic()
+    try:
+        happened, passed = fault.inject(federation), True
+    except (Unexpected, RunError, subprocess.TimeoutExpired) as error:
+        happened, passed = str(error), False
+    seconds = time.monotonic() - begin
+    if not passed:  # the next fault meets an honest federation
+        federation.stop()
+        federation.faults.clear()
+        federation.start()
+    federation.wait_connected()
+    typer.echo(f"fault={name} {'passed' if passed else 'FAILED'} seconds={seconds:.0f} {happened}")
+    return Result(name, fault.expected, happened, passed, round(seconds, 1))
+
+
+def print_table(results: Sequence[Result]) -> None:
+    """The results, for people."""
+    table = Table("fault", "should happen", "did happen", "", "s")
+    for result in results:
+        mark = "ok" if result.passed else "FAILED"
+        table.add_row(result.fault, result.expected, result.happened, mark, f"{result.seconds:.0f}")
+    Console().print(table)
