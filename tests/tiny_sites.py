@@ -89,3 +89,11 @@ def ball(centre: NDArray[np.int_] | tuple[int, ...], radii: tuple[int, ...]) -> 
 def save(voxels: NDArray[np.int16], path: Path, affine: NDArray[np.float64] = AFFINE) -> None:
     """Write a NIfTI file."""
     nib.save(nib.Nifti1Image(voxels, affine), path)
+
+
+def corrupt(path: Path) -> bytes:
+    """Overwrite bytes in the middle of a compressed file, which only reading all of it can tell; the whole content."""
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
+    return whole

@@ -27,6 +27,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from brats_fl.aggregation import check_update
 from brats_fl.bundle import config_files
 from brats_fl.datalists import read_datalist
+from brats_fl.gate import check_headers, refuse_errors
 from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted, Weights
 
 logger = logging.getLogger(__name__)
@@ -54,10 +55,11 @@ class LocalTraining(MonaiAlgo):
         """Build trainer and, where the site has validation cases, evaluator from the bundle.
 
         Raises:
-            DataListError: The data list cannot be used, or has no training case.
+            DataListError: The data list cannot be used, the data gate finds an error in it, or it has no training case.
         """
         settings = self.settings
         datalist = read_datalist(settings.datalist)
+        refuse_errors(check_headers(datalist))
         self.client_name = settings.site
         self.cases = len(datalist.training)
         self.train_workflow = ConfigWorkflow(

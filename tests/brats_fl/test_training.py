@@ -12,6 +12,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.fl.utils.exchange_object import ExchangeObject
+from tests.tiny_sites import corrupt
 
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import CaseError, DataListError, ModelError, cause_of
@@ -338,8 +339,7 @@ def test_abort_stops_a_sliding_window_evaluation_and_the_next_one_is_whole(setti
 def test_corrupt_case_stops_the_round_with_its_name_and_the_next_task_works(settings, start, tiny_sites):
     root = tiny_sites({"hospital-1": (1, 1, 0)})
     scan = root / "hospital-1" / "hospital-1-case-001" / "hospital-1-case-001_t2.nii.gz"
-    whole = scan.read_bytes()
-    scan.write_bytes(whole[:500])
+    whole = corrupt(scan)
     training = start(replace(settings, datalist=root / "hospital-1" / "datalist.json"))
     model = fixed_model()
 

@@ -11,7 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from tests.tiny_sites import make_tiny_sites
+from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.bundle import build_network
 from brats_fl.constants import REGIONS, SITES
@@ -129,7 +129,7 @@ def test_site_without_a_data_list_is_named_and_nothing_starts(tmp_path: Path) ->
 def test_four_sites_finish_when_a_case_of_the_fifth_is_corrupt(tmp_path: Path) -> None:
     sites = make_tiny_sites(tmp_path / "sites", dict.fromkeys(SITES, (1, 1, 0)))
     scan = Path(read_datalist(sites / "hospital-3" / "datalist.json").training[0].image[2])
-    scan.write_bytes(scan.read_bytes()[: scan.stat().st_size // 2])
+    corrupt(scan)
 
     run_simulation(JOB, sites, tmp_path / "run", options(rounds=2))
 

@@ -14,7 +14,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 from tests.flare import Engine, as_sent
-from tests.tiny_sites import make_tiny_sites
+from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.components import executor as executor_module
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS, BratsExecutor
@@ -156,11 +156,9 @@ def test_data_list_without_training_cases_answers_with_a_code(executor, engine, 
 
 def test_corrupt_case_answers_with_a_code_and_the_next_task_works(executor, engine, sites):
     scan = next(sites.glob("*-001/*_t2.nii.gz"))
-    whole = scan.read_bytes()
-    scan.write_bytes(whole[:500])
+    whole = corrupt(scan)
     other = next(sites.glob("*-002/*_t2.nii.gz"))
-    other_whole = other.read_bytes()
-    other.write_bytes(other_whole[:500])
+    other_whole = corrupt(other)
 
     assert_clean_failure(run(executor, engine, "train", task(model())), engine, "CASE_ERROR")
 
@@ -171,9 +169,15 @@ def test_corrupt_case_answers_with_a_code_and_the_next_task_works(executor, engi
 
 def test_corrupt_validation_case_answers_with_a_code(executor, engine, sites):
     scan = next(sites.glob("*-003/*_seg.nii.gz"))
-    scan.write_bytes(b"")
+    corrupt(scan)
 
     assert_clean_failure(run(executor, engine, "validate", task(model())), engine, "CASE_ERROR")
+
+
+def test_data_list_that_does_not_pass_the_gate_answers_with_a_code(executor, engine, sites):
+    next(sites.glob("*-003/*_t1.nii.gz")).unlink()
+
+    assert_clean_failure(run(executor, engine, "train", task(model())), engine, "DATALIST_ERROR")
 
 
 def test_model_of_another_network_answers_with_a_code(executor, engine, sites):
@@ -208,7 +212,7 @@ def test_why_a_task_failed_is_in_the_site_s_own_log(executor, engine, sites, cap
 
     run(executor, engine, "validate", task(model()))
 
-    assert f"{SITE}-case-003: label cannot be read" in caplog.text
+    assert f"{SITE}-case-003 label: G02-file-unreadable" in caplog.text
     assert str(scan) in caplog.text
 
 
