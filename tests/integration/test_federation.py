@@ -51,15 +51,6 @@ def local_models(run: Path) -> dict[str, dict[str, np.ndarray]]:
     return {path.parents[1].name: load(path) for path in run.glob("workspace/*/simulate_job/local_model.pt")}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder of one round over five sites, evaluated and reported."""
-    root = tmp_path_factory.mktemp("federation")
-    sites = make_tiny_sites(root / "sites", CASES)
-    run_simulation(JOB, sites, root / "run", options(rounds=1))
-    return root / "run"
-
-
 def test_global_model_is_the_mean_of_the_local_models_weighted_by_cases(run: Path) -> None:
     local = local_models(run)
     final = load(run / "final_model.pt")

@@ -20,7 +20,7 @@ from brats_fl_tools.jobs import JobOptions
 from brats_fl_tools.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
 from brats_fl_tools.runs import read_records
 from brats_fl_tools.session import admin_session, connected_clients
-from brats_fl_tools.simulate import POLLING_SECONDS, run_simulation
+from brats_fl_tools.simulate import POLLING_SECONDS
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def run(running: Running) -> Path:
+def poc_run(running: Running) -> Path:
     """Run folder of one round, its code installed at the sites and not in the job."""
     folder = running.sites.parent / "run"
     submit_poc(
@@ -64,33 +64,32 @@ def test_every_hospital_is_connected(running: Running) -> None:
         assert connected_clients(session) == set(SITES)
 
 
-def test_run_folder_is_like_the_simulators(run: Path) -> None:
+def test_run_folder_is_like_the_simulators(poc_run: Path) -> None:
     for name in ("global_model.pt", "final_model.pt", "rounds.jsonl", "run.json"):
-        assert (run / name).is_file()
-    records = read_records(run / "rounds.jsonl")
+        assert (poc_run / name).is_file()
+    records = read_records(poc_run / "rounds.jsonl")
     assert sorted(r["site"] for r in records if r["phase"] == "train") == sorted(SITES)
     assert sorted(r["site"] for r in records if r["phase"] == "final") == sorted(SITES)
-    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    facts = json.loads((poc_run / "run.json").read_text(encoding="utf-8"))
     assert facts["mode"] == "poc"
     assert facts["status"] == "FINISHED:COMPLETED"
     assert facts["sites"]["hospital-1"] == {"training": 3, "validation": 1, "testing": 1}
 
 
-def test_global_model_is_the_simulators_up_to_float_noise(running: Running, run: Path, tmp_path: Path) -> None:
-    run_simulation(JOB, running.sites, tmp_path / "run", JobOptions("small", 1, TINY, polling_seconds=POLLING_SECONDS))
+def test_global_model_is_the_simulators_up_to_float_noise(poc_run: Path, run: Path) -> None:
+    simulated, real = load(run / "final_model.pt"), load(poc_run / "final_model.pt")
 
-    simulated, real = load(tmp_path / "run" / "final_model.pt"), load(run / "final_model.pt")
     assert simulated.keys() == real.keys()
     for name, value in simulated.items():
         np.testing.assert_allclose(real[name], value, rtol=0, atol=1e-5)
 
 
-def test_what_a_site_logs_and_keeps_stays_in_its_own_kit(running: Running, run: Path) -> None:
+def test_what_a_site_logs_and_keeps_stays_in_its_own_kit(running: Running, poc_run: Path) -> None:
     case = f"{SITES[0]}-case-001"
     local = running.poc.kits.clients[0].folder
 
     assert list(local.glob("*/local_model.pt"))
-    fetched = [path for path in (run / "server").rglob("*") if path.is_file()]
+    fetched = [path for path in (poc_run / "server").rglob("*") if path.is_file()]
     assert fetched
     assert [path for path in fetched if case.encode() in path.read_bytes()] == []
 

@@ -20,11 +20,11 @@ from brats_fl.gate.findings import Finding
 from brats_fl.gate.voxels import ThinCase
 
 ONE_PICTURE: Final = 0.995
-"""Correlation within the brain. A copy on another scale has 1.000, t1 with and without contrast up to 0.91."""
+"""Correlation within the brain. A copy on another scale has 1.000, two scans of 34 real and sample cases up to 0.88."""
 
 CLEARLY_BETTER: Final = 0.3
 """Points by which another order must look better. On 13 real and 21 sample cases the right order led the best other
-one by 0.5 to 4 points."""
+one by 0.49 to 3.3 points."""
 
 FEWEST_VOXELS: Final = 20
 MARGIN_MM: Final = 4.0

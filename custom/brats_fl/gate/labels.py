@@ -23,7 +23,7 @@ OUTSIDE_SHARE: Final = 0.01
 
 RIM_RATIO: Final = 1.15
 """How much more of its voxels another part may have at the tumour's rim than oedema has. Of 34 real and sample cases
-the most was 0.77 (enhancing tumour) and 0.45 (core); swapped they have 1.3 and 2.2."""
+the most was 0.76 (enhancing tumour) and 0.45 (core); swapped, the least is 1.3 and 2.2."""
 
 FEWEST_VOXELS: Final = 20
 

@@ -102,7 +102,7 @@ def find_odd_spacings(entries: Sequence[Entry], grids: Mapping[tuple[str, str], 
 
     Args:
         entries: The cases.
-        grids: (site, case) -> grid of its first sound scan.
+        grids: (site, case) -> the case's grid; cases without a sound scan are absent.
     """
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for entry in entries:

@@ -84,7 +84,7 @@ def read_case(case: Case, grids: Mapping[str, Grid]) -> ReadCase:
             continue
         thin = voxels[thin_steps(grids[name])]
         if name == LABEL:
-            label, label_values = thin, distinct_values(voxels)
+            label, label_values = np.ascontiguousarray(thin), distinct_values(voxels)
             continue
         faults = scan_faults(voxels, thin)
         findings += [Finding(rule, found, case.case, name) for rule, found in faults]

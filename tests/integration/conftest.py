@@ -1,0 +1,20 @@
+"""One run of the simulator, which several tests look at: starting a federation takes most of a minute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.integration.test_federation import CASES, JOB, options
+from tests.tiny_sites import make_tiny_sites
+
+from brats_fl_tools.simulate import run_simulation
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of one round over five sites in the simulator."""
+    root = tmp_path_factory.mktemp("federation")
+    sites = make_tiny_sites(root / "sites", CASES)
+    run_simulation(JOB, sites, root / "run", options(rounds=1))
+    return root / "run"
