@@ -25,8 +25,8 @@ def main() -> None:
     if not REAL_CASES.is_dir():
         sys.exit(f"{REAL_CASES}: no real cases; the table is for sample and real ones, and stays as it is")
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = {"sample": run_suite(sample_cases(Path(folder)), report=report)}
-    outcomes["real"] = run_suite(real_cases(), report=report)
+        outcomes = {"sample": run_suite(sample_cases(Path(folder)), report)}
+    outcomes["real"] = run_suite(real_cases(), report)
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     write_whole(PAGE, before + BEGIN + draw_table(outcomes) + END + rest.split(END)[1])
 

@@ -356,10 +356,11 @@ for _name, _order in {
 
 
 def _with_skull(clean: Clean, name: str) -> NDArray[Any]:
-    """The scan with 6 mm of dark bone and 10 mm of bright skin and muscle around the brain."""
+    """The scan with 6 mm of dark bone and 12 mm of bright skin, fat and muscle around the brain."""
     brain, voxels = brain_of(clean), clean.voxels[name].copy()
-    bone = ndimage.binary_dilation(brain, iterations=steps_of(clean, 6))
-    skin = ndimage.binary_dilation(bone, iterations=steps_of(clean, 10)) & ~bone
+    nearly_round = ndimage.generate_binary_structure(3, 2)
+    bone = ndimage.binary_dilation(brain, nearly_round, iterations=steps_of(clean, 6))
+    skin = ndimage.binary_dilation(bone, nearly_round, iterations=steps_of(clean, 12)) & ~bone
     middle = float(np.median(voxels[brain]))
     voxels[bone & ~brain] = max(1, int(0.1 * middle))
     voxels[skin] = int(1.2 * middle)

@@ -1,7 +1,7 @@
 """The mutation suite: faults planted in clean cases are found by the rule that should find them.
 
-By default the first fault of each rule is planted in two sample cases; the slow tests plant all of them in eight
-sample cases and in the real cases beside the checkout.
+By default all faults are planted in two sample cases at 4 mm; the slow tests plant them in eight sample cases at 2 mm
+and in the real cases beside the checkout.
 """
 
 from __future__ import annotations
@@ -20,14 +20,11 @@ from brats_fl.gate import RULES
 COARSE_MM = 4.0
 """A sample case is then made in a fifth of a second, and the gate takes a tenth."""
 
-FIRST_OF_RULE = list({fault.rule: fault for fault in reversed(FAULTS)}.values())
-
 FEW_VOXELS = "a part of fewer than 20 voxels at 2 mm is not judged"
 MAY_BE_MISSED_ONCE = {
     "a label of MSD is listed as of BraTS 2023: oedema is read as core": FEW_VOXELS,
     "a label of BraTS 2023 is listed as of MSD: core is read as oedema": FEW_VOXELS,
     "core and enhancing tumour have each other's value": FEW_VOXELS,
-    "a label is another patient's": "it may lie on the tumour by chance",
 }
 
 
@@ -42,8 +39,8 @@ def test_every_rule_has_a_fault_that_it_must_find():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 30
 
 
-def test_first_fault_of_each_rule_is_found_in_sample_cases_that_are_clean(tmp_path: Path):
-    outcome = run_suite(sample_cases(tmp_path, 2, COARSE_MM), FIRST_OF_RULE)
+def test_all_faults_are_found_in_coarse_sample_cases_that_are_clean(tmp_path: Path):
+    outcome = run_suite(sample_cases(tmp_path, 2, COARSE_MM))
 
     assert outcome.alarms == []
     assert missed(outcome) == {}

@@ -49,8 +49,10 @@ def check(
     Exit 1 where a case has an error: a site refuses to train on it. A warning wants somebody to look.
     """
     for file in (json_file, html_file):
-        if file is not None and file.exists() and not force:
-            raise RunError(f"{file}: is there already; give --force to replace it")
+        if file is not None:
+            if file.exists() and not force:
+                raise RunError(f"{file}: is there already; give --force to replace it")
+            file.parent.mkdir(parents=True, exist_ok=True)  # a wrong folder is told before the cases are read
     started = time.monotonic()
     entries = entries_of(read_datalists(where))
     findings = check_entries(entries, workers or count_cores(), headers)
@@ -84,7 +86,6 @@ def as_json(entries: Sequence[Entry], findings: Sequence[Finding], headers_only:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file whole, into a folder that is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file whole, and say so."""
     write_whole(path, text)
     typer.echo(f"wrote {path}")
