@@ -42,6 +42,16 @@ def volume_fault(shape: tuple[int, ...], number: int | None, file: Path) -> str 
     return None
 
 
+def read_to_the_end(path: Path) -> Any:
+    """An image of which every byte was read: nibabel stops at the last voxel and never sees the checksum behind it.
+
+    Raises:
+        Exception: What gzip, zlib, nibabel and the file system raise for a damaged file.
+    """
+    image = nib.load(path)
+    return type(image).from_bytes(gzip.decompress(path.read_bytes())) if path.name.endswith(".gz") else image
+
+
 def read_volume(case: str, name: str, path: Path) -> nib.Nifti1Image:
     """A NIfTI file with its voxels in memory, so that a truncated or damaged file is found here and not later.
 
@@ -49,10 +59,7 @@ def read_volume(case: str, name: str, path: Path) -> nib.Nifti1Image:
         CaseError: The file is missing or unreadable.
     """
     try:
-        volume = nib.load(path)
-        if path.suffix == ".gz":
-            # nibabel stops at the last voxel and never sees the checksum behind it.
-            volume = type(volume).from_bytes(gzip.decompress(path.read_bytes()))
+        volume = read_to_the_end(path)
         voxels = np.asanyarray(volume.dataobj)
     except FileNotFoundError:
         raise CaseError(f"{case}: {name} is missing; restore {path} or take the case off the data list") from None

@@ -10,9 +10,10 @@ from brats_fl.constants import SITES
 from brats_fl.datalists import DataList, read_datalist, write_datalist
 from brats_fl_tools.jobs import JobOptions
 from brats_fl_tools.runs import RECORDS_FILE, read_records
-from brats_fl_tools.simulate import POLLING_SECONDS, SERVER_RUN_DIR, run_simulation
+from brats_fl_tools.simulate import POLLING_SECONDS, run_simulation
 
 ROUNDS = 5
+SERVER_LOG = "workspace/server/log.txt"
 STARTED = re.compile(r"^(\S+ \S+?),(\d+) .*ScatterAndGather.*Round (\d+) started")
 
 
@@ -23,7 +24,7 @@ def round_overhead(datalist: Path, root: Path) -> float:
         write_datalist(root / "sites" / site / "datalist.json", DataList(site, training=cases))
     options = JobOptions("small", ROUNDS, {"steps_per_epoch": 1}, polling_seconds=POLLING_SECONDS)
     run_simulation("brats_unet_fedavg", root / "sites", root / "run", options)
-    starts = round_starts((root / "run" / SERVER_RUN_DIR / "log.txt").read_text(encoding="utf-8"))
+    starts = round_starts((root / "run" / SERVER_LOG).read_text(encoding="utf-8"))
     slowest = slowest_seconds(root / "run" / RECORDS_FILE)
     overheads = [starts[index + 1] - starts[index] - slowest[index] for index in range(1, ROUNDS - 1)]
     return sum(overheads) / len(overheads)

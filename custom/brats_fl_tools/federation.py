@@ -7,9 +7,7 @@ they are found again, whoever has died in between, and why two federations on on
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -163,16 +161,3 @@ def role_of(process: psutil.Process) -> str:
             return Path(line[len(line) - 1 - line[::-1].index("-m") + 1]).name + job
         return "watchdog" if "sub_start.sh" in text else Path(line[0]).name
     return "?"
-
-
-def remove_runs(federation: Federation) -> None:
-    """Remove what earlier jobs and starts left in the kits: logs, job folders, stores."""
-    for kit in (federation.server, *federation.clients):
-        for path in kit.folder.iterdir():
-            if path.name not in ("startup", "local", "readme.txt"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON as the kits' own files are written."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

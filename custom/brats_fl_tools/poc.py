@@ -19,6 +19,7 @@ from rich.table import Table
 
 from brats_fl.datalists import SITES_VARIABLE
 from brats_fl.errors import KitError, RunError
+from brats_fl.files import write_whole
 from brats_fl_tools import federation as fed
 from brats_fl_tools.jobs import (
     ForceOption,
@@ -139,7 +140,7 @@ def prepare_poc(
         "port": port,
         "sites": str(sites.resolve()) if sites is not None else None,
     }
-    fed.write_json(workspace / POC_FILE, content)
+    write_whole(workspace / POC_FILE, json.dumps(content, indent=1) + "\n")
     poc = read_poc(workspace)
     names = ", ".join(kit.name for kit in poc.kits.clients)
     typer.echo(f"{workspace}: kits for {poc.kits.server.name}, {names}; port {port}")

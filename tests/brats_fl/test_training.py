@@ -12,6 +12,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.fl.utils.exchange_object import ExchangeObject
+from tests.tiny_network import TINY, tiny_model
 from tests.tiny_sites import corrupt
 
 from brats_fl.constants import KEY_METRIC
@@ -19,14 +20,6 @@ from brats_fl.errors import CaseError, DataListError, ModelError, cause_of
 from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted, save_state
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_unet"
-TINY = {
-    "patch_size": [32, 32, 32],
-    "window_size": [48, 48, 48],
-    "steps_per_epoch": 2,
-    "batch_size": 1,
-    "num_workers": 0,
-    "network_def#channels": [4, 8, 8, 8, 8],
-}
 Weights = dict[str, Any]
 
 
@@ -64,15 +57,6 @@ def weights_of(training: LocalTraining) -> Weights:
     return {name: value.numpy(force=True).copy() for name, value in training.trainer.network.state_dict().items()}
 
 
-def fixed_model() -> Weights:
-    """A global model, always the same."""
-    torch.manual_seed(11)
-    from monai.networks.nets import UNet
-
-    network = UNet(3, 4, 3, TINY["network_def#channels"], [2] * 4, num_res_units=2, norm=("INSTANCE", {"affine": True}))
-    return {name: value.numpy() for name, value in network.state_dict().items()}
-
-
 def update_of(training: LocalTraining, model: Weights, round_index: int) -> Weights:
     training.train(ExchangeObject(weights=model), {"round": round_index})
     return training.get_weights().weights
@@ -87,7 +71,7 @@ def same(first: Weights, second: Weights) -> bool:
 
 def test_update_is_local_minus_global_model(settings, start):
     training = start(settings)
-    model = fixed_model()
+    model = tiny_model()
 
     update = update_of(training, model, 0)
 
@@ -99,7 +83,7 @@ def test_update_is_local_minus_global_model(settings, start):
 
 def test_statistics_say_cases_steps_loss_and_seconds(settings, start):
     training = start(settings)
-    training.train(ExchangeObject(weights=fixed_model()), {"round": 0})
+    training.train(ExchangeObject(weights=tiny_model()), {"round": 0})
 
     statistics = training.get_weights().statistics
 
@@ -111,7 +95,7 @@ def test_statistics_say_cases_steps_loss_and_seconds(settings, start):
 
 def test_site_keeps_its_last_model_on_disk(settings, start):
     training = start(settings)
-    update_of(training, fixed_model(), 0)
+    update_of(training, tiny_model(), 0)
 
     stored = torch.load(settings.state_dir / "local_model.pt", weights_only=True)["model"]
 
@@ -120,7 +104,7 @@ def test_site_keeps_its_last_model_on_disk(settings, start):
 
 
 def test_round_is_the_same_bit_for_bit_in_two_fresh_objects_and_another_round_is_not(settings, start):
-    model = fixed_model()
+    model = tiny_model()
     first, second = start(settings), start(replace(settings, state_dir=settings.state_dir / "second"))
 
     round_0 = update_of(first, model, 0)
@@ -135,14 +119,14 @@ def test_round_is_the_same_bit_for_bit_in_two_fresh_objects_and_another_round_is
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"site": "hospital-9"}])
 def test_another_seed_or_site_trains_otherwise(settings, start, change):
-    model = fixed_model()
+    model = tiny_model()
 
     assert not same(update_of(start(settings), model, 0), update_of(start(replace(settings, **change)), model, 0))
 
 
 def test_two_local_epochs_repeat_bit_for_bit_at_a_site_that_never_evaluates(settings, start, shared_sites):
     settings = replace(settings, datalist=shared_sites / "hospital-2" / "datalist.json", local_epochs=2)
-    model = fixed_model()
+    model = tiny_model()
     training = start(settings)
 
     first = update_of(training, model, 0)
@@ -157,7 +141,7 @@ def test_learning_rate_goes_on_across_rounds(settings, start):
     training.trainer.add_event_handler(
         Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.optimizer.param_groups[0]["lr"])
     )
-    model = fixed_model()
+    model = tiny_model()
 
     for round_index in (0, 1, 0):
         training.train(ExchangeObject(weights=model), {"round": round_index})
@@ -168,7 +152,7 @@ def test_learning_rate_goes_on_across_rounds(settings, start):
 
 def test_optimiser_moments_do_not_outlive_a_round(settings, start):
     training = start(settings)
-    model = fixed_model()
+    model = tiny_model()
     update_of(training, model, 0)
 
     steps = []
@@ -187,11 +171,11 @@ def test_optimiser_moments_do_not_outlive_a_round(settings, start):
 def test_evaluation_gives_the_key_metric_and_dice_per_region(settings, start):
     training = start(settings)
 
-    metrics = training.evaluate(ExchangeObject(weights=fixed_model())).metrics
+    metrics = training.evaluate(ExchangeObject(weights=tiny_model())).metrics
 
     assert set(metrics) == {KEY_METRIC, "val_dice_tc", "val_dice_wt", "val_dice_et"}
     assert metrics[KEY_METRIC] == pytest.approx(np.mean([metrics[f"val_dice_{r}"] for r in ("tc", "wt", "et")]))
-    assert training.evaluate(ExchangeObject(weights=fixed_model())).metrics == metrics
+    assert training.evaluate(ExchangeObject(weights=tiny_model())).metrics == metrics
 
 
 def test_trainer_and_evaluator_share_one_network(settings, start):
@@ -203,9 +187,9 @@ def test_trainer_and_evaluator_share_one_network(settings, start):
 def test_site_without_validation_cases_has_no_metrics_but_trains(settings, start, shared_sites):
     training = start(replace(settings, datalist=shared_sites / "hospital-2" / "datalist.json", site="hospital-2"))
 
-    assert training.evaluate(ExchangeObject(weights=fixed_model())).metrics == {}
+    assert training.evaluate(ExchangeObject(weights=tiny_model())).metrics == {}
     assert training.cases == 1
-    assert any(value.any() for value in update_of(training, fixed_model(), 0).values())
+    assert any(value.any() for value in update_of(training, tiny_model(), 0).values())
 
 
 # --- What does not fit ---
@@ -243,7 +227,7 @@ def test_model_that_does_not_fit_is_refused_with_the_key_and_leaves_the_network_
 
 def test_training_that_diverges_sends_no_update(settings, start):
     training = start(settings)
-    training.train(ExchangeObject(weights=fixed_model()), {"round": 0})
+    training.train(ExchangeObject(weights=tiny_model()), {"round": 0})
     with torch.no_grad():
         next(training.trainer.network.parameters()).fill_(float("nan"))
 
@@ -254,7 +238,7 @@ def test_training_that_diverges_sends_no_update(settings, start):
 
 
 def test_weights_that_cannot_be_written_to_are_taken_as_they_are(settings, start):
-    model = fixed_model()
+    model = tiny_model()
     for value in model.values():
         value.flags.writeable = False  # as arrays that came over the network
 
@@ -310,7 +294,7 @@ def abort_while_running(training: LocalTraining, task: Callable[[], Any], begun:
 
 
 def test_abort_stops_training_and_the_next_round_is_as_if_nothing_had_been(settings, start):
-    model = fixed_model()
+    model = tiny_model()
     expected = update_of(start(replace(settings, state_dir=settings.state_dir / "other")), model, 1)
     training = start(settings)
     begun = slow_down(training, 1.0)
@@ -325,7 +309,7 @@ def test_abort_stops_training_and_the_next_round_is_as_if_nothing_had_been(setti
 def test_abort_stops_a_sliding_window_evaluation_and_the_next_one_is_whole(settings, start):
     # Windows of 32 over a brain of 38 x 44 x 38: eight passes a case, two cases.
     training = start(replace(settings, overrides={**TINY, "window_size": [32, 32, 32]}))
-    model = ExchangeObject(weights=fixed_model())
+    model = ExchangeObject(weights=tiny_model())
     expected = training.evaluate(model).metrics
     begun = slow_down(training, 0.5)
 
@@ -341,7 +325,7 @@ def test_corrupt_case_stops_the_round_with_its_name_and_the_next_task_works(sett
     scan = root / "hospital-1" / "hospital-1-case-001" / "hospital-1-case-001_t2.nii.gz"
     whole = corrupt(scan)
     training = start(replace(settings, datalist=root / "hospital-1" / "datalist.json"))
-    model = fixed_model()
+    model = tiny_model()
 
     with pytest.raises(CaseError, match="hospital-1-case-001: t2w cannot be read"):
         training.train(ExchangeObject(weights=model), {"round": 0})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +14,7 @@ from brats_fl.datalists import Case
 from brats_fl.fingerprints import background_of, describe_scan
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.headers import LABEL, READ_ERRORS, Grid, scans_of
-from brats_fl.scans import split_volume
+from brats_fl.scans import read_to_the_end, split_volume
 
 THIN_MM: Final = 2.0
 """Rules that compare regions look at every voxel of a 2 mm sample, every second one of a 1 mm scan."""
@@ -105,18 +103,10 @@ def _read(scan: str, files: dict[Path, NDArray[Any]]) -> NDArray[Any]:
     """Voxels of a scan; a 4-D file is read once for all its volumes."""
     file, number = split_volume(scan)
     if number is None:
-        return _read_file(file)
+        return np.asanyarray(read_to_the_end(file).dataobj)
     if file not in files:
-        files[file] = _read_file(file)
+        files[file] = np.asanyarray(read_to_the_end(file).dataobj)
     return files[file][..., number]
-
-
-def _read_file(file: Path) -> NDArray[Any]:
-    image = nib.load(file)
-    if file.name.endswith(".gz"):
-        # nibabel stops at the last voxel and never sees the checksum behind it.
-        image = type(image).from_bytes(gzip.decompress(file.read_bytes()))
-    return np.asanyarray(image.dataobj)
 
 
 def thin_steps(grid: Grid) -> tuple[slice, ...]:

@@ -17,7 +17,7 @@ from brats_fl.constants import SITES
 from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl_tools.drill.broken_sites import ALTERED_AFTER_SIGNING, CANARY, broken_training, write_fault
 from brats_fl_tools.drill.certificates import expired_kit, foreign_kit
-from brats_fl_tools.drill.federation import Drill, Outcome, tail, wait_until
+from brats_fl_tools.drill.federation import Drill, Outcome, wait_until
 
 SITE: Final = "hospital-2"
 HONEST: Final = tuple(site for site in SITES if site != SITE)
@@ -263,7 +263,7 @@ def server_disk_full(drill: Drill) -> str:
 
 
 def stranger(drill: Drill, kit: Path, name: str) -> str:
-    """A kit that must not be let in is started beside an honest hospital's; what its log says."""
+    """Start a kit that must not be let in, beside an honest hospital's; its log, which says why it was not."""
     log = kit / "console.log"
     command = drill.hosts.command(SITE, ["bash", str(kit / "startup" / "sub_start.sh"), "--once"])
     with log.open("ab") as output, drill.foreign_process(command, output):
@@ -273,7 +273,9 @@ def stranger(drill: Drill, kit: Path, name: str) -> str:
             expect(name not in connected or name in SITES, f"{name} was let in")
             expect(set(SITES) <= connected, f"only {', '.join(sorted(connected))} are connected")
             time.sleep(2)
-    return tail(log)[-120:]
+    text = log.read_text(encoding="utf-8", errors="replace")
+    expect("client_train" in text or "Communicator" in text or "CellNet" in text.title(), "the kit's client never ran")
+    return text
 
 
 def wrong_certificate(drill: Drill) -> str:

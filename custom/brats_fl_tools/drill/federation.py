@@ -26,7 +26,7 @@ from brats_fl.errors import RunError
 from brats_fl_tools import federation as fed
 from brats_fl_tools.drill.hosts import Hosts
 from brats_fl_tools.kits import Federation, Kit, provision, read_kit
-from brats_fl_tools.processes import end_tree, last_lines
+from brats_fl_tools.processes import end_tree
 from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import read_records
 from brats_fl_tools.site_files import site_files, write_site_files
@@ -369,8 +369,3 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_S
             raise RunError(f"waited {seconds:.0f} s for {what} in vain")
         time.sleep(0.3)
     return time.monotonic() - begin
-
-
-def tail(path: Path) -> str:
-    """Last line of a log."""
-    return last_lines(path, 1)

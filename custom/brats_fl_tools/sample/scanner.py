@@ -45,7 +45,9 @@ def scan(
         picture = _blur(signal, grid, hospital.blur_mm, hospital.slice_mm[k]) * bias
         noise = hospital.noise * MODALITY_NOISE[modality] * float(grains[k])
         picture = _add_rician_noise(noise_rng, picture, grid, noise, hospital.slice_mm[k])
-        counts = np.clip(np.rint(picture * np.float32(gain * factors[k])), 1, MAX_INT16)
+        # A scanner sets its gain so that nothing is cut off.
+        scale = min(gain * factors[k], MAX_INT16 / float(picture[brain].max()))
+        counts = np.clip(np.rint(picture * np.float32(scale)), 1, MAX_INT16)
         scans[modality] = np.where(brain, counts, 0).astype(np.int16)
     return scans
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import ReturnCode
@@ -14,6 +13,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 from tests.flare import Engine, as_sent
+from tests.tiny_network import TINY, tiny_model
 from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.components import executor as executor_module
@@ -26,14 +26,6 @@ from brats_fl.training import LocalTraining
 
 CANARY = "canary7391"
 SITE = f"hospital-{CANARY}"  # its folder, its cases and their files all bear the name
-TINY = {
-    "patch_size": [32, 32, 32],
-    "window_size": [48, 48, 48],
-    "steps_per_epoch": 2,
-    "batch_size": 1,
-    "num_workers": 0,
-    "network_def#channels": [4, 8, 8, 8, 8],
-}
 
 
 class TrainerInThisProcess:
@@ -77,14 +69,6 @@ def executor(engine: Engine) -> Iterator[BratsExecutor]:
     made.handle_event(EventType.END_RUN, engine.new_context())
 
 
-def model() -> dict[str, Any]:
-    from monai.networks.nets import UNet
-
-    torch.manual_seed(11)
-    network = UNet(3, 4, 3, TINY["network_def#channels"], [2] * 4, num_res_units=2, norm=("INSTANCE", {"affine": True}))
-    return {name: value.numpy() for name, value in network.state_dict().items()}
-
-
 def task(weights: dict[str, Any], round_index: int = 0) -> Shareable:
     data = DXO(DataKind.WEIGHTS, data=weights).to_shareable()
     data.set_header(AppConstants.CURRENT_ROUND, round_index)
@@ -110,12 +94,12 @@ def assert_clean_failure(reply: Shareable, engine: Engine, code: str, sites: Pat
 
 
 def test_train_task_gives_the_update_the_cases_and_the_metrics_of_the_global_model(executor, engine, sites):
-    reply = run(executor, engine, "train", task(model()))
+    reply = run(executor, engine, "train", task(tiny_model()))
 
     assert reply.get_return_code() in (None, ReturnCode.OK)
     dxo = from_shareable(reply)
     assert dxo.data_kind == DataKind.WEIGHT_DIFF
-    assert set(dxo.data) == set(model())
+    assert set(dxo.data) == set(tiny_model())
     assert dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND) == 2
     assert set(dxo.get_meta_prop(MetaKey.INITIAL_METRICS)) == {KEY_METRIC, "val_dice_tc", "val_dice_wt", "val_dice_et"}
     statistics = dxo.get_meta_prop(STATISTICS)
@@ -124,7 +108,7 @@ def test_train_task_gives_the_update_the_cases_and_the_metrics_of_the_global_mod
 
 
 def test_validate_task_gives_metrics_only(executor, engine, sites):
-    dxo = from_shareable(run(executor, engine, "validate", task(model())))
+    dxo = from_shareable(run(executor, engine, "validate", task(tiny_model())))
 
     assert dxo.data_kind == DataKind.METRICS
     assert set(dxo.data) == {KEY_METRIC, "val_dice_tc", "val_dice_wt", "val_dice_et"}
@@ -132,7 +116,7 @@ def test_validate_task_gives_metrics_only(executor, engine, sites):
 
 
 def test_what_the_site_keeps_lies_in_the_job_s_run_folder(executor, engine, sites, tmp_path):
-    run(executor, engine, "train", task(model()))
+    run(executor, engine, "train", task(tiny_model()))
 
     assert [path.relative_to(tmp_path / f"kit-{CANARY}").parts[1] for path in tmp_path.rglob("local_model.pt")] == [
         "local_model.pt"
@@ -144,14 +128,14 @@ def test_unknown_task_is_said_to_be_unknown(executor, engine):
 
 
 def test_site_without_a_data_list_answers_with_a_code(executor, engine):
-    assert_clean_failure(run(executor, engine, "train", task(model())), engine, "DATALIST_ERROR")
+    assert_clean_failure(run(executor, engine, "train", task(tiny_model())), engine, "DATALIST_ERROR")
 
 
 def test_data_list_without_training_cases_answers_with_a_code(executor, engine, tmp_path, monkeypatch):
     root = make_tiny_sites(tmp_path / "sites", {SITE: (0, 1, 0)})
     monkeypatch.setenv("BRATS_FL_DATALIST", str(root / SITE / "datalist.json"))
 
-    assert_clean_failure(run(executor, engine, "train", task(model())), engine, "DATALIST_ERROR")
+    assert_clean_failure(run(executor, engine, "train", task(tiny_model())), engine, "DATALIST_ERROR")
 
 
 def test_corrupt_case_answers_with_a_code_and_the_next_task_works(executor, engine, sites):
@@ -160,37 +144,37 @@ def test_corrupt_case_answers_with_a_code_and_the_next_task_works(executor, engi
     other = next(sites.glob("*-002/*_t2.nii.gz"))
     other_whole = corrupt(other)
 
-    assert_clean_failure(run(executor, engine, "train", task(model())), engine, "CASE_ERROR")
+    assert_clean_failure(run(executor, engine, "train", task(tiny_model())), engine, "CASE_ERROR")
 
     scan.write_bytes(whole)
     other.write_bytes(other_whole)
-    assert from_shareable(run(executor, engine, "train", task(model(), 1))).data_kind == DataKind.WEIGHT_DIFF
+    assert from_shareable(run(executor, engine, "train", task(tiny_model(), 1))).data_kind == DataKind.WEIGHT_DIFF
 
 
 def test_corrupt_validation_case_answers_with_a_code(executor, engine, sites):
     scan = next(sites.glob("*-003/*_seg.nii.gz"))
     corrupt(scan)
 
-    assert_clean_failure(run(executor, engine, "validate", task(model())), engine, "CASE_ERROR")
+    assert_clean_failure(run(executor, engine, "validate", task(tiny_model())), engine, "CASE_ERROR")
 
 
 def test_data_list_that_does_not_pass_the_gate_answers_with_a_code(executor, engine, sites):
     next(sites.glob("*-003/*_t1.nii.gz")).unlink()
 
-    assert_clean_failure(run(executor, engine, "train", task(model())), engine, "DATALIST_ERROR")
+    assert_clean_failure(run(executor, engine, "train", task(tiny_model())), engine, "DATALIST_ERROR")
 
 
 def test_model_of_another_network_answers_with_a_code(executor, engine, sites):
-    other = {**model(), "model.9.weight": np.zeros(2, np.float32)}
+    other = {**tiny_model(), "model.9.weight": np.zeros(2, np.float32)}
 
     assert_clean_failure(run(executor, engine, "train", task(other)), engine, "MODEL_ERROR")
-    assert from_shareable(run(executor, engine, "train", task(model()))).data_kind == DataKind.WEIGHT_DIFF
+    assert from_shareable(run(executor, engine, "train", task(tiny_model()))).data_kind == DataKind.WEIGHT_DIFF
 
 
 def test_job_without_its_bundle_answers_with_a_code(engine, sites):
     executor = BratsExecutor(bundle="brats_none", profile="small", local_epochs=1, seed=0)
 
-    assert_clean_failure(run(executor, engine, "train", task(model())), engine, "JOB_ERROR")
+    assert_clean_failure(run(executor, engine, "train", task(tiny_model())), engine, "JOB_ERROR")
 
 
 def raising(error: BaseException) -> Callable[..., None]:
@@ -203,14 +187,14 @@ def raising(error: BaseException) -> Callable[..., None]:
 def test_error_nobody_foresaw_answers_with_a_code(executor, engine, sites, monkeypatch):
     monkeypatch.setattr(LocalTraining, "evaluate", raising(ZeroDivisionError(f"in {CANARY}_t1.nii.gz")))
 
-    assert_clean_failure(run(executor, engine, "train", task(model())), engine, "EXECUTION_EXCEPTION")
+    assert_clean_failure(run(executor, engine, "train", task(tiny_model())), engine, "EXECUTION_EXCEPTION")
 
 
 def test_why_a_task_failed_is_in_the_site_s_own_log(executor, engine, sites, caplog):
     scan = next(sites.glob("*-003/*_seg.nii.gz"))
     scan.write_bytes(b"")
 
-    run(executor, engine, "validate", task(model()))
+    run(executor, engine, "validate", task(tiny_model()))
 
     assert f"{SITE}-case-003 label: G02-file-unreadable" in caplog.text
     assert str(scan) in caplog.text
@@ -226,13 +210,13 @@ def test_why_a_task_failed_is_in_the_site_s_own_log(executor, engine, sites, cap
 def test_trainer_that_died_or_cannot_start_answers_with_a_code(executor, engine, sites, monkeypatch, error, code):
     monkeypatch.setattr(TrainerInThisProcess, "run", raising(error))
 
-    assert_clean_failure(run(executor, engine, "train", task(model())), engine, code)
+    assert_clean_failure(run(executor, engine, "train", task(tiny_model())), engine, code)
 
 
 def test_task_that_was_called_off_says_so(executor, engine, sites, monkeypatch):
     monkeypatch.setattr(TrainerInThisProcess, "run", raising(TrainingAborted()))
 
-    reply = run(executor, engine, "train", task(model()))
+    reply = run(executor, engine, "train", task(tiny_model()))
 
     assert reply.get_return_code() == ReturnCode.TASK_ABORTED
     assert CANARY not in everything_that_goes_out(reply, engine)
@@ -250,7 +234,7 @@ def test_abort_signal_reaches_the_trainer(executor, engine, sites, monkeypatch):
     monkeypatch.setattr(TrainerInThisProcess, "run", note)
     signal = Signal()
 
-    run(executor, engine, "train", task(model()), signal)
+    run(executor, engine, "train", task(tiny_model()), signal)
 
     assert seen == [False, True]
 
@@ -260,7 +244,7 @@ def test_message_that_is_no_model_answers_with_a_code(executor, engine, sites):
 
 
 def test_end_of_the_job_ends_the_trainer(executor, engine, sites):
-    run(executor, engine, "validate", task(model()))
+    run(executor, engine, "validate", task(tiny_model()))
     trainer = executor.trainer
 
     executor.handle_event(EventType.END_RUN, engine.new_context())
