@@ -21,17 +21,20 @@ def foreign_kit(drill: Drill, folder: Path) -> Path:
     return _kit(drill.hosts.folder / "project.yml", drill.hosts.folder / "other-provisioning", "hospital-9", folder)
 
 
-def expired_kit(drill: Drill, folder: Path) -> Path:
-    """Kit of ``hospital-8`` from the federation's own authority, whose certificate ran out yesterday."""
+def new_kit(drill: Drill, name: str, folder: Path) -> Path:
+    """Kit of one hospital more, added to the federation by its own authority."""
+    return _kit(drill.hosts.folder / "project.yml", drill.hosts.folder / "provisioning", name, folder)
+
+
+def expire(drill: Drill, kit: Path) -> None:
+    """Replace a kit's certificate by one of the federation's own authority that ran out yesterday."""
     provisioning = drill.hosts.folder / "provisioning"
-    kit = _kit(drill.hosts.folder / "project.yml", provisioning, "hospital-8", folder)
     state = json.loads(next(provisioning.glob("*/state/cert.json")).read_text(encoding="utf-8"))
     certificate = kit / "startup" / "client.crt"
     valid = x509.load_pem_x509_certificate(certificate.read_bytes())
     key = serialization.load_pem_private_key(state["root_pri_key"].encode(), password=None)
     expired = _with_dates(valid, days_ago=(30, 1)).sign(key, hashes.SHA256())  # type: ignore[arg-type]
     certificate.write_bytes(expired.public_bytes(serialization.Encoding.PEM))
-    return kit
 
 
 def _kit(project_file: Path, provisioning: Path, name: str, folder: Path) -> Path:

@@ -31,6 +31,11 @@ def format_difference(value: float, metric: str) -> str:
     return f"{'+' if value > 0 else MINUS}{text}"
 
 
+def format_ml(value: float | None) -> str:
+    """Volume in ml with one decimal."""
+    return NONE if value is None else f"{value:.1f}"
+
+
 def format_duration(seconds: float | None) -> str:
     """Duration in its two largest units."""
     if seconds is None:

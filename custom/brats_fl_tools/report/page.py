@@ -65,8 +65,15 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("dice", "mm", "ml", "metric", "difference", "duration", "count"):
-        environment.filters[name] = getattr(formats, f"format_{name}")
+    environment.filters |= {
+        "dice": formats.format_dice,
+        "mm": formats.format_mm,
+        "ml": formats.format_ml,
+        "metric": formats.format_metric,
+        "difference": formats.format_difference,
+        "duration": formats.format_duration,
+        "count": formats.format_count,
+    }
     overlays = draw_overlays(run)
     html = environment.get_template("page.html").render(
         run=run,
