@@ -31,7 +31,7 @@ class Evaluation:
 
 
 def evaluate_ours(bundle: Path, datalist: Path, checkpoint: Path, out: Path) -> Evaluation:
-    """The bundle's own ``evaluate`` on the training cases, in this process."""
+    """The bundle's own ``evaluate`` on the testing cases, in this process."""
     import pandas as pd
 
     workflow = ConfigWorkflow(
@@ -43,7 +43,7 @@ def evaluate_ours(bundle: Path, datalist: Path, checkpoint: Path, out: Path) -> 
         data_list_file_path=str(datalist),
         checkpoint=str(checkpoint),
         output_dir=str(out),
-        split="training",
+        split="testing",
     )
     workflow.initialize()
     begin = time.perf_counter()
@@ -72,7 +72,7 @@ def evaluate_stock(network: torch.nn.Module, datalist: Path) -> Evaluation:
             transforms.AsDiscreted("pred", threshold=0.5),
         ]
     )
-    items = [as_monai_item(case) for case in read_datalist(datalist).training]
+    items = [as_monai_item(case) for case in read_datalist(datalist).testing]
     inferer = SlidingWindowInferer(WHOLE_VOLUME, sw_batch_size=1, overlap=0.5, padding_mode="constant")
     dice, distance = DiceMetric(ignore_empty=False), HausdorffDistanceMetric(include_background=True, percentile=95)
     network.eval()
