@@ -9,7 +9,7 @@ import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import Tensor
 
-from brats_fl.precision import autocast
+from brats_fl.precision import autocast, trains_in_bfloat16
 
 NetworkCall = Callable[..., Tensor]
 
@@ -22,7 +22,7 @@ class PatchInferer(SimpleInferer):
         self.amp = amp
 
     def __call__(self, inputs: Tensor, network: NetworkCall, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
-        with autocast(inputs.device, self.amp):
+        with autocast(inputs.device, trains_in_bfloat16(inputs, self.amp)):
             return network(_plain(inputs), *args, **kwargs).float()
 
 

@@ -15,6 +15,17 @@ def autocast(device: torch.device, amp: bool) -> AbstractContextManager[None]:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays)
 
 
+SMALLEST_CPU_PATCH = 64
+"""Shortest side of a patch that is trained on in bfloat16 on a CPU. The networks halve it four times, and of a feature
+map of 2 x 2 x 2 voxels oneDNN's bfloat16 convolution gives a weight gradient of uninitialised memory (PyTorch 2.13,
+AVX512_BF16; maps of 3 and more are right, the forward pass always is)."""
+
+
+def trains_in_bfloat16(patches: torch.Tensor, amp: bool) -> bool:
+    """Whether a batch of patches (B, C, H, W, D) may be trained on in mixed precision on its device."""
+    return amp and (patches.device.type != "cpu" or min(patches.shape[2:]) >= SMALLEST_CPU_PATCH)
+
+
 @lru_cache(maxsize=1)
 def cpu_bfloat16_pays() -> bool:
     """Whether a convolution in bfloat16 takes less than 0.8 of the time of float32 on this processor, measured once.

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from brats_fl import precision
+from brats_fl.bundle import build_network
+from brats_fl.inferers import PatchInferer
+from brats_fl_tools.repository import BUNDLES
 
 CPU = torch.device("cpu")
 
@@ -61,3 +64,21 @@ def test_measuring_draws_no_random_number():
     precision._seconds(torch.ones(1, 1, 3, 3, 3), torch.ones(1, 1, 4, 4, 4), False)
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def weight_gradients(network: torch.nn.Module, patches: torch.Tensor, amp: bool) -> torch.Tensor:
+    network.zero_grad()
+    PatchInferer(amp)(patches, network).square().mean().backward()
+    weights = [p.grad.flatten() for n, p in network.named_parameters() if n.endswith("conv.weight")]
+    return torch.cat(weights)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_gradient_in_mixed_precision_is_that_of_float32_on_this_processor(side):
+    """On AVX512_BF16 oneDNN gives garbage for the smallest feature maps: see SMALLEST_CPU_PATCH."""
+    network = build_network(BUNDLES / "brats_unet", "small", seed=0)
+    patches = torch.rand(1, 4, side, side, side, generator=torch.Generator().manual_seed(0))
+
+    mixed, exact = (weight_gradients(network, patches, amp) for amp in (True, False))
+
+    assert float((mixed - exact).norm() / exact.norm()) < 0.05
