@@ -1,6 +1,7 @@
 """The error tree. Every message names the file or field, the rule, the value found and the mend.
 
 BratsFLError
+├── CacheError      a setting of the cache of preprocessed cases that cannot be used
 ├── CaseError       a scan or label that cannot be used
 ├── DataListError   a data list that cannot be used
 ├── JobError        a job folder, option or key that cannot be used
@@ -8,6 +9,7 @@ BratsFLError
 ├── KitError        a startup kit or project file that cannot be used
 ├── ModelError      a checkpoint or update that does not fit the network
 ├── PrivacyError    a setting that guards privacy is missing or too weak
+│   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
 └── TrainerError    a site's training process that died
 
@@ -23,6 +25,12 @@ class BratsFLError(Exception):
     """Base of every error that a user can mend; the command line prints its text without a traceback."""
 
     code = "ERROR"
+
+
+class CacheError(BratsFLError):
+    """A setting of the cache of preprocessed cases is wrong."""
+
+    code = "CACHE_ERROR"
 
 
 class CaseError(BratsFLError):
@@ -65,6 +73,12 @@ class PrivacyError(BratsFLError):
     """A setting that guards privacy is missing or too weak; nothing is sent out."""
 
     code = "PRIVACY_ERROR"
+
+
+class TooFewCasesError(PrivacyError):
+    """A hospital has too few cases for its own rule; it stays out."""
+
+    code = "TOO_FEW_CASES"
 
 
 class RunError(BratsFLError):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +21,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_fl.datalists import Case
+from brats_fl.datalists import SITES_VARIABLE, Case
 from brats_fl.errors import CaseError, PrivacyError
 from brats_fl.scans import read_volume, split_volume, take_volume
 
@@ -37,6 +40,37 @@ _REACH_MM = (42.0, 55.0, 35.0)
 """Pairs lie within an ellipsoid of these radii around the middle of the brain: far from its edge."""
 
 _PURPOSE: Final = b"brats-fl scan fingerprint 1\0"
+
+
+KEY_FILE: Final = "fingerprint.key"
+KEY_VARIABLE: Final = "BRATS_FL_FINGERPRINT_KEY"
+
+
+def read_key(kit: Path, environ: Mapping[str, str] = os.environ) -> bytes:
+    """The hospitals' key: the file that ``BRATS_FL_FINGERPRINT_KEY`` names, else ``local/fingerprint.key`` of the kit.
+
+    The simulator and POC also look in ``$BRATS_FL_SITES/fingerprint.key``.
+
+    Raises:
+        PrivacyError: There is none, or ``check_key`` refuses it.
+    """
+    places = [Path(environ[KEY_VARIABLE])] if environ.get(KEY_VARIABLE) else [kit / "local" / KEY_FILE]
+    if not environ.get(KEY_VARIABLE) and environ.get(SITES_VARIABLE):
+        places.append(Path(environ[SITES_VARIABLE]) / KEY_FILE)
+    for place in places:
+        if place.is_file():
+            key = place.read_bytes()
+            check_key(key)
+            return key
+    raise PrivacyError(
+        f"no fingerprint key in {' or '.join(str(place) for place in places)}; one hospital makes it with "
+        f"`openssl rand {MIN_KEY_BYTES} > {KEY_FILE}` and gives it to the other hospitals, not to the server"
+    )
+
+
+def mark_key(key: bytes) -> str:
+    """What tells whether two hospitals have the same key, and nothing else of it."""
+    return hmac.new(key, b"brats-fl fingerprint key 1", hashlib.sha256).hexdigest()[:16]
 
 
 def check_key(key: bytes) -> None:
@@ -200,3 +234,20 @@ def _on_sphere(height: NDArray[np.float64], turn: NDArray[np.float64]) -> NDArra
     z, angle = 2 * height - 1, 2 * np.pi * turn
     radius = np.sqrt(1 - z**2)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
+
+
+def find_shared(of_site: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """Fingerprint -> the sites that have it, sorted, of those that more than one site has."""
+    sites: dict[str, set[str]] = defaultdict(set)
+    for site, fingerprints in of_site.items():
+        for fingerprint in fingerprints:
+            sites[fingerprint].add(site)
+    return {fingerprint: tuple(sorted(names)) for fingerprint, names in sites.items() if len(names) > 1}
+
+
+def sites_with_another_key(marks: Mapping[str, str]) -> tuple[str, ...]:
+    """Sites whose ``mark_key`` is not the most common one: their fingerprints can match nobody's."""
+    if not marks:
+        return ()
+    common = Counter(sorted(marks.values())).most_common(1)[0][0]
+    return tuple(sorted(site for site, mark in marks.items() if mark != common))

@@ -56,13 +56,23 @@ def installed_bundle(name: str) -> Path | None:
     return bundle if (bundle / "configs" / "train.json").is_file() else None
 
 
-def required_code(bundle: Path) -> dict[str, str]:
+def required_code(bundle: Path | None) -> dict[str, str]:
     """What a job without code states, so that a site can tell whether it has the same installed."""
-    return {
-        "version": brats_fl.__version__,
-        "library_sha256": library_digest(),
-        "bundle_sha256": bundle_digest(bundle),
-    }
+    of_bundle = {"bundle_sha256": bundle_digest(bundle)} if bundle else {}
+    return {"version": brats_fl.__version__, "library_sha256": library_digest(), **of_bundle}
+
+
+def check_library(custom: Path, required: Mapping[str, str]) -> None:
+    """Raise ``CodeMismatchError`` unless the library that runs is the job's; for jobs without a bundle.
+
+    Args:
+        custom: Folder of the running app that holds the code that came with the job, if any came.
+        required: ``required_code`` of a job without code; empty for one that brings its code.
+    """
+    if required:
+        check_installed(None, required)
+    else:
+        check_brought(custom / "brats_fl")
 
 
 def find_bundle(name: str, custom: Path, required: Mapping[str, str]) -> Path:
@@ -102,7 +112,7 @@ def check_brought(library: Path) -> None:
         )
 
 
-def check_installed(bundle: Path, required: Mapping[str, str]) -> None:
+def check_installed(bundle: Path | None, required: Mapping[str, str]) -> None:
     """Raise ``CodeMismatchError`` where library or bundle differ from what the job states."""
     here = required_code(bundle)
     differing = [key for key in here if here[key] != required.get(key)]

@@ -24,6 +24,8 @@ SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
 CLIENT_CONFIG = Path("app_client/config/config_fed_client.json")
 CHECKPOINT_FILE = "start_from.pt"
 # Set by the executor for each site; a job that set them would lie.
+NOT_VARIABLES = frozenset({"description", "result"})
+"""Keys of a job.json that are about the job, and not set in an app."""
 SET_BY_EXECUTOR = frozenset({"bundle_root", "data_list_file_path", "rounds", "local_epochs", "epochs", "seed"})
 
 app = typer.Typer(help="Jobs: what a hospital is asked to run.", no_args_is_help=True)
@@ -64,10 +66,13 @@ class BuiltJob:
 
     folder: Path
     name: str
-    bundle: str
+    bundle: str | None
+    """None of a job that trains nothing."""
     sites: tuple[str, ...]
     variables: Mapping[str, Any]
     content_hash: str
+    result: str | None = None
+    """File that the server of a job that trains nothing writes last."""
 
 
 def parse_values(pairs: Iterable[str] | None) -> dict[str, Any]:
@@ -103,6 +108,13 @@ def read_job(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not (folder / "job.json").is_file():
         raise JobError(f"no job {name!r}; there are {', '.join(job_names())}")
     return _read(folder / "meta.json"), _read(folder / "job.json")
+
+
+def read_config(name: str, config: Path) -> dict[str, Any]:
+    """The app of a side: the shared one, or the job's own where it does something else than train."""
+    own = JOBS / name / config.name
+    shared = {SERVER_CONFIG: APP_SERVER, CLIENT_CONFIG: APP_CLIENT}[config]
+    return _read(own if own.is_file() else shared / "config" / config.name)
 
 
 def job_sites(name: str) -> tuple[str, ...]:
@@ -155,21 +167,24 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
         JobError: Unknown job, bundle, profile or key; a value of the wrong type; the folder exists already.
     """
     meta, differences = read_job(name)
-    server, client = (
-        _read(APP_SERVER / "config" / SERVER_CONFIG.name),
-        _read(APP_CLIENT / "config" / CLIENT_CONFIG.name),
-    )
-    wanted = {key: value for key, value in differences.items() if key != "description"}
-    wanted.update({"profile": options.profile}, **({"num_rounds": options.rounds} if options.rounds else {}))
-    bundle = str(wanted.get("bundle"))
-    if not (BUNDLES / bundle / "configs" / "train.json").is_file():
-        raise JobError(f"{JOBS / name / 'job.json'}: no bundle {bundle!r} in {BUNDLES}")
+    server, client = read_config(name, SERVER_CONFIG), read_config(name, CLIENT_CONFIG)
+    wanted = {key: value for key, value in differences.items() if key not in NOT_VARIABLES}
+    bundle: str | None = differences.get("bundle")
+    if bundle:
+        if not (BUNDLES / bundle / "configs" / "train.json").is_file():
+            raise JobError(f"{JOBS / name / 'job.json'}: no bundle {bundle!r} in {BUNDLES}")
+        wanted["profile"] = options.profile
+    if options.rounds:
+        wanted["num_rounds"] = options.rounds
     wanted.update(options.values)
-    overrides = _apply(name, wanted, server, client, bundle_variables(bundle, str(wanted["profile"])))
-    client["overrides"] = overrides
+    overrides = _apply(name, wanted, server, client, bundle_variables(bundle, options.profile) if bundle else {})
+    if bundle:
+        client["overrides"] = overrides
     if options.polling_seconds:
         server["server"]["task_request_interval"] = options.polling_seconds
-        server["task_check_period"] = client["default_task_fetch_interval"] = options.polling_seconds
+        client["default_task_fetch_interval"] = options.polling_seconds
+        if "task_check_period" in server:
+            server["task_check_period"] = options.polling_seconds
     folder = out / name
     if folder.exists():
         if not force:
@@ -178,7 +193,7 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
     if options.checkpoint:
         server["start_from"] = CHECKPOINT_FILE
     if options.preinstalled:
-        server["required_code"] = client["required_code"] = required_code(BUNDLES / bundle)
+        server["required_code"] = client["required_code"] = required_code(BUNDLES / bundle if bundle else None)
     _write_apps(folder, server, client)
     if not options.preinstalled:
         _bring_code(folder, bundle)
@@ -189,7 +204,7 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
     meta |= {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash}
     _write_json(folder / "meta.json", meta)
     variables = {**variables_of(client), **variables_of(server), **overrides}
-    return BuiltJob(folder, name, bundle, job_sites(name), variables, content_hash)
+    return BuiltJob(folder, name, bundle, job_sites(name), variables, content_hash, differences.get("result"))
 
 
 def describe_job(folder: Path) -> BuiltJob:
@@ -200,8 +215,9 @@ def describe_job(folder: Path) -> BuiltJob:
     """
     meta, server, client = (_read(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
     sites = tuple(site for names in meta["deploy_map"].values() for site in names if site != "server")
-    variables = {**variables_of(client), **variables_of(server), **client["overrides"]}
-    return BuiltJob(folder, meta["name"], server["bundle"], sites, variables, meta["content_hash"])
+    variables = {**variables_of(client), **variables_of(server), **client.get("overrides", {})}
+    result = read_job(meta["name"])[1].get("result")
+    return BuiltJob(folder, meta["name"], server.get("bundle"), sites, variables, meta["content_hash"], result)
 
 
 def _apply(
@@ -249,16 +265,17 @@ def _write_apps(folder: Path, server: Mapping[str, Any], client: Mapping[str, An
         _write_json(folder / config_path, config)
 
 
-def _bring_code(folder: Path, bundle: str) -> None:
+def _bring_code(folder: Path, bundle: str | None) -> None:
     """Copy library and bundle into both apps."""
     for app in (APP_SERVER, APP_CLIENT):
         custom = folder / app.name / "custom"
         shutil.copytree(CUSTOM / "brats_fl", custom / "brats_fl", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(
-            BUNDLES / bundle,
-            custom / "bundles" / bundle,
-            ignore=shutil.ignore_patterns("models", "eval", "__pycache__"),
-        )
+        if bundle:
+            shutil.copytree(
+                BUNDLES / bundle,
+                custom / "bundles" / bundle,
+                ignore=shutil.ignore_patterns("models", "eval", "__pycache__"),
+            )
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -284,8 +301,8 @@ def list_jobs() -> None:
         sites = sum(len([s for s in names if s != "server"]) for names in meta["deploy_map"].values())
         table.add_row(
             name,
-            differences["bundle"],
-            str(differences["num_rounds"]),
+            differences.get("bundle", "none"),
+            str(differences.get("num_rounds", "none")),
             str(sites),
             differences["description"],
         )
@@ -296,23 +313,23 @@ def list_jobs() -> None:
 def show(name: NameArgument) -> None:
     """Print what a job holds: who takes part, its variables with their values, and what else may be set."""
     meta, differences = read_job(name)
-    server, client = (
-        _read(APP_SERVER / "config" / SERVER_CONFIG.name),
-        _read(APP_CLIENT / "config" / CLIENT_CONFIG.name),
-    )
-    variables = {**variables_of(client), **variables_of(server), **differences}
+    server, client = read_config(name, SERVER_CONFIG), read_config(name, CLIENT_CONFIG)
+    own = {key: value for key, value in differences.items() if key not in NOT_VARIABLES}
+    variables = {**variables_of(client), **variables_of(server), **own}
+    of_bundle = bundle_variables(own["bundle"], "full") if "bundle" in own else {}
     console = Console()
     console.print(f"{name}: {differences['description']}")
     for app_name, sites in meta["deploy_map"].items():
         console.print(f"  {app_name}: {', '.join(sites)}")
     for title, values in (
         ("variables of the job", variables),
-        ("variables of the bundle", bundle_variables(str(differences["bundle"]), "full")),
+        ("variables of the bundle", of_bundle),
     ):
+        if not values:
+            continue
         table = Table(title, "value", title_justify="left")
         for key, value in sorted(values.items()):
-            if key != "description":
-                table.add_row(key, json.dumps(value))
+            table.add_row(key, json.dumps(value))
         console.print(table)
 
 

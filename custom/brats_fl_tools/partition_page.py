@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -21,6 +20,7 @@ from brats_fl_tools.partition_plan import OWN_STRATEGY, Partition
 from brats_fl_tools.report.figures import Diagram, paint_strips, stack_bars
 from brats_fl_tools.report.formats import format_count
 from brats_fl_tools.report.svg import MARKERS, PALETTE, SURFACE, draw, legend_below
+from brats_fl_tools.report.templates import page_environment
 from brats_fl_tools.site_strategies import shuffle_names
 
 CASES_MEASURED = 5
@@ -59,27 +59,24 @@ def render_page(partition: Partition, manifest: Mapping[str, Any], folders: Mapp
     """
     measured = measure_sites(_choose_scans(manifest["options"]["seed"], folders))
     hospitals = [describe(partition, datalist.site, measured[datalist.site]) for datalist in partition.datalists]
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("brats_fl_tools", "."), PackageLoader("brats_fl_tools.report", ".")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("partition_page.html").render(
-        manifest=manifest,
-        options=_list_options(manifest["options"]),
-        hospitals=hospitals,
-        totals={split: sum(hospital.cases[split] for hospital in hospitals) for split in SPLITS},
-        patients=sum(hospital.patients for hospital in hospitals),
-        shifted=bool(partition.shifts),
-        unlabelled=len(partition.unlabelled),
-        shapes=[cases_diagram(hospitals), *grades_diagram(hospitals), *volumes_diagram(partition)],
-        intensities=[intensity_diagram(modality, measured) for modality in MODALITIES],
-        modalities=MODALITIES,
-        splits=SPLITS,
-        with_grades=any(set(hospital.grades) != {UNKNOWN} for hospital in hospitals),
-        cases_measured=CASES_MEASURED,
+    return (
+        page_environment()
+        .get_template("partition_page.html")
+        .render(
+            manifest=manifest,
+            options=_list_options(manifest["options"]),
+            hospitals=hospitals,
+            totals={split: sum(hospital.cases[split] for hospital in hospitals) for split in SPLITS},
+            patients=sum(hospital.patients for hospital in hospitals),
+            shifted=bool(partition.shifts),
+            unlabelled=len(partition.unlabelled),
+            shapes=[cases_diagram(hospitals), *grades_diagram(hospitals), *volumes_diagram(partition)],
+            intensities=[intensity_diagram(modality, measured) for modality in MODALITIES],
+            modalities=MODALITIES,
+            splits=SPLITS,
+            with_grades=any(set(hospital.grades) != {UNKNOWN} for hospital in hospitals),
+            cases_measured=CASES_MEASURED,
+        )
     )
 
 

@@ -30,7 +30,6 @@ from brats_fl_tools.jobs import (
     RoundsOption,
     SetOption,
     build_job,
-    job_sites,
     options_from,
 )
 from brats_fl_tools.kits import Federation, Kit, provision, read_federation
@@ -208,7 +207,7 @@ def submit_poc(poc: Poc, name: str, run: Path, options: JobOptions, force: bool 
     facts: dict[str, Any] = {"mode": "poc", "poc_workspace": str(poc.folder.resolve())}
     sites = poc.sites or (Path(os.environ[SITES_VARIABLE]) if os.environ.get(SITES_VARIABLE) else None)
     if sites is not None:
-        facts |= {"sites": check_sites(sites, job_sites(name)), "sites_dir": str(sites)}
+        facts |= {"sites": check_sites(sites, name), "sites_dir": str(sites)}
     prepare_run_folder(run, force)
     job = build_job(name, run / "job", options)
     run_job(poc.lead, job, options, run, facts, abort_on_interrupt=True)

@@ -44,12 +44,14 @@ def resume_run(run: Path, server_files: Path | None = None) -> None:
         ModelError: The model is damaged.
     """
     submission = read_submission(run)
+    before = describe_job(run / "job" / submission.job)
+    if before.result:
+        raise RunError(f"{submission.job} has no rounds to go on with; submit it again")
     kit = read_kit(Path(submission.kit))
     with admin_session(kit) as session:
         refuse_if_running(session, submission)
     files = find_server_files(run, submission, server_files)
     rounds_done = keep_earlier_part(run, files)
-    before = describe_job(run / "job" / submission.job)
     total = int(before.variables["start_round"]) + int(before.variables["num_rounds"])
     if rounds_done >= total:
         raise RunError(f"{run}: all {total} rounds were done; fetch the run with `brats-fl collect {run}`")

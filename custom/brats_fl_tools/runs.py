@@ -20,7 +20,7 @@ from brats_fl.constants import KEY_METRIC, SPLITS
 from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import DataListError, RunError
 from brats_fl.files import write_whole
-from brats_fl_tools.jobs import BuiltJob
+from brats_fl_tools.jobs import BuiltJob, job_sites, read_job
 from brats_fl_tools.processes import last_lines
 
 RECORDS_FILE = "rounds.jsonl"
@@ -33,19 +33,20 @@ EARLIER = "earlier"
 """Folder of a resumed run: records and best model of what had been done before."""
 
 
-def check_sites(sites: Path, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Cases per split of each site that has a data list.
+def check_sites(sites: Path, job: str) -> dict[str, dict[str, int]]:
+    """Cases per split of each site of a job.
 
     Raises:
         DataListError: A site's data list is missing, wrong or has no training case; all such sites are named.
     """
+    names, trains = job_sites(job), "bundle" in read_job(job)[1]
     counts: dict[str, dict[str, int]] = {}
     problems: list[str] = []
     for name in names:
         try:
             datalist = read_datalist(sites / name / DATALIST_FILE)
             counts[name] = {split: len(datalist.split(split)) for split in SPLITS}
-            if not datalist.training:
+            if trains and not datalist.training:
                 problems.append(f"{sites / name / DATALIST_FILE}: training is empty; at least one case is needed")
         except DataListError as error:
             problems.append(str(error))
@@ -84,7 +85,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def describe_record(record: dict[str, Any]) -> str:
     """One line: ``round=3 site=hospital-2 cases=61 loss=0.412 val_mean_dice=0.731 seconds=214``."""
-    label = f"round={record['round']}" if record["phase"] == "train" else "final"
+    label = f"round={record['round']}" if record["phase"] == "train" else record["phase"]
     parts = [label, f"site={record['site']}"]
     if record["status"] != "ok":
         return " ".join([*parts, f"status={record['status']}"])
@@ -126,8 +127,11 @@ class Progress:
             self.say(f"working, {where}: {self.last - self.begin:.0f} s since the start")
 
 
-def reached_last_round(records: list[dict[str, Any]], job: BuiltJob) -> bool:
-    """Whether a job's records reach its last round."""
+def is_finished(job: BuiltJob, server_run_dir: Path) -> bool:
+    """Whether a job did what it was to do: its records reach the last round, or its result is there."""
+    if job.result:
+        return (server_run_dir / job.result).is_file()
+    records = read_records(server_run_dir / RECORDS_FILE)
     last = int(job.variables["start_round"]) + int(job.variables["num_rounds"]) - 1
     return any(record["round"] >= last for record in records if record["phase"] == "train")
 
@@ -150,7 +154,7 @@ def mean_key_metric(records: list[dict[str, Any]]) -> dict[tuple[str, int], floa
 
 
 def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, Any]) -> None:
-    """Write records, final and best model and ``run.json`` of a finished run.
+    """Write records, final and best model and ``run.json`` of a finished run; of a job that trains nothing its result.
 
     The best model is the one with the highest mean of the key metric over the sites: FLARE's own choice among the
     models that began a round, unless the last evaluation found the final model better. Without any validation case it
@@ -159,13 +163,18 @@ def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, 
     Raises:
         RunError: The server left no model.
     """
+    later = read_records(server_run_dir / RECORDS_FILE)
+    if job.result:
+        shutil.copyfile(server_run_dir / job.result, run / job.result)
+        write_whole(run / RECORDS_FILE, "".join(json.dumps(record) + "\n" for record in later))
+        write_whole(run / RUN_FILE, json.dumps({**facts_of(job), **facts}, indent=1) + "\n")
+        return
     app = server_run_dir / "app_server"
     final = app / FLARE_FINAL
     if not final.is_file():
         raise RunError(f"the run left no global model ({final})")
     start_round = int(job.variables["start_round"])
     earlier = [r for r in read_records(run / EARLIER / RECORDS_FILE) if r["round"] < start_round]
-    later = read_records(server_run_dir / RECORDS_FILE)
     write_whole(run / RECORDS_FILE, "".join(json.dumps(record) + "\n" for record in [*earlier, *later]))
     shutil.copyfile(final, run / FINAL_MODEL)
     best = choose_best(earlier, later, start_round)
@@ -173,21 +182,37 @@ def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, 
     found = source.is_file()
     shutil.copyfile(source if found else final, run / BEST_MODEL)
     content = {
-        "job": job.name,
+        **facts_of(job),
         "bundle": job.bundle,
         "profile": job.variables["profile"],
         "rounds": start_round + job.variables["num_rounds"],
         "local_epochs": job.variables["local_epochs"],
         "seed": job.variables["seed"],
-        "options": dict(job.variables),
-        "content_hash": job.content_hash,
         "best_round": best.round if found and best.where != "final" else "final",
         "parameters": count_parameters(final),
-        "versions": versions(),
-        "machine": {"system": platform.system(), "processor": platform.machine()},
         **facts,
     }
     write_whole(run / RUN_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def facts_of(job: BuiltJob) -> dict[str, Any]:
+    """What ``run.json`` says of any job."""
+    return {
+        "job": job.name,
+        "options": dict(job.variables),
+        "content_hash": job.content_hash,
+        "versions": versions(),
+        "machine": {"system": platform.system(), "processor": platform.machine()},
+    }
+
+
+def announce(job: BuiltJob) -> str:
+    """What is about to be done, in a few words."""
+    rounds = job.variables.get("num_rounds")
+    if rounds is None:
+        return f"{job.name}: {len(job.sites)} sites"
+    last = int(job.variables["start_round"]) + int(rounds)
+    return f"{job.name}: {last} rounds, {len(job.sites)} sites, profile {job.variables['profile']}"
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,18 @@ from brats_fl_tools.jobs import (
     RoundsOption,
     SetOption,
     build_job,
-    job_sites,
     options_from,
 )
 from brats_fl_tools.processes import python_module, running
 from brats_fl_tools.runs import (
     RECORDS_FILE,
     Progress,
+    announce,
     check_sites,
     collect,
+    is_finished,
     now,
     prepare_run_folder,
-    reached_last_round,
     read_records,
     reason,
 )
@@ -64,7 +64,7 @@ def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force
         RunError: The run did not finish; the message names its log.
     """
     sites, run = sites.resolve(), run.resolve()
-    counts = check_sites(sites, job_sites(name))
+    counts = check_sites(sites, name)
     prepare_run_folder(run, force)
     job = build_job(name, run / "job", options)
     log = run / "simulator.log"
@@ -75,17 +75,14 @@ def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force
         "OMP_NUM_THREADS": str(threads),
         "PYTHONWARNINGS": "ignore",
     }
-    typer.echo(
-        f"{name}: {job.variables['num_rounds']} rounds, {len(job.sites)} sites, profile {options.profile}; log {log}"
-    )
+    typer.echo(f"{announce(job)}; log {log}")
     started, begin = now(), time.perf_counter()
     command = python_module(
         "brats_fl_tools.simulator_process", str(job.folder), str(run / "workspace"), ",".join(job.sites)
     )
     with running(command, log, environment, cwd=run) as process:
         follow(process, run / SERVER_RUN_DIR / RECORDS_FILE)
-    records = read_records(run / SERVER_RUN_DIR / RECORDS_FILE)
-    if process.returncode != 0 or not reached_last_round(records, job):
+    if process.returncode != 0 or not is_finished(job, run / SERVER_RUN_DIR):
         raise RunError(f"{name} did not finish ({reason(log)}); see {log}")
     facts: dict[str, Any] = {
         "mode": "simulator",

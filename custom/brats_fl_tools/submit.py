@@ -36,10 +36,11 @@ from brats_fl_tools.processes import ended_by_sigterm
 from brats_fl_tools.runs import (
     RECORDS_FILE,
     Progress,
+    announce,
     collect,
+    is_finished,
     now,
     prepare_run_folder,
-    reached_last_round,
     read_records,
     reason,
 )
@@ -121,8 +122,7 @@ def run_job(
             job.name, submit_job(session, job), str(kit.folder.resolve()), now(), options, dict(facts)
         )
         write_submission(run, submission)
-        last = int(job.variables["start_round"]) + int(job.variables["num_rounds"])
-        typer.echo(f"{job.name}: job {submission.job_id}, {last} rounds, content hash {job.content_hash[:12]}")
+        typer.echo(f"{announce(job)}: job {submission.job_id}, content hash {job.content_hash[:12]}")
         try:
             watch(session, submission, job, run)
         except (KeyboardInterrupt, SystemExit):
@@ -148,9 +148,8 @@ def watch(session: Any, submission: Submission, job: BuiltJob, run: Path) -> Non
     except RunError as error:
         detail = "; ".join(deployment(session, submission.job_id))
         raise RunError(f"{job.name} ended as {status}: {detail or error}") from error
-    records = read_records(files / RECORDS_FILE)
-    progress.show(records)
-    if status not in GOOD_ENDS or not reached_last_round(records, job):
+    progress.show(read_records(files / RECORDS_FILE))
+    if status not in GOOD_ENDS or not is_finished(job, files):
         raise RunError(f"{job.name} ended as {status} ({reason(files / 'log.txt')}); see {files / 'log.txt'}")
     seconds = time.perf_counter() - begin
     facts = {"started": submission.started, "job_id": submission.job_id, "status": status, "seconds": round(seconds, 1)}

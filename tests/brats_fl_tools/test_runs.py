@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from brats_fl_tools.runs import (
     choose_best,
     collect,
     describe_record,
-    reached_last_round,
+    is_finished,
     read_records,
 )
 
@@ -55,13 +56,26 @@ def test_site_that_failed_has_no_say_in_the_best_model():
     assert choose_best([], records, 0) == Best("final", 2)
 
 
-def test_run_has_reached_its_last_round_when_a_record_of_it_is_there():
-    records = [record("train", 4, "a")]
+def write_records(folder: Path, *records: dict[str, Any]) -> Path:
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records), encoding="utf-8")
+    return folder
 
-    assert reached_last_round(records, job(0, 5))
-    assert reached_last_round(records, job(3, 2))
-    assert not reached_last_round(records, job(0, 6))
-    assert not reached_last_round([record("final", 5, "a")], job(0, 5))
+
+def test_run_is_finished_when_a_record_of_its_last_round_is_there(tmp_path: Path):
+    folder = write_records(tmp_path, record("train", 4, "a"))
+
+    assert is_finished(job(0, 5), folder)
+    assert is_finished(job(3, 2), folder)
+    assert not is_finished(job(0, 6), folder)
+    assert not is_finished(job(0, 5), write_records(tmp_path, record("final", 5, "a")))
+
+
+def test_job_that_trains_nothing_is_finished_when_its_result_is_there(tmp_path: Path):
+    counting = replace(job(0, 5), bundle=None, result="statistics.json")
+
+    assert not is_finished(counting, write_records(tmp_path, record("train", 4, "a")))
+    (tmp_path / "statistics.json").write_text("{}", encoding="utf-8")
+    assert is_finished(counting, tmp_path)
 
 
 @pytest.mark.parametrize(

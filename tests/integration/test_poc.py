@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,15 @@ from tests.integration.test_federation import CASES, JOB, TINY
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.constants import SITES
+from brats_fl.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.errors import KitError, RunError
+from brats_fl.fingerprints import KEY_FILE
+from brats_fl.site_statistics import FEATURES, MIN_CASES_VARIABLE, RELEASES_FILE
 from brats_fl_tools import federation as fed
 from brats_fl_tools.jobs import JobOptions
 from brats_fl_tools.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
+from brats_fl_tools.report import report
+from brats_fl_tools.report.statistics_page import ALL, read_statistics
 from brats_fl_tools.runs import read_records
 from brats_fl_tools.session import admin_session, connected_clients
 from brats_fl_tools.simulate import POLLING_SECONDS
@@ -36,9 +41,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Six processes; stopped at the end, whatever the tests did."""
     root = tmp_path_factory.mktemp("poc")
     sites = make_tiny_sites(root / "sites", CASES)
+    (sites / KEY_FILE).write_bytes(bytes(range(32)))
     poc = prepare_poc(root / "workspace", sites)
     try:
-        start_poc(poc)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv(MIN_CASES_VARIABLE, "3")  # what the hospitals ask for; hospital-4 has two cases
+            start_poc(poc)
         yield Running(poc, sites)
     finally:
         fed.stop(poc.kits)
@@ -92,6 +100,49 @@ def test_what_a_site_logs_and_keeps_stays_in_its_own_kit(running: Running, poc_r
     fetched = [path for path in (poc_run / "server").rglob("*") if path.is_file()]
     assert fetched
     assert [path for path in fetched if case.encode() in path.read_bytes()] == []
+
+
+def without_code() -> JobOptions:
+    return JobOptions(preinstalled=True, polling_seconds=POLLING_SECONDS)
+
+
+def test_statistics_hold_what_the_hospitals_released_and_nothing_of_one_with_too_few_cases(
+    running: Running, tmp_path: Path
+) -> None:
+    submit_poc(running.poc, "brats_statistics", tmp_path / "run", without_code())
+
+    columns = {column.site: column for column in read_statistics(tmp_path / "run" / "statistics.json")}
+    assert sorted(columns) == sorted({*SITES, ALL} - {"hospital-4"})
+    for site in set(columns) - {ALL}:
+        release = json.loads((running.sites / site / RELEASES_FILE).read_text(encoding="utf-8"))[-1]
+        assert {name: list(values) for name, values in columns[site].histograms.items()} == release["histograms"]
+    assert columns[ALL].cases == sum(column.cases for site, column in columns.items() if site != ALL)
+    assert not (running.sites / "hospital-4" / RELEASES_FILE).exists()
+    statuses = {record["site"]: record["status"] for record in read_records(tmp_path / "run" / "rounds.jsonl")}
+    assert statuses == {"hospital-4": "TOO_FEW_CASES"}
+    report(tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "hospital-4 sent nothing: it has fewer cases than its own rule asks for" in page
+    assert page.count("<svg") == len(FEATURES)
+
+
+def test_hospitals_find_the_case_that_two_of_them_have(running: Running, tmp_path: Path) -> None:
+    own = read_datalist(running.sites / "hospital-3" / DATALIST_FILE)
+    taken = read_datalist(running.sites / "hospital-1" / DATALIST_FILE).training[0]
+    renamed = replace(taken, case="somebody", patient="somebody")
+    write_datalist(running.sites / "hospital-3" / DATALIST_FILE, replace(own, testing=(*own.testing, renamed)))
+
+    submit_poc(running.poc, "brats_fingerprints", tmp_path / "run", without_code())
+
+    found = json.loads((tmp_path / "run" / "shared_scans.json").read_text(encoding="utf-8"))
+    assert found["shared"] == [{"sites": ["hospital-1", "hospital-3"], "scans": 4}]
+    assert found["sites"]["hospital-1"] == {"status": "ok", "scans": 20}
+    for site, case, other in (("hospital-1", taken.case, "hospital-3"), ("hospital-3", "somebody", "hospital-1")):
+        kit = next(kit.folder for kit in running.poc.kits.clients if kit.name == site)
+        told = [json.loads(path.read_text(encoding="utf-8")) for path in kit.glob("*/shared_scans.json")]
+        assert told == [{case: [other]}]
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert taken.case.encode() not in everything
 
 
 def test_second_start_is_refused_while_the_first_runs(running: Running) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_fl_tools.jobs import variables_of
+from brats_fl_tools.jobs import job_names, read_job, variables_of
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, JOBS
 
 
@@ -25,7 +25,5 @@ def test_every_job_has_a_row() -> None:
     text = (JOBS / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, flags=re.MULTILINE)
 
-    jobs = {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8"))["bundle"] for path in JOBS.glob("*/job.json")
-    }
+    jobs = {name: read_job(name)[1].get("bundle", "none") for name in job_names()}
     assert dict(rows) == jobs

@@ -15,9 +15,11 @@ import typer
 from brats_fl.constants import KEY_METRIC, SITES
 from brats_fl.errors import JobError
 from brats_fl.provenance import required_code
+from brats_fl.site_statistics import FEATURES
 from brats_fl_tools import jobs
 from brats_fl_tools.jobs import JobOptions, build_job, job_names, parse_values
 from brats_fl_tools.repository import BUNDLES, CUSTOM, ROOT
+from brats_fl_tools.site_files import policy_names, read_policy
 
 SMALL = JobOptions(profile="small")
 
@@ -159,7 +161,7 @@ def test_unknown_key_in_the_job_file_is_an_error(tmp_path: Path, monkeypatch: py
 
 
 def test_unknown_job_names_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="no job 'nope'; there are brats_attention_unet_fedavg, brats_unet_fedavg"):
+    with pytest.raises(JobError, match=r"no job 'nope'; there are brats_attention_unet_fedavg, .*, brats_unet_fedavg"):
         build_job("nope", tmp_path, SMALL)
 
 
@@ -206,6 +208,32 @@ def test_job_from_a_checkpoint_ships_it_to_the_server_only(tmp_path):
     ]
     config = json.loads((built.folder / "app_server/config/config_fed_server.json").read_text(encoding="utf-8"))
     assert config["start_from"] == "start_from.pt"
+
+
+@pytest.mark.parametrize("name", job_names())
+def test_policies_name_every_class_of_every_job(name: str, tmp_path: Path) -> None:
+    built = build_job(name, tmp_path, SMALL)
+    used = {part["path"] for side in ("server", "client") for part in components(read_config(built, side))}
+
+    for policy in policy_names():
+        assert used <= set(read_policy(policy)["resources"]["class_allow_list"])
+
+
+def test_job_that_trains_nothing_brings_the_library_alone_and_takes_no_rounds(tmp_path: Path) -> None:
+    built = build_job("brats_statistics", tmp_path, JobOptions())
+
+    custom = built.folder / "app_client" / "custom"
+    assert sorted(path.name for path in custom.iterdir()) == ["brats_fl"]
+    assert (built.bundle, built.result) == (None, "statistics.json")
+    with pytest.raises(JobError, match="brats_statistics: unknown key 'num_rounds'"):
+        build_job("brats_statistics", tmp_path / "again", JobOptions(rounds=3))
+
+
+def test_statistics_job_asks_for_the_bins_that_sites_count_in(tmp_path: Path) -> None:
+    config = read_config(build_job("brats_statistics", tmp_path, JobOptions()), "server")
+
+    asked = config["workflows"][0]["args"]["statistic_configs"]["histogram"]
+    assert asked == {f.name: {"bins": f.bins, "range": [f.low, f.high]} for f in FEATURES}
 
 
 def test_wheel_holds_every_package_of_the_checkout():

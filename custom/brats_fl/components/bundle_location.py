@@ -8,7 +8,7 @@ from pathlib import Path
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 
-from brats_fl.provenance import find_bundle
+from brats_fl.provenance import check_library, find_bundle
 
 
 def app_root(fl_ctx: FLContext) -> Path:
@@ -19,3 +19,8 @@ def app_root(fl_ctx: FLContext) -> Path:
 def locate_bundle(name: str, required: Mapping[str, str] | None, fl_ctx: FLContext) -> Path:
     """Root of the job's bundle, once the code that runs is known to be the job's; see ``find_bundle``."""
     return find_bundle(name, app_root(fl_ctx) / "custom", required or {})
+
+
+def check_code(required: Mapping[str, str] | None, fl_ctx: FLContext) -> None:
+    """Raise ``CodeMismatchError`` unless the library that runs is the job's; see ``check_library``."""
+    check_library(app_root(fl_ctx) / "custom", required or {})

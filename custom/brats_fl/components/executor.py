@@ -134,8 +134,8 @@ def metrics_of(result: TaskResult) -> Shareable:
     return DXO(DataKind.METRICS, data=dict(result.metrics), meta={STATISTICS: dict(result.statistics)}).to_shareable()
 
 
-def failure(code: str) -> Shareable:
+def failure(code: str, return_code: str = ReturnCode.EXECUTION_EXCEPTION) -> Shareable:
     """A reply that says what kind of thing went wrong, and nothing else."""
-    reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
+    reply = make_reply(return_code)
     reply.set_header(ERROR_HEADER, code)
     return reply

@@ -29,6 +29,10 @@ STATISTIC = "rounds"
 """Name under which FLARE's ``show_stats`` gives the records of a running job, so that its lead can watch it."""
 
 
+PHASES = {AppConstants.TASK_TRAIN: "train", AppConstants.TASK_VALIDATION: "final"}
+"""Task -> what the records call it; other tasks by their own names."""
+
+
 class RoundRecords(FLComponent):
     """Appends a line when a site's result arrives, and one for each site that is missing when a round ends."""
 
@@ -82,7 +86,8 @@ class RoundRecords(FLComponent):
         result = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
         if not isinstance(result, Shareable) or result.get_return_code() in (None, ReturnCode.OK):
             return
-        phase = "train" if fl_ctx.get_prop(FLContextKey.TASK_NAME) == AppConstants.TASK_TRAIN else "final"
+        task = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
+        phase = PHASES.get(task, task)
         self._write(fl_ctx, phase, str(result.get_header(ERROR_HEADER) or result.get_return_code()), {})
 
     def _record_missing(self, fl_ctx: FLContext) -> None:

@@ -6,14 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 import brats_fl
 from brats_fl.gate import RULES, Finding, Rule, errors_of
 from brats_fl.gate.lists import Entry
 from brats_fl_tools.check.thumbnails import Thumbnail, draw_thumbnails
-from brats_fl_tools.report.formats import format_count
 from brats_fl_tools.report.overlays import LABEL_COLOURS, LABEL_NAMES
+from brats_fl_tools.report.templates import page_environment
 
 MOST_PICTURES = 40
 """Cases shown with pictures, 0.3 MB each; the others are listed."""
@@ -41,14 +39,7 @@ def render_page(entries: Sequence[Entry], findings: Sequence[Finding], headers_o
         findings: What was found.
         headers_only: Whether no voxels were read; the page then has no pictures.
     """
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("brats_fl_tools.check", "."), PackageLoader("brats_fl_tools.report", ".")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = format_count
+    environment = page_environment()
     errors = errors_of(findings)
     return environment.get_template("check_page.html").render(
         version=brats_fl.__version__,

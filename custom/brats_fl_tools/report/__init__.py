@@ -15,6 +15,7 @@ from brats_fl_tools.report.comparison import as_json, compare
 from brats_fl_tools.report.metrics import TEST_SPLIT, build_metrics, score
 from brats_fl_tools.report.page import render_page
 from brats_fl_tools.report.run_folder import read_run
+from brats_fl_tools.report.statistics_page import STATISTICS_FILE, render_statistics
 
 REPORT_FILE = "report.html"
 METRICS_FILE = "metrics.json"
@@ -37,7 +38,16 @@ def report(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an earlier report.")] = False,
 ) -> None:
-    """Write RUN/report.html, one page that opens without a network, and RUN/metrics.json."""
+    """Write RUN/report.html, one page that opens without a network, and RUN/metrics.json.
+
+    Of a job brats_statistics: RUN/report.html alone, the hospitals side by side.
+    """
+    if (run / STATISTICS_FILE).is_file():
+        page = run / REPORT_FILE
+        refuse_to_overwrite(page, force)
+        _write(page, render_statistics(run))
+        typer.echo(f"wrote {page}")
+        return
     files = write_report(run, against or (), force=force)
     for note in files.notes:
         typer.echo(f"note: {note}", err=True)
@@ -58,8 +68,7 @@ def write_report(run: Path, against: Sequence[Path] = (), *, force: bool = False
     """
     page_path, metrics_path = run / REPORT_FILE, run / METRICS_FILE
     for path in (page_path, metrics_path):
-        if path.exists() and not force:
-            raise RunError(f"{path}: is there already; give --force to write it again")
+        refuse_to_overwrite(path, force)
     folder = read_run(run)
     scores = score(folder, TEST_SPLIT)
     comparisons = [compare(folder, read_run(other, with_rounds=False)) for other in against]
@@ -70,6 +79,12 @@ def write_report(run: Path, against: Sequence[Path] = (), *, force: bool = False
     _write(metrics_path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     _write(page_path, page.html)
     return ReportFiles(page_path, metrics_path, page.notes)
+
+
+def refuse_to_overwrite(path: Path, force: bool) -> None:
+    """Raise ``RunError`` where a report is there and ``force`` is not given."""
+    if path.exists() and not force:
+        raise RunError(f"{path}: is there already; give --force to write it again")
 
 
 def _write(path: Path, text: str) -> None:

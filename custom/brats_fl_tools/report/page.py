@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from brats_fl.constants import MISSED_HD95_MM, REGIONS
 from brats_fl_tools.report import formats
 from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
@@ -25,6 +23,7 @@ from brats_fl_tools.report.metrics import (
 )
 from brats_fl_tools.report.overlays import LABEL_COLOURS, LABEL_NAMES, draw_overlays
 from brats_fl_tools.report.run_folder import RunFolder, finite
+from brats_fl_tools.report.templates import page_environment
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
 
 METRIC_NAMES = {"dice": "Dice", "hd95_mm": "HD95 in mm"}
@@ -58,22 +57,7 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
         scores: Figures of its test split.
         comparisons: The run against others, in the order of the tables.
     """
-    environment = Environment(
-        loader=PackageLoader("brats_fl_tools.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "dice": formats.format_dice,
-        "mm": formats.format_mm,
-        "ml": formats.format_ml,
-        "metric": formats.format_metric,
-        "difference": formats.format_difference,
-        "duration": formats.format_duration,
-        "count": formats.format_count,
-    }
+    environment = page_environment()
     overlays = draw_overlays(run)
     html = environment.get_template("page.html").render(
         run=run,

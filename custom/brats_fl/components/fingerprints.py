@@ -1,0 +1,134 @@
+"""Which scans two hospitals have: keyed fingerprints go to the server, and those that two sites sent come back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.client import Client
+from nvflare.apis.dxo import DXO, DataKind, from_shareable
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.signal import Signal
+from nvflare.app_common.abstract.response_processor import ResponseProcessor
+
+from brats_fl.components.bundle_location import check_code
+from brats_fl.components.executor import ERROR_HEADER, failure
+from brats_fl.constants import SPLITS
+from brats_fl.datalists import find_datalist, read_datalist
+from brats_fl.errors import BratsFLError
+from brats_fl.files import write_whole
+from brats_fl.fingerprints import find_shared, fingerprint_case, mark_key, read_key, sites_with_another_key
+
+SHARED_FILE = "shared_scans.json"
+"""At the server: how many scans which hospitals share. At a site, in the job's folder: which of its cases."""
+
+TASK_FINGERPRINTS = "fingerprints"
+TASK_SHARED = "shared_scans"
+
+
+class FingerprintMatcher(ResponseProcessor):
+    """Collects the sites' fingerprints, and tells them which of theirs another site has, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fingerprints: dict[str, list[str]] = {}
+        self.marks: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+
+    def create_task_data(self, task_name: str, fl_ctx: FLContext) -> Shareable:
+        """Nothing for the first task, the shared fingerprints with their sites for the second."""
+        data = find_shared(self.fingerprints) if task_name == TASK_SHARED else {}
+        return DXO(
+            DataKind.COLLECTION, data={"shared": {name: list(sites) for name, sites in data.items()}}
+        ).to_shareable()
+
+    def process_client_response(self, client: Client, task_name: str, response: Shareable, fl_ctx: FLContext) -> bool:
+        """Take what a site sent; a site that failed does not end the job."""
+        if response.get_return_code() != ReturnCode.OK:
+            self.failed[client.name] = str(response.get_header(ERROR_HEADER) or response.get_return_code())
+        elif task_name == TASK_FINGERPRINTS:
+            data = from_shareable(response).data
+            self.fingerprints[client.name] = [str(fingerprint) for fingerprint in data["fingerprints"]]
+            self.marks[client.name] = str(data["key_mark"])
+        return True
+
+    def final_process(self, fl_ctx: FLContext) -> bool:
+        """Write what is known so far; False, which ends the job, where fewer than two sites took part."""
+        if len(self.fingerprints) < 2:
+            self.log_error(fl_ctx, f"fewer than two hospitals sent fingerprints; the others: {self.failed}")
+            return False
+        others = sites_with_another_key(self.marks)
+        status = {site: "OTHER_KEY" if site in others else "ok" for site in self.fingerprints} | self.failed
+        together = Counter(find_shared(self.fingerprints).values())
+        content = {
+            "sites": {
+                site: {"status": status[site], "scans": len(self.fingerprints.get(site, []))} for site in sorted(status)
+            },
+            "shared": [{"sites": list(sites), "scans": count} for sites, count in sorted(together.items())],
+        }
+        write_whole(run_folder(fl_ctx) / SHARED_FILE, json.dumps(content, indent=1) + "\n")
+        return True
+
+
+class FingerprintExecutor(Executor):
+    """Sends a site's fingerprints, and writes down at the site which of its cases another hospital has, too.
+
+    Args:
+        required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
+    """
+
+    def __init__(self, required_code: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.required_code = required_code
+        self.case_of: dict[str, str] = {}
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        """Carry out a task; what goes wrong leaves the site as a code."""
+        try:
+            check_code(self.required_code, fl_ctx)
+            if task_name == TASK_FINGERPRINTS:
+                return self._fingerprints(fl_ctx, abort_signal)
+            if task_name == TASK_SHARED:
+                return self._write_shared(from_shareable(shareable).data["shared"], fl_ctx)
+            return make_reply(ReturnCode.TASK_UNKNOWN)
+        except BratsFLError as error:
+            text, code = str(error), error.code
+        except Exception as error:
+            text, code = repr(error), "EXECUTION_EXCEPTION"
+        self.log_error(fl_ctx, f"{task_name} failed: {text}", fire_event=False)
+        return failure(code)
+
+    def _fingerprints(self, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        kit = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
+        key = read_key(kit)
+        datalist = read_datalist(find_datalist(fl_ctx.get_identity_name(), kit))
+        self.case_of = {}
+        for case in (case for split in SPLITS for case in datalist.split(split)):
+            if abort_signal.triggered:
+                return make_reply(ReturnCode.TASK_ABORTED)
+            self.case_of |= dict.fromkeys(fingerprint_case(case, key), case.case)
+        data = {"key_mark": mark_key(key), "fingerprints": sorted(self.case_of)}
+        return DXO(DataKind.COLLECTION, data=data).to_shareable()
+
+    def _write_shared(self, shared: Mapping[str, Any], fl_ctx: FLContext) -> Shareable:
+        own = {fingerprint: shared[fingerprint] for fingerprint in sorted(set(shared) & set(self.case_of))}
+        site = fl_ctx.get_identity_name()
+        also_at: dict[str, set[str]] = {}
+        for fingerprint, sites in own.items():
+            also_at.setdefault(self.case_of[fingerprint], set()).update(name for name in sites if name != site)
+        found = {case: sorted(names) for case, names in sorted(also_at.items())}
+        write_whole(run_folder(fl_ctx) / SHARED_FILE, json.dumps(found, indent=1) + "\n")
+        for case, names in found.items():
+            self.log_warning(fl_ctx, f"{case} is also at {', '.join(names)}: agree who keeps it", fire_event=False)
+        return make_reply(ReturnCode.OK)
+
+
+def run_folder(fl_ctx: FLContext) -> Path:
+    """The job's folder in this process's workspace."""
+    return Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))

@@ -1,0 +1,112 @@
+"""FLARE's federated statistics over what each hospital releases: ``brats_fl.site_statistics``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+from nvflare.app_common.abstract.statistics_spec import Bin, DataType, Feature, Histogram, HistogramType, Statistics
+from nvflare.app_common.executors.statistics.statistics_executor import StatisticsExecutor
+
+from brats_fl.components.bundle_location import check_code
+from brats_fl.components.executor import failure
+from brats_fl.datalists import find_datalist
+from brats_fl.errors import BratsFLError, JobError
+from brats_fl.site_statistics import FEATURES, Release, feature_of, read_protection, released
+
+DATASET = "cases"
+
+
+class SiteStatistics(Statistics):
+    """Answers FLARE's questions from the hospital's release, and from nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release: Release | None = None
+
+    def prepare(self, datalist: Path) -> None:
+        """Make or find the release; raises as ``released``."""
+        if self.release is None:
+            self.release = released(datalist, read_protection())
+
+    @property
+    def given(self) -> Release:
+        """The release; ``JobError`` before ``prepare``: the job has another executor than ours."""
+        if self.release is None:
+            raise JobError("statistics were asked for before the hospital's release was made; build the job again")
+        return self.release
+
+    def features(self) -> dict[str, list[Feature]]:
+        """Names of what is counted."""
+        return {DATASET: [Feature(feature.name, DataType.FLOAT) for feature in FEATURES]}
+
+    def count(self, dataset_name: str, feature_name: str) -> int:
+        """Noised number of cases, at least 1."""
+        return max(1, round(self.given.count))
+
+    def mean(self, dataset_name: str, feature_name: str) -> float:
+        """Mean over cases."""
+        return self.given.mean(feature_of(feature_name))
+
+    def sum(self, dataset_name: str, feature_name: str) -> float:
+        """Sum over cases."""
+        return self.mean(dataset_name, feature_name) * self.count(dataset_name, feature_name)
+
+    def stddev(self, dataset_name: str, feature_name: str) -> float:
+        """Standard deviation."""
+        return self.given.deviation(feature_of(feature_name))
+
+    def variance_with_mean(
+        self, dataset_name: str, feature_name: str, global_mean: float, global_count: float
+    ) -> float:
+        """The hospital's part of the variance over all hospitals."""
+        feature = feature_of(feature_name)
+        own = self.given.deviation(feature) ** 2 + (self.given.mean(feature) - global_mean) ** 2
+        return self.count(dataset_name, feature_name) * own / max(global_count - 1, 1)
+
+    def histogram(
+        self, dataset_name: str, feature_name: str, num_of_bins: int, global_min_value: float, global_max_value: float
+    ) -> Histogram:
+        """The noised histogram; ``JobError`` where the job asks for other bins than those there are."""
+        feature = feature_of(feature_name)
+        if (num_of_bins, global_min_value, global_max_value) != (feature.bins, feature.low, feature.high):
+            raise JobError(
+                f"{feature_name} has {feature.bins} bins from {feature.low} to {feature.high}; the job asks for "
+                f"{num_of_bins} from {global_min_value} to {global_max_value}: a site does not count anew for a job"
+            )
+        edges = feature.edges.tolist()
+        bins = zip(edges[:-1], edges[1:], self.given.histograms[feature_name], strict=True)
+        return Histogram(HistogramType.STANDARD, [Bin(low, high, count) for low, high, count in bins])
+
+
+class SiteStatisticsExecutor(StatisticsExecutor):
+    """FLARE's executor with a release made first; what goes wrong leaves the site as a code.
+
+    Args:
+        generator_id: Id of the ``SiteStatistics``.
+        required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
+    """
+
+    def __init__(self, generator_id: str, required_code: Mapping[str, str] | None = None) -> None:
+        super().__init__(generator_id)
+        self.required_code = required_code
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        """Answer a task of FLARE's statistics controller, which goes on without a site that answers with an error."""
+        try:
+            check_code(self.required_code, fl_ctx)
+            site, engine = fl_ctx.get_identity_name(), fl_ctx.get_engine()
+            datalist = find_datalist(site, kit=Path(engine.get_workspace().get_root_dir()))
+            engine.get_component(self.generator_id).prepare(datalist)
+        except BratsFLError as error:
+            text, code = str(error), error.code
+        except Exception as error:
+            text, code = repr(error), "EXECUTION_EXCEPTION"
+        else:
+            return super().execute(task_name, shareable, fl_ctx, abort_signal)
+        self.log_error(fl_ctx, f"{task_name} failed: {text}", fire_event=False)
+        return failure(code, ReturnCode.EXECUTION_RESULT_ERROR)
