@@ -8,6 +8,7 @@ BratsFLError
 │   └── CodeMismatchError   a job made for another version of this library or bundle
 ├── KitError        a startup kit or project file that cannot be used
 ├── ModelError      a checkpoint or update that does not fit the network
+│   └── LateUpdateError     an update that came after its round
 ├── PrivacyError    a setting that guards privacy is missing or too weak
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
@@ -67,6 +68,12 @@ class ModelError(BratsFLError):
     """Weights do not fit the network: other keys, other shapes, or values that are not finite."""
 
     code = "MODEL_ERROR"
+
+
+class LateUpdateError(ModelError):
+    """An update that came after its round had ended without it."""
+
+    code = "LATE"
 
 
 class PrivacyError(BratsFLError):

@@ -23,6 +23,9 @@ from brats_fl_tools.session import admin_session, connected_clients
 
 CONSOLE_LOG = "console.log"
 MARKER = "BRATS_FL_FEDERATION"
+OUTCOME_WAIT_SECONDS = 60
+"""How long FLARE's server waits at the end of a job for a lost site's outcome; by default it is 900 s."""
+
 START_SECONDS = 120.0
 """How long a start may take; on two idle cores it takes under 20 s, on a busy machine a minute."""
 
@@ -72,6 +75,7 @@ def process_environment(federation: Federation, environment: Mapping[str, str]) 
     return {
         **os.environ,
         "PYTHONWARNINGS": "ignore",
+        "NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": str(OUTCOME_WAIT_SECONDS),
         # The kits' scripts call a bare python3.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         **environment,

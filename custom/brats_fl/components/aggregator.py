@@ -12,7 +12,7 @@ from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
 from brats_fl.aggregation import WeightedMean, check_size, check_update
-from brats_fl.errors import ModelError
+from brats_fl.errors import LateUpdateError, ModelError
 
 REJECTION = "brats_fl_rejection"
 """Property of the FL context: why the last contribution was not accepted, for the round records."""
@@ -57,7 +57,7 @@ class WeightedAggregator(Aggregator):
         current = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         contributed = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
         if contributed != current:
-            raise ModelError(f"it belongs to round {contributed}, this is round {current}")
+            raise LateUpdateError(f"it belongs to round {contributed}, this is round {current}")
         if dxo.data_kind != DataKind.WEIGHT_DIFF:
             raise ModelError(f"it is of kind {dxo.data_kind}, expected {DataKind.WEIGHT_DIFF}")
         if site in self.accepted:

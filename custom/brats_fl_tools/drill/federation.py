@@ -66,7 +66,7 @@ class Outcome:
             for record in self.records
             if record["phase"] == "train" and record["site"] == site and record["round"] == round_index
         ]
-        return found[0] if found else "absent"
+        return found[-1] if found else "absent"
 
 
 class Drill:

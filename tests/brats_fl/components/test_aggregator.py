@@ -92,7 +92,7 @@ def test_contribution_that_does_not_pass_is_refused_with_the_reason_and_changes_
     accepted, code = accept(aggregator, engine, "hospital-1", bad)
 
     assert not accepted
-    assert code in ("MODEL_ERROR", "BAD_UPDATE")
+    assert code in ("MODEL_ERROR", "BAD_UPDATE", "LATE")
     assert reason in caplog.text
     accept(aggregator, engine, "hospital-2", contribution(7.0))
     assert from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"].tolist() == [7.0, 7.0]
