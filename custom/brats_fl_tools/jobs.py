@@ -41,6 +41,10 @@ PreinstalledOption = Annotated[
     bool,
     typer.Option("--preinstalled", help="No code in the job: server and sites have this brats-fl installed."),
 ]
+LeaveOutOption = Annotated[
+    str | None,
+    typer.Option("--leave-out", metavar="SITE", help="This site does not take part, and a round wants one site fewer."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
 
 
@@ -54,6 +58,8 @@ class JobOptions:
     """Variables of the apps or of the bundle, from ``--set``."""
     preinstalled: bool = False
     """The job holds configuration only, and states what must be installed at server and sites."""
+    leave_out: str | None = None
+    """A site that does not take part."""
     checkpoint: Path | None = None
     """Model to start from in place of random weights."""
     polling_seconds: float | None = None
@@ -117,10 +123,20 @@ def read_config(name: str, config: Path) -> dict[str, Any]:
     return _read(own if own.is_file() else shared / "config" / config.name)
 
 
-def job_sites(name: str) -> tuple[str, ...]:
-    """Names of the sites that a job is deployed to, the server left out."""
-    deploy_map: dict[str, list[str]] = read_job(name)[0]["deploy_map"]
-    return tuple(site for names in deploy_map.values() for site in names if site != "server")
+def job_sites(name: str, leave_out: str | None = None) -> tuple[str, ...]:
+    """Names of the sites that a job is deployed to.
+
+    Raises:
+        JobError: The site to leave out is none of them.
+    """
+    sites = _sites_of(read_job(name)[0])
+    if leave_out is not None and leave_out not in sites:
+        raise JobError(f"--leave-out {leave_out}: {name} goes to {', '.join(sites)}; leave out one of these")
+    return tuple(site for site in sites if site != leave_out)
+
+
+def _sites_of(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(site for names in meta["deploy_map"].values() for site in names if site != "server")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -167,6 +183,7 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
         JobError: Unknown job, bundle, profile or key; a value of the wrong type; the folder exists already.
     """
     meta, differences = read_job(name)
+    sites = job_sites(name, options.leave_out)
     server, client = read_config(name, SERVER_CONFIG), read_config(name, CLIENT_CONFIG)
     wanted = {key: value for key, value in differences.items() if key not in NOT_VARIABLES}
     bundle: str | None = differences.get("bundle")
@@ -176,6 +193,10 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
         wanted["profile"] = options.profile
     if options.rounds:
         wanted["num_rounds"] = options.rounds
+    if options.leave_out:
+        wanted["min_clients"] = max(1, int(wanted.get("min_clients", server["min_clients"])) - 1)
+        for app_name, names in meta["deploy_map"].items():
+            meta["deploy_map"][app_name] = [site for site in names if site in ("server", *sites)]
     wanted.update(options.values)
     overrides = _apply(name, wanted, server, client, bundle_variables(bundle, options.profile) if bundle else {})
     if bundle:
@@ -204,7 +225,7 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
     meta |= {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash}
     _write_json(folder / "meta.json", meta)
     variables = {**variables_of(client), **variables_of(server), **overrides}
-    return BuiltJob(folder, name, bundle, job_sites(name), variables, content_hash, differences.get("result"))
+    return BuiltJob(folder, name, bundle, sites, variables, content_hash, differences.get("result"))
 
 
 def describe_job(folder: Path) -> BuiltJob:
@@ -214,10 +235,11 @@ def describe_job(folder: Path) -> BuiltJob:
         JobError: It is no such folder.
     """
     meta, server, client = (_read(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
-    sites = tuple(site for names in meta["deploy_map"].values() for site in names if site != "server")
     variables = {**variables_of(client), **variables_of(server), **client.get("overrides", {})}
     result = read_job(meta["name"])[1].get("result")
-    return BuiltJob(folder, meta["name"], server.get("bundle"), sites, variables, meta["content_hash"], result)
+    return BuiltJob(
+        folder, meta["name"], server.get("bundle"), _sites_of(meta), variables, meta["content_hash"], result
+    )
 
 
 def _apply(
@@ -341,10 +363,12 @@ def build(
     rounds: RoundsOption = None,
     values: SetOption = None,
     preinstalled: PreinstalledOption = False,
+    leave_out: LeaveOutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hash."""
-    built = build_job(name, out, JobOptions(profile, rounds, parse_values(values), preinstalled), force)
+    options = options_from(profile, rounds, values, preinstalled=preinstalled, leave_out=leave_out)
+    built = build_job(name, out, options, force)
     typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")
 
 
@@ -354,6 +378,7 @@ def options_from(
     values: Sequence[str] | None,
     polling_seconds: float | None = None,
     preinstalled: bool = False,
+    leave_out: str | None = None,
 ) -> JobOptions:
     """Job options as the command line gives them."""
-    return JobOptions(profile, rounds, parse_values(values), preinstalled, polling_seconds=polling_seconds)
+    return JobOptions(profile, rounds, parse_values(values), preinstalled, leave_out, polling_seconds=polling_seconds)

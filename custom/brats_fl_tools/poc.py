@@ -24,6 +24,7 @@ from brats_fl_tools import federation as fed
 from brats_fl_tools.jobs import (
     ForceOption,
     JobOptions,
+    LeaveOutOption,
     NameArgument,
     PreinstalledOption,
     ProfileOption,
@@ -183,15 +184,15 @@ def submit(
     rounds: RoundsOption = None,
     values: SetOption = None,
     preinstalled: PreinstalledOption = False,
+    leave_out: LeaveOutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT from a job that the running hospitals carry out; prints a line per round and site.
 
     Ctrl-C aborts the job.
     """
-    submit_poc(
-        read_poc(workspace), name, out, options_from(profile, rounds, values, POLLING_SECONDS, preinstalled), force
-    )
+    options = options_from(profile, rounds, values, POLLING_SECONDS, preinstalled, leave_out)
+    submit_poc(read_poc(workspace), name, out, options, force)
 
 
 def submit_poc(poc: Poc, name: str, run: Path, options: JobOptions, force: bool = False) -> None:
@@ -207,7 +208,7 @@ def submit_poc(poc: Poc, name: str, run: Path, options: JobOptions, force: bool 
     facts: dict[str, Any] = {"mode": "poc", "poc_workspace": str(poc.folder.resolve())}
     sites = poc.sites or (Path(os.environ[SITES_VARIABLE]) if os.environ.get(SITES_VARIABLE) else None)
     if sites is not None:
-        facts |= {"sites": check_sites(sites, name), "sites_dir": str(sites)}
+        facts |= {"sites": check_sites(sites, name, options.leave_out), "sites_dir": str(sites)}
     prepare_run_folder(run, force)
     job = build_job(name, run / "job", options)
     run_job(poc.lead, job, options, run, facts, abort_on_interrupt=True)

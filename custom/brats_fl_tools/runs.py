@@ -33,13 +33,14 @@ EARLIER = "earlier"
 """Folder of a resumed run: records and best model of what had been done before."""
 
 
-def check_sites(sites: Path, job: str) -> dict[str, dict[str, int]]:
+def check_sites(sites: Path, job: str, leave_out: str | None) -> dict[str, dict[str, int]]:
     """Cases per split of each site of a job.
 
     Raises:
+        JobError: The site to leave out is not of the job.
         DataListError: A site's data list is missing, wrong or has no training case; all such sites are named.
     """
-    names, trains = job_sites(job), "bundle" in read_job(job)[1]
+    names, trains = job_sites(job, leave_out), "bundle" in read_job(job)[1]
     counts: dict[str, dict[str, int]] = {}
     problems: list[str] = []
     for name in names:

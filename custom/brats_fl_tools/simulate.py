@@ -16,6 +16,7 @@ from brats_fl_tools.jobs import (
     BuiltJob,
     ForceOption,
     JobOptions,
+    LeaveOutOption,
     NameArgument,
     ProfileOption,
     RoundsOption,
@@ -50,10 +51,11 @@ def simulate(
     profile: ProfileOption = "full",
     rounds: RoundsOption = None,
     values: SetOption = None,
+    leave_out: LeaveOutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT: global_model.pt, final_model.pt, rounds.jsonl, run.json, from a run on this machine."""
-    run_simulation(name, sites, out, options_from(profile, rounds, values, POLLING_SECONDS), force)
+    run_simulation(name, sites, out, options_from(profile, rounds, values, POLLING_SECONDS, leave_out=leave_out), force)
 
 
 def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force: bool = False) -> BuiltJob:
@@ -64,7 +66,7 @@ def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force
         RunError: The run did not finish; the message names its log.
     """
     sites, run = sites.resolve(), run.resolve()
-    counts = check_sites(sites, name)
+    counts = check_sites(sites, name, options.leave_out)
     prepare_run_folder(run, force)
     job = build_job(name, run / "job", options)
     log = run / "simulator.log"

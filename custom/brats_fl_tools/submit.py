@@ -22,6 +22,7 @@ from brats_fl_tools.jobs import (
     BuiltJob,
     ForceOption,
     JobOptions,
+    LeaveOutOption,
     NameArgument,
     PreinstalledOption,
     ProfileOption,
@@ -165,6 +166,7 @@ def submit(
     rounds: RoundsOption = None,
     values: SetOption = None,
     preinstalled: PreinstalledOption = False,
+    leave_out: LeaveOutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT from a job in a running federation; prints a line per round and site.
@@ -172,7 +174,7 @@ def submit(
     Ctrl-C leaves the job running: `brats-fl collect OUT` watches it again and fetches what it made.
     """
     run, admin = out.resolve(), read_kit(kit)
-    options = options_from(profile, rounds, values, preinstalled=preinstalled)
+    options = options_from(profile, rounds, values, preinstalled=preinstalled, leave_out=leave_out)
     prepare_run_folder(run, force)
     run_job(admin, build_job(name, run / "job", options), options, run, {"mode": "federation"})
 
