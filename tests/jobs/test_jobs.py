@@ -17,7 +17,7 @@ from brats_fl.errors import JobError
 from brats_fl.provenance import required_code
 from brats_fl.site_statistics import FEATURES
 from brats_fl_tools import jobs
-from brats_fl_tools.jobs import JobOptions, build_job, job_names, parse_values
+from brats_fl_tools.jobs import JobOptions, build_job, describe_job, job_names, parse_values
 from brats_fl_tools.repository import BUNDLES, CUSTOM, ROOT
 from brats_fl_tools.site_files import policy_names, read_policy
 
@@ -196,6 +196,18 @@ def test_preinstalled_job_holds_no_code_and_states_what_must_be_installed(tmp_pa
     for side in ("client", "server"):
         config = json.loads((built.folder / f"app_{side}/config/config_fed_{side}.json").read_text(encoding="utf-8"))
         assert config["required_code"] == required_code(BUNDLES / "brats_unet")
+
+
+def test_site_that_is_left_out_gets_no_job_and_a_round_wants_one_fewer(tmp_path):
+    built = build_job("brats_unet_fedavg", tmp_path, JobOptions("small", leave_out="hospital-3"))
+
+    others = tuple(site for site in SITES if site != "hospital-3")
+    meta = json.loads((built.folder / "meta.json").read_text(encoding="utf-8"))
+    assert built.sites == describe_job(built.folder).sites == others
+    assert meta["deploy_map"] == {"app_server": ["server"], "app_client": list(others)}
+    assert meta["min_clients"] == read_config(built, "server")["min_clients"] == 3
+    with pytest.raises(JobError, match=r"--leave-out hospital-9: brats_unet_fedavg goes to hospital-1, .*leave out one"):
+        build_job("brats_unet_fedavg", tmp_path / "again", JobOptions("small", leave_out="hospital-9"))
 
 
 def test_job_from_a_checkpoint_ships_it_to_the_server_only(tmp_path):
