@@ -206,7 +206,7 @@ def test_site_that_is_left_out_gets_no_job_and_a_round_wants_one_fewer(tmp_path)
     assert built.sites == describe_job(built.folder).sites == others
     assert meta["deploy_map"] == {"app_server": ["server"], "app_client": list(others)}
     assert meta["min_clients"] == read_config(built, "server")["min_clients"] == 3
-    with pytest.raises(JobError, match=r"--leave-out hospital-9: brats_unet_fedavg goes to hospital-1, .*leave out one"):
+    with pytest.raises(JobError, match="--leave-out hospital-9: brats_unet_fedavg goes to hospital-1"):
         build_job("brats_unet_fedavg", tmp_path / "again", JobOptions("small", leave_out="hospital-9"))
 
 
