@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
-import os
+import mmap
 import pickle
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -22,31 +19,56 @@ from monai.transforms import Compose, RandomizableTrait, Transform
 from torch import Tensor
 
 import brats_fl
+from brats_fl.cache_folder import (
+    LIMIT_VARIABLE,
+    FileHashes,
+    appearing,
+    cache_limit,
+    content_of,
+    digest,
+    entry_path,
+    list_scratch,
+    make_room,
+    mark_used,
+    remove,
+)
 from brats_fl.datalists import CACHE_VARIABLE
 from brats_fl.datalists import default_cache_dir as default_cache_dir
-from brats_fl.scans import split_volume
+
+ENTRY_OVERHEAD_BYTES = 4096
+"""What ``torch.save`` writes around the tensors of a case, at most: measured 2.2 kB."""
+
+# Shared with the processes that a loader forks anew for each epoch, so that they tell it once together.
+_told_full = mmap.mmap(-1, 1)
 
 
 class CaseCache(Dataset):
     """Dataset that stores what its deterministic transforms make of a case, and redoes only the random ones.
 
-    The stored file is found by the case, the transforms' settings, this library's and MONAI's version and, of each
-    file of the case, path, size and time of change. A changed scan makes a new file and removes the one it replaces;
-    changed settings make a new file beside the old one, so that two profiles may share a cache. A file appears whole
-    or not at all, so that several processes may fill one cache. Tensors come back memory-mapped.
+    An entry is found by the content of the case's files, the label convention, the transforms' settings, and this
+    library's and MONAI's version: the same scans under another name or in another folder find it, too, and profiles
+    may share a cache. Several processes may fill one cache (``cache_folder.py``), and an interrupted filling goes on
+    where it stopped. Tensors come back memory-mapped.
 
     Args:
         data: Items of a data list, ``{"case", "image": [paths], "label": path, ...}``.
         transform: The whole chain; everything before its first random transform is stored.
         cache_dir: Folder of the cache, made when missing; None keeps nothing.
+
+    Raises:
+        CacheError: ``BRATS_FL_CACHE_LIMIT_GB`` is no positive number.
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Compose, cache_dir: str | Path | None) -> None:
         super().__init__(data, transform)
-        self.cache_dir = None if cache_dir is None else Path(cache_dir)
         steps = flatten(transform)
         self.boundary = next((i for i, step in enumerate(steps) if isinstance(step, RandomizableTrait)), len(steps))
         self.settings = digest([brats_fl.__version__, monai.__version__, describe(self.fixed)], 8)
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        if self.cache_dir is not None:
+            self.limit = cache_limit()
+            self.hashes = FileHashes(self.cache_dir)
+            tidy(self.cache_dir)
 
     # Properties, not attributes: MONAI's loader gives every transform in a list attribute of a dataset the same seed,
     # and the three flips would then always happen together.
@@ -67,17 +89,35 @@ class CaseCache(Dataset):
         return item
 
     def _stored(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        if self.cache_dir is None:
+        path = self._entry(item)
+        if path is None:
             return {**item, **self._prepare(item)}
-        path = self.cache_dir / f"{item['case']}-{self.settings}-{place(item)}-{fingerprint(item)}.pt"
-        if path.is_file():
-            try:
-                return {**item, **torch.load(path, map_location="cpu", mmap=True, weights_only=True)}
-            except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-                warnings.warn(f"{path.name} in the cache is damaged ({error}); it is made again", stacklevel=2)
-        prepared = self._prepare(item)
-        self._store(path, prepared)
-        return {**item, **prepared}
+        stored = self._load(path, item)
+        if stored is None:
+            stored = self._prepare(item)
+            if self._entry(item) == path:  # else a scan changed between the two readings, and this may be of either
+                self._store(path, stored)
+        return {**item, **stored}
+
+    def _entry(self, item: Mapping[str, Any]) -> Path | None:
+        if self.cache_dir is None:
+            return None
+        content = content_of(item, self.hashes)
+        return None if content is None else entry_path(self.cache_dir, content, self.settings)
+
+    def _load(self, path: Path, item: Mapping[str, Any]) -> dict[str, Tensor] | None:
+        if not mark_used(path):
+            return None
+        try:
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            if path.exists():  # else another process has made room just now
+                warnings.warn(
+                    f"{item['case']}: {path.name} in the cache is damaged ({error}); it is made again", stacklevel=2
+                )
+                with suppress(OSError):
+                    path.unlink()
+            return None
 
     def _prepare(self, item: Mapping[str, Any]) -> dict[str, Tensor]:
         prepared: Any = dict(item)
@@ -91,18 +131,17 @@ class CaseCache(Dataset):
         }
 
     def _store(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        size = ENTRY_OVERHEAD_BYTES + sum(value.nbytes for value in tensors.values())
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, scratch = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-            os.close(handle)
-            try:
+            if mark_used(path):
+                return  # another process was faster
+            if not make_room(path.parent, size, self.limit):
+                tell_full(path.parent, self.limit)
+                return
+            with appearing(path.parent, path) as scratch:
                 torch.save({key: value.contiguous() for key, value in tensors.items()}, scratch)
-                Path(scratch).replace(path)
-            finally:
-                Path(scratch).unlink(missing_ok=True)
-            for other in path.parent.glob(f"{glob.escape(path.name.rpartition('-')[0])}-*.pt"):
-                if other != path:
-                    other.unlink(missing_ok=True)  # of the same scans before they changed
+        except FileNotFoundError:
+            return  # the cache was cleared while this was written
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             warnings.warn(
                 f"{path.parent}: a case could not be cached ({error}); training goes on at the speed of "
@@ -111,28 +150,27 @@ class CaseCache(Dataset):
             )
 
 
+def tidy(folder: Path) -> None:
+    """Remove what killed processes left half-written, a day ago or earlier."""
+    with suppress(OSError):  # somebody else's, or a disk to read from only
+        remove(list_scratch(folder))
+
+
+def tell_full(folder: Path, limit: float) -> None:
+    """Warn that a cache holds no more cases; once in a process and those that it forks."""
+    if _told_full[0]:
+        return
+    _told_full[0] = True
+    warnings.warn(
+        f"{folder}: the cache is full ({limit / 1e9:g} GB), and the cases that do not fit are prepared anew each time. "
+        f"Set {LIMIT_VARIABLE} to more, or remove entries of others with `brats-fl cache clear`",
+        stacklevel=2,
+    )
+
+
 def flatten(transform: Compose) -> list[Any]:
     """The transforms of a chain and of the chains inside it; unlike MONAI's ``flatten`` it seeds none of them anew."""
     return [inner for step in transform.transforms for inner in (flatten(step) if type(step) is Compose else [step])]
-
-
-def place(item: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits for where a case's files lie: sites that share a cache may use the same names."""
-    return digest([str(file) for file in item["image"]], 8)
-
-
-def fingerprint(item: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that change when a file of the case changes, or its label convention."""
-    files = [*item["image"], *([item["label"]] if item.get("label") else [])]
-    facts: list[Any] = [item.get("labels")]
-    for file in files:
-        try:
-            status = split_volume(file)[0].stat()
-        except OSError:
-            facts.append([str(file), None])  # reading the case will say what is wrong
-        else:
-            facts.append([str(file), status.st_size, status.st_mtime_ns])
-    return digest(facts, 12)
 
 
 def describe(step: Any) -> Any:
@@ -150,8 +188,3 @@ def describe(step: Any) -> Any:
     if step is None or isinstance(step, (bool, int, float, str)):
         return step
     return getattr(step, "__qualname__", type(step).__qualname__)
-
-
-def digest(facts: Any, digits: int) -> str:
-    """Hexadecimal digits of the SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:digits]

@@ -10,6 +10,7 @@ import typer
 
 from brats_fl.errors import BratsFLError
 from brats_fl_tools import (
+    cache,
     check,
     demo,
     drill,
@@ -49,6 +50,7 @@ app.command()(check.check)
 app.add_typer(jobs.app, name="job")
 app.add_typer(poc.app, name="poc")
 app.add_typer(kit.app, name="kit")
+app.add_typer(cache.app, name="cache")
 app.command()(simulate.simulate)
 app.command()(submit.submit)
 app.command("collect")(submit.collect_run)

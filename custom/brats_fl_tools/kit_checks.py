@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from brats_fl.cache_folder import cache_limit
 from brats_fl.constants import SPLITS
 from brats_fl.datalists import DataList, default_cache_dir, find_datalist, read_datalist
-from brats_fl.errors import DataListError, KitError
+from brats_fl.errors import CacheError, DataListError, KitError
 from brats_fl_tools import kit_machine as machine
 from brats_fl_tools.check_results import CheckResult, fail, passed, warn
 from brats_fl_tools.kit_certificates import check_certificates
@@ -157,10 +158,19 @@ def check_cases(kit: Kit, needs: Needs) -> list[CheckResult]:
         datalist = read_datalist(path)
     except DataListError as error:
         return [fail("data list", str(error), "run brats-fl kit setup with --data-list")]
-    counts = {split: len(datalist.split(split)) for split in SPLITS}
-    cache = Path(default_cache_dir(path))
-    still = max(0.0, sum(counts.values()) * needs.cache_mb_per_case / 1000 - machine.size_gb(cache))
-    return [check_datalist(kit, datalist, path), machine.check_disk("disk for the cache", cache, still)]
+    cases = sum(len(datalist.split(split)) for split in SPLITS)
+    return [check_datalist(kit, datalist, path), check_cache(path, cases, needs)]
+
+
+def check_cache(datalist: Path, cases: int, needs: Needs) -> CheckResult:
+    """The cache of preprocessed cases has room for all of them, or up to its limit."""
+    name, folder = "disk for the cache", Path(default_cache_dir(datalist))
+    try:
+        limit_gb = cache_limit() / 1e9
+    except CacheError as error:
+        return fail(name, str(error), "do so where start.sh is called")
+    still = max(0.0, min(cases * needs.cache_mb_per_case / 1000, limit_gb) - machine.size_gb(folder))
+    return machine.check_disk(name, folder, still)
 
 
 def check_datalist(kit: Kit, datalist: DataList, path: Path) -> CheckResult:

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader
 from monai.transforms import CastToTyped, Compose, RandFlipd, Spacingd
-from tests.tiny_sites import write_tiny_case
+from tests.tiny_sites import save, write_tiny_case
 
+import brats_fl.cache as cache
 import brats_fl.transforms as transforms
-from brats_fl.cache import CaseCache, default_cache_dir, describe, fingerprint
-from brats_fl.datalists import load_split
+from brats_fl.cache import CaseCache, default_cache_dir, describe
+from brats_fl.cache_folder import list_entries
+from brats_fl.errors import CacheError
 
 
 @pytest.fixture
@@ -50,7 +55,15 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def entries(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(entry.path.name for entry in list_entries(folder))
+
+
+def use_long_ago(folder: Path, *numbers: int) -> list[str]:
+    """Names of the entries, in the order of their last use, which is now some seconds after 1970."""
+    names = [entry.path.name for entry in list_entries(folder)]
+    for name, number in zip(names, numbers, strict=True):
+        os.utime(folder / name, (number, number))
+    return names
 
 
 def test_second_read_decompresses_nothing_and_gives_the_same(items, tmp_path, monkeypatch):
@@ -91,30 +104,67 @@ def test_without_a_folder_nothing_is_kept(items, tmp_path, monkeypatch):
     assert not (tmp_path / "cache").exists()
 
 
-def test_changed_scan_makes_a_new_entry_and_removes_the_one_it_replaces(items, tmp_path):
-    cache = tmp_path / "cache"
-    dataset = CaseCache(items, chain(), cache)
-    dataset[0], dataset[1]
-    before = entries(cache)
+@pytest.mark.parametrize("how", ["copied", "touched", "renamed"])
+def test_same_scans_find_their_entry_wherever_they_lie_and_whatever_they_are_called(items, tmp_path, monkeypatch, how):
+    first = CaseCache(items, chain(), tmp_path / "cache")[0]
+    item = items[0]
+    files = [Path(file) for file in [*item["image"], item["label"]]]
+    if how == "copied":
+        (tmp_path / "elsewhere").mkdir()
+        files = [Path(shutil.copy(file, tmp_path / "elsewhere")) for file in files]
+    for file in files if how == "touched" else []:
+        file.touch()
+    name = "another" if how == "renamed" else "case-1"
+    same = {"case": name, "image": [str(file) for file in files[:4]], "label": str(files[4]), "labels": item["labels"]}
+    reads = count_reads(monkeypatch)
 
-    write_new = write_tiny_case(tmp_path / "hospital-2", "case-1")
-    Path(write_new.image[0]).replace(items[0]["image"][0])
+    again = CaseCache([same], chain(), tmp_path / "cache")[0]
+
+    assert reads == []
+    assert again["case"] == name
+    assert torch.equal(again["image"], first["image"])
+    assert len(entries(tmp_path / "cache")) == 1
+
+
+@pytest.mark.parametrize("key", ["image", "label", "labels"])
+def test_changed_scan_label_or_convention_makes_a_new_entry(items, tmp_path, key):
+    dataset = CaseCache(items, chain(), tmp_path / "cache")
+    dataset[0]
+    before = entries(tmp_path / "cache")
+
+    other = write_tiny_case(tmp_path / "hospital-2", "case-1")
+    if key == "image":
+        Path(other.image[0]).replace(items[0]["image"][0])
+    if key == "label":
+        Path(str(other.label)).replace(items[0]["label"])
+    if key == "labels":
+        label = np.asarray(nib.load(items[0]["label"]).dataobj)
+        save(label % 4, Path(items[0]["label"]))  # 1 and 2 alone, which both conventions know
+        dataset[0]
+        before = entries(tmp_path / "cache")
+        dataset.data[0] = {**items[0], "labels": "brats2023"}
     changed = dataset[0]
 
-    after = entries(cache)
-    assert len(before) == len(after) == 2
-    assert before[0] != after[0]
-    assert before[1] == after[1]  # the other case's
-    assert torch.equal(changed["image"], dataset[0]["image"])
-    assert torch.equal(changed["image"], CaseCache(items, chain(), None)[0]["image"])
+    assert len(entries(tmp_path / "cache")) == len(before) + 1
+    fresh = CaseCache(dataset.data, chain(), None)[0]
+    assert torch.equal(changed["image"], fresh["image"])
+    assert torch.equal(changed["label"], fresh["label"])
 
 
-def test_changed_label_or_convention_makes_a_new_entry_too(items):
-    before = fingerprint(items[0])
+def test_case_that_changes_while_it_is_prepared_is_not_stored(items, tmp_path, monkeypatch):
+    dataset = CaseCache(items, chain(), tmp_path / "cache")
+    read = transforms.read_volume
 
-    assert fingerprint({**items[0], "labels": "brats2023"}) != before
-    Path(items[0]["label"]).touch()
-    assert fingerprint(items[0]) != before
+    def changing(case: str, name: str, path: Path) -> Any:
+        Path(items[0]["image"][0]).touch()
+        with Path(items[0]["image"][0]).open("ab") as file:
+            file.write(b"\0")  # gzip allows zeros behind its end
+        return read(case, name, path)
+
+    monkeypatch.setattr(transforms, "read_volume", changing)
+    dataset[0]
+
+    assert entries(tmp_path / "cache") == []
 
 
 @pytest.mark.parametrize("changed", [chain(spacing_mm=1.0), chain(image_dtype=torch.float32)])
@@ -149,14 +199,41 @@ def test_two_sites_that_share_a_cache_and_a_case_name_keep_an_entry_each(tmp_pat
     assert torch.equal(dataset[0]["image"], first["image"])
 
 
+def test_tensors_of_an_entry_are_mapped_and_outlive_its_removal(items, tmp_path):
+    dataset = CaseCache(items, chain(), tmp_path / "cache")
+    dataset[0]
+    stored = dataset._stored(items[0])
+    (name,) = entries(tmp_path / "cache")
+    expected = stored["image"].clone()
+
+    assert name in Path("/proc/self/maps").read_text(encoding="utf-8")
+    (tmp_path / "cache" / name).unlink()
+
+    assert torch.equal(stored["image"], expected)
+
+
+def test_entry_that_vanishes_before_it_is_read_is_made_again_without_a_word(items, tmp_path, monkeypatch):
+    dataset = CaseCache(items, chain(), tmp_path / "cache")
+    first = dataset[0]["image"]
+
+    def too_late(path: Path, **_: Any) -> None:
+        path.unlink()
+        raise RuntimeError("unable to open file in read-only mode")  # torch opens it twice, the second time like this
+
+    monkeypatch.setattr(torch, "load", too_late)
+
+    assert torch.equal(dataset[0]["image"], first)
+    assert len(entries(tmp_path / "cache")) == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"no tensors at all", None])
 def test_damaged_entry_is_made_again_with_a_warning(items, tmp_path, content):
     dataset = CaseCache(items, chain(), tmp_path / "cache")
     good = dataset[0]["image"]
-    (entry,) = (tmp_path / "cache").iterdir()
+    (entry,) = (tmp_path / "cache").glob("*.pt")
     entry.write_bytes(entry.read_bytes()[:1000] if content is None else content)
 
-    with pytest.warns(UserWarning, match=r"case-1-.* in the cache is damaged .* it is made again"):
+    with pytest.warns(UserWarning, match=r"case-1: .* in the cache is damaged .* it is made again"):
         again = dataset[0]["image"]
 
     assert torch.equal(again, good)
@@ -174,7 +251,7 @@ def test_full_disk_is_a_warning_and_the_data_are_right_all_the_same(items, tmp_p
         image = dataset[0]["image"]
 
     assert torch.equal(image, CaseCache(items, chain(), None)[0]["image"])
-    assert entries(tmp_path / "cache") == []  # nothing half-written stays
+    assert list((tmp_path / "cache").glob("*.*")) == []  # nothing half-written stays
 
 
 def test_folder_that_cannot_be_made_is_a_warning_and_the_data_are_right_all_the_same(items, tmp_path):
@@ -186,7 +263,54 @@ def test_folder_that_cannot_be_made_is_a_warning_and_the_data_are_right_all_the_
     assert torch.equal(image, CaseCache(items, chain(), None)[0]["image"])
 
 
-def test_two_threads_that_fill_one_cache_read_the_same(items, tmp_path):
+# --- Limit ---
+
+
+@pytest.fixture
+def limit_of_one_entry(items, tmp_path, monkeypatch) -> Path:
+    """The folder of a cache that has room for one of the two cases, and holds the first."""
+    monkeypatch.setattr(cache, "_told_full", bytearray(1))
+    CaseCache(items, chain(), tmp_path / "cache")[0]
+    (entry,) = list_entries(tmp_path / "cache")
+    monkeypatch.setenv("BRATS_FL_CACHE_LIMIT_GB", str(1.5 * entry.size / 1e9))
+    return tmp_path / "cache"
+
+
+def test_least_recently_used_entry_makes_room(items, limit_of_one_entry):
+    (old,) = use_long_ago(limit_of_one_entry, 1)
+
+    CaseCache(items, chain(), limit_of_one_entry)[1]
+
+    (new,) = entries(limit_of_one_entry)
+    assert new != old
+
+
+def test_entry_used_by_this_process_stays_and_one_warning_tells_that_the_cache_is_full(items, limit_of_one_entry):
+    use_long_ago(limit_of_one_entry, 1)
+    dataset = CaseCache(items, chain(), limit_of_one_entry)
+    dataset[0]
+    (kept,) = entries(limit_of_one_entry)
+
+    with pytest.warns(UserWarning, match=r"cache: the cache is full .* Set BRATS_FL_CACHE_LIMIT_GB") as warned:
+        images = [dataset[index % 2]["image"] for index in range(6)]
+
+    assert len(warned) == 1
+    assert entries(limit_of_one_entry) == [kept]
+    assert torch.equal(images[1], CaseCache(items, chain(), None)[1]["image"])
+
+
+def test_limit_that_is_no_positive_number_is_told_when_the_dataset_is_made(items, tmp_path, monkeypatch):
+    monkeypatch.setenv("BRATS_FL_CACHE_LIMIT_GB", "0")
+
+    with pytest.raises(CacheError, match=r"BRATS_FL_CACHE_LIMIT_GB must be a positive number of GB \(got '0'\); set"):
+        CaseCache(items, chain(), tmp_path / "cache")
+    CaseCache(items, chain(), None)  # without a cache nobody asks
+
+
+# --- Many processes ---
+
+
+def test_threads_that_fill_one_cache_read_the_same(items, tmp_path):
     results: list[torch.Tensor] = []
 
     def fill() -> None:
@@ -203,32 +327,56 @@ def test_two_threads_that_fill_one_cache_read_the_same(items, tmp_path):
     assert len(entries(tmp_path / "cache")) == 1
 
 
-SETTINGS_OF_THE_BUNDLE = """
-import sys
+FILL_UNTIL_THE_THIRD_CASE = """
+import sys, time
+from pathlib import Path
+import torch
 from monai.bundle import ConfigParser
-from brats_fl.cache import CaseCache, fingerprint
 parser = ConfigParser()
 parser.read_config(sys.argv[1])
 parser["data_list_file_path"] = sys.argv[2]
 dataset = parser.get_parsed_content("train#dataset")
-print(dataset.settings, fingerprint(dataset.data[0]))
+save = torch.save
+def save_half(tensors, path):
+    if len(list(Path(path).parent.glob("*.pt"))) == 2:
+        Path(path).write_bytes(b"half")
+        print("stuck", flush=True)
+        time.sleep(60)
+    save(tensors, path)
+torch.save = save_half
+for index in range(3):
+    dataset[index]
 """
 
 
-def test_another_process_finds_the_entries_of_this_one(shared_sites):
+def test_filling_that_was_killed_goes_on_where_it_stopped(shared_sites, tmp_path, monkeypatch):
     config = str(Path(__file__).parents[2] / "bundles" / "brats_unet" / "configs" / "train.json")
-    command = [sys.executable, "-W", "ignore", "-c", SETTINGS_OF_THE_BUNDLE, config]
     datalist = str(shared_sites / "hospital-1" / "datalist.json")
-
-    other = subprocess.run([*command, datalist], capture_output=True, text=True, check=True).stdout.split()
+    command = [sys.executable, "-W", "ignore", "-c", FILL_UNTIL_THE_THIRD_CASE, config, datalist]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"stuck\n"
+        process.kill()
+    killed = {path.name: path.stat().st_ino for path in (tmp_path / "cache").glob("*.*")}
+    (scratch,) = (tmp_path / "cache").glob("*.tmp")
+    assert len(killed) == 3
+    os.utime(scratch, (1, 1))  # as if it had been killed long ago
+    reads = count_reads(monkeypatch)
 
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
     parser.read_config(config)
     parser["data_list_file_path"] = datalist
-    assert other[0] == parser.get_parsed_content("train#dataset").settings
-    assert other[1] == fingerprint(load_split(datalist, "training")[0])
+    dataset = parser.get_parsed_content("train#dataset")
+    for index in range(3):
+        dataset[index]
+
+    assert len(reads) == 5  # of the third case alone
+    after = {path.name: path.stat().st_ino for path in (tmp_path / "cache").glob("*.*")}
+    assert after.items() >= {name: inode for name, inode in killed.items() if name != scratch.name}.items()
+    assert len(after) == 3
+    assert scratch.name not in after
 
 
 def with_patches(seed: int) -> Compose:

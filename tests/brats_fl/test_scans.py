@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from tests.tiny_sites import AFFINE, SHAPE, save, write_tiny_case
 
 from brats_fl import transforms
-from brats_fl.cache import fingerprint
 from brats_fl.errors import CaseError
 from brats_fl.scans import split_volume
 from brats_fl.transforms import LoadCased
@@ -73,14 +71,6 @@ def test_file_of_four_volumes_is_decompressed_once(items, monkeypatch: pytest.Mo
     LoadCased()(items[1])
 
     assert reads == ["case-1.nii.gz", "case-1_seg.nii.gz"]
-
-
-def test_file_that_changes_makes_another_place_in_the_cache(items):
-    before = fingerprint(items[1])
-    file = split_volume(items[1]["image"][0])[0]
-    os.utime(file, ns=(0, 0))
-
-    assert fingerprint(items[1]) != before
 
 
 @pytest.mark.parametrize(

@@ -478,6 +478,17 @@ def test_hospital_that_was_set_up_passes_all_but_the_server_that_is_not_there(
     assert named(results, "disk for the cache").found.endswith("0.0 GB are needed")
 
 
+def test_cache_needs_no_more_than_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRATS_FL_CACHE_LIMIT_GB", "0.5")
+    result = kit_checks.check_cache(tmp_path / "datalist.json", 1000, kit_machine.NEEDS["full"])  # of 40 MB: 40 GB
+    monkeypatch.setenv("BRATS_FL_CACHE_LIMIT_GB", "half")
+    wrong = kit_checks.check_cache(tmp_path / "datalist.json", 1000, kit_machine.NEEDS["full"])
+
+    assert result.found.endswith("0.5 GB are needed")
+    assert wrong.state == "error"
+    assert "BRATS_FL_CACHE_LIMIT_GB must be a positive number of GB (got 'half')" in wrong.found
+
+
 @pytest.mark.usefixtures("environment")
 def test_server_and_admin_are_asked_only_what_concerns_them(kits: TinyKits) -> None:
     server = {result.check for result in kit_checks.check_kit(kits.federation.server)}
