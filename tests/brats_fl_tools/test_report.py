@@ -548,12 +548,63 @@ def test_browser_shows_every_row_and_never_scrolls_sideways(shown: Path, tmp_pat
         assert frame["pictures"] == 12
 
 
+# A federation whose hospitals keep their tables
+
+
+def final(site: str, tc: float, wt: float, et: float) -> dict[str, Any]:
+    """A hospital's report on the final model."""
+    dice = {"val_dice_tc": tc, "val_dice_wt": wt, "val_dice_et": et, "val_mean_dice": (tc + wt + et) / 3}
+    return {"phase": "final", "round": 2, "site": site, "status": "ok", "metrics": dice}
+
+
+@pytest.fixture
+def kept_at_home(tmp_path: Path) -> Path:
+    """A run folder without evaluation.csv: hospital-1 and hospital-2 reported on the final model."""
+    run = write_run(tmp_path / "run", rounds=2)
+    (run / "evaluation.csv").unlink()
+    lines = [train(number, site) for number in range(2) for site in SITES]
+    write_rounds(run, [*lines, final("hospital-1", 0.9, 0.8, 0.7), final("hospital-2", 0.3, 0.6, 0.0)])
+    return run
+
+
+def test_report_without_a_table_of_cases_shows_what_the_hospitals_reported(kept_at_home: Path) -> None:
+    files = write_report(kept_at_home)
+
+    metrics = json.loads(files.metrics.read_text(encoding="utf-8"))
+    assert metrics["split"] == "validation"
+    assert metrics["sites"]["hospital-2"]["dice"] == pytest.approx({"tc": 0.3, "wt": 0.6, "et": 0.0, "mean": 0.3})
+    assert metrics["sites"]["hospital-2"]["hd95_mm"] == {"tc": None, "wt": None, "et": None, "mean": None}
+    assert metrics["overall"]["dice"] == pytest.approx({"tc": 0.6, "wt": 0.7, "et": 0.35, "mean": 0.55})
+    assert (metrics["overall"]["worst_site"], metrics["overall"]["site_gap"]) == ("hospital-2", pytest.approx(0.5))
+    text = words(files.page.read_text(encoding="utf-8"))
+    assert "hospital-1 1 0.900 0.800 0.700 0.800 hospital-2 1 0.300 0.600 0.000 0.300" in text
+    assert "Validation cases helped to choose the model" in text
+    assert "Result on the test cases" not in text
+    assert "no evaluation.csv there" in files.notes[0]
+
+
+def test_report_of_nothing_is_refused(kept_at_home: Path) -> None:
+    write_rounds(kept_at_home, [train(number, site) for number in range(2) for site in SITES])
+
+    with pytest.raises(RunError, match=r"no evaluation.csv there, and no hospital reported .*`brats-fl evaluate "):
+        write_report(kept_at_home)
+
+    assert not (kept_at_home / "report.html").exists()
+
+
+def test_run_without_a_table_of_cases_is_not_compared(kept_at_home: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other")
+
+    with pytest.raises(RunError, match=r"evaluation.csv: no such file; `brats-fl evaluate "):
+        write_report(kept_at_home, [other])
+
+
 # Errors
 
 
 @pytest.mark.parametrize(
     ("file", "verb"),
-    [("run.json", "simulate"), ("rounds.jsonl", "simulate"), ("evaluation.csv", "evaluate")],
+    [("run.json", "simulate"), ("rounds.jsonl", "simulate")],
 )
 def test_missing_file_is_named_with_the_command_that_makes_it(tmp_path: Path, file: str, verb: str) -> None:
     run = write_run(tmp_path / "run")

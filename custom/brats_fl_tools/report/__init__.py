@@ -12,9 +12,9 @@ import typer
 
 from brats_fl.errors import RunError
 from brats_fl_tools.report.comparison import as_json, compare
-from brats_fl_tools.report.metrics import TEST_SPLIT, build_metrics, score
-from brats_fl_tools.report.page import render_page
-from brats_fl_tools.report.run_folder import read_run
+from brats_fl_tools.report.metrics import TEST_SPLIT, build_metrics, build_reported_metrics, read_reported, score
+from brats_fl_tools.report.page import render_page, render_reported
+from brats_fl_tools.report.run_folder import EVALUATION_FILE, read_run
 from brats_fl_tools.report.statistics_page import STATISTICS_FILE, render_statistics
 
 REPORT_FILE = "report.html"
@@ -40,6 +40,7 @@ def report(
 ) -> None:
     """Write RUN/report.html, one page that opens without a network, and RUN/metrics.json.
 
+    Without evaluation.csv, as where hospitals keep theirs: what they reported on their validation cases.
     Of a job brats_statistics: RUN/report.html alone, the hospitals side by side.
     """
     if (run / STATISTICS_FILE).is_file():
@@ -58,6 +59,8 @@ def report(
 def write_report(run: Path, against: Sequence[Path] = (), *, force: bool = False) -> ReportFiles:
     """Write the report of a run into its folder; each file appears whole or not at all.
 
+    A run of a real federation has no table of cases: its report shows what the hospitals said of the final model.
+
     Args:
         run: The run folder.
         against: Run folders to compare with; each needs ``run.json`` and ``evaluation.csv`` only.
@@ -69,7 +72,13 @@ def write_report(run: Path, against: Sequence[Path] = (), *, force: bool = False
     page_path, metrics_path = run / REPORT_FILE, run / METRICS_FILE
     for path in (page_path, metrics_path):
         refuse_to_overwrite(path, force)
-    folder = read_run(run)
+    folder = read_run(run, with_cases=(run / EVALUATION_FILE).is_file() or bool(against))
+    if not folder.results:
+        reported = read_reported(folder)
+        page = render_reported(folder, reported)
+        _write(metrics_path, json.dumps(build_reported_metrics(folder, reported), indent=1, allow_nan=False) + "\n")
+        _write(page_path, page.html)
+        return ReportFiles(page_path, metrics_path, page.notes)
     scores = score(folder, TEST_SPLIT)
     comparisons = [compare(folder, read_run(other, with_rounds=False)) for other in against]
     metrics = build_metrics(folder, scores)

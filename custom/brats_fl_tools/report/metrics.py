@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from brats_fl.constants import REGIONS
+from brats_fl.constants import KEY_METRIC, REGIONS
 from brats_fl.errors import RunError
 from brats_fl_tools.report.run_folder import EVALUATION_FILE, CaseResult, RoundRecord, RunFolder
 
 METRICS = ("dice", "hd95_mm")
 COLUMNS = (*REGIONS, "mean")
 TEST_SPLIT = "testing"
+VALIDATION_SPLIT = "validation"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,80 @@ def score(run: RunFolder, split: str) -> Scores:
     return Scores(sites, summarise(results), worst, best, means[best] - means[worst])
 
 
+@dataclass(frozen=True)
+class Reported:
+    """What the hospitals said of the final model on their own validation cases, where their tables stay with them."""
+
+    sites: Mapping[str, Mapping[str, float]]
+    """Site -> Dice per column of ``COLUMNS``, mean over its validation cases."""
+
+    def site_mean(self) -> dict[str, float]:
+        """Mean over the sites, each counted once."""
+        return {column: float(np.mean([dice[column] for dice in self.sites.values()])) for column in COLUMNS}
+
+
+def read_reported(run: RunFolder) -> Reported:
+    """The last evaluation of the final model as the hospitals reported it.
+
+    Raises:
+        RunError: No hospital reported one.
+    """
+    names = {**{region: f"val_dice_{region}" for region in REGIONS}, "mean": KEY_METRIC}
+    sites = {
+        record.site: {column: record.metrics[name] for column, name in names.items()}
+        for record in run.records
+        if record.phase == "final" and record.is_ok and set(names.values()) <= set(record.metrics)
+    }
+    if not sites:
+        raise RunError(
+            f"{run.path}: no {EVALUATION_FILE} there, and no hospital reported on the final model (none has validation "
+            "cases); `brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes the table"
+        )
+    return Reported(sites)
+
+
+def build_reported_metrics(run: RunFolder, reported: Reported) -> dict[str, Any]:
+    """Content of ``metrics.json`` of a run without a table of cases: what the hospitals reported, and no distances."""
+    unknown = dict.fromkeys(COLUMNS)
+    means = {site: dice["mean"] for site, dice in reported.sites.items()}
+    worst, best = min(means, key=lambda site: means[site]), max(means, key=lambda site: means[site])
+    counts = run.info.get("sites")
+    return {
+        **_describe(run),
+        "split": VALIDATION_SPLIT,
+        "sites": {
+            site: {
+                "cases": counts.get(site, {}).get(VALIDATION_SPLIT) if isinstance(counts, Mapping) else None,
+                "dice": dict(reported.sites.get(site, unknown)),
+                "hd95_mm": unknown,
+            }
+            for site in run.sites
+        },
+        "overall": {
+            "dice": reported.site_mean(),
+            "hd95_mm": unknown,
+            "averaged_over": "hospitals that reported, each counted once",
+            "worst_site": worst,
+            "best_site": best,
+            "site_gap": means[best] - means[worst],
+        },
+        **_taking_part(run),
+    }
+
+
+def _describe(run: RunFolder) -> dict[str, Any]:
+    return {
+        "job": run.info.get("job"),
+        "bundle": run.info.get("bundle") or run.evaluation.get("bundle"),
+        "profile": run.info.get("profile"),
+        "rounds": number_of_rounds(run),
+    }
+
+
+def _taking_part(run: RunFolder) -> dict[str, Any]:
+    return {"updates_per_site": updates_per_site(run), "missing": [vars(update) for update in missing_updates(run)]}
+
+
 def train_rounds(run: RunFolder) -> tuple[int, ...]:
     """Numbers of the rounds that have a record, ascending."""
     return tuple(sorted({record.round for record in run.records if record.phase == "train"}))
@@ -156,10 +231,7 @@ def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:
     """
     unscored = sum(result.split == TEST_SPLIT and not result.is_scored for result in run.results)
     return {
-        "job": run.info.get("job"),
-        "bundle": run.info.get("bundle") or run.evaluation.get("bundle"),
-        "profile": run.info.get("profile"),
-        "rounds": number_of_rounds(run),
+        **_describe(run),
         "split": TEST_SPLIT,
         "model_sha256": run.evaluation.get("model_sha256"),
         "sites": {site: _as_json(summary) for site, summary in scores.sites.items()},
@@ -172,8 +244,7 @@ def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:
             "site_gap": scores.site_gap,
             "cases_without_reference": unscored,
         },
-        "updates_per_site": updates_per_site(run),
-        "missing": [vars(update) for update in missing_updates(run)],
+        **_taking_part(run),
         "other_splits": {split: _as_json(summary) for split, summary in other_splits(run).items()},
     }
 

@@ -14,6 +14,8 @@ from brats_fl_tools.report.metrics import (
     COLUMNS,
     METRICS,
     TEST_SPLIT,
+    VALIDATION_SPLIT,
+    Reported,
     Scores,
     missing_updates,
     number_of_rounds,
@@ -22,7 +24,7 @@ from brats_fl_tools.report.metrics import (
     updates_per_site,
 )
 from brats_fl_tools.report.overlays import LABEL_COLOURS, LABEL_NAMES, draw_overlays
-from brats_fl_tools.report.run_folder import RunFolder, finite
+from brats_fl_tools.report.run_folder import EVALUATION_FILE, RunFolder, finite
 from brats_fl_tools.report.templates import page_environment
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
 
@@ -63,43 +65,77 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
         scores: Figures of its test split.
         comparisons: The run against others, in the order of the tables.
     """
-    environment = page_environment()
     overlays = draw_overlays(run)
-    html = environment.get_template("page.html").render(
-        run=run,
-        title=str(run.info.get("job") or run.name),
-        version=_version(run),
-        scores=scores,
-        comparisons=comparisons,
-        overlays=overlays,
-        facts=list_facts(run, scores),
-        details=list_details(run),
-        site_cases=count_cases(run),
-        summary=summarise_in_words(run, scores),
-        cases=run.scored(TEST_SPLIT),
-        unscored=[result for result in run.results if result.split == TEST_SPLIT and not result.is_scored],
-        other_splits=other_splits(run),
-        curves=learning_curves(run),
-        strips=case_strips(run),
-        costs=cost_diagrams(run),
-        cost_rows=list_costs(run),
-        cost_totals=sum_costs(run),
-        missing=list_missing(run),
-        rounds_recorded=len(train_rounds(run)),
-        label_colours={LABEL_NAMES[label]: "#{:02x}{:02x}{:02x}".format(*rgb) for label, rgb in LABEL_COLOURS.items()},
-        regions=REGIONS,
-        columns=COLUMNS,
-        metrics=METRICS,
-        metric_names=METRIC_NAMES,
-        region_names=REGION_NAMES,
-        missed_hd95_mm=MISSED_HD95_MM,
-        fewest_for_interval=FEWEST_FOR_INTERVAL,
+    html = (
+        page_environment()
+        .get_template("page.html")
+        .render(
+            **_what_was_run(run),
+            scores=scores,
+            comparisons=comparisons,
+            overlays=overlays,
+            facts=list_facts(run, scores.overall.cases),
+            summary=summarise_in_words(run, scores),
+            cases=run.scored(TEST_SPLIT),
+            unscored=[result for result in run.results if result.split == TEST_SPLIT and not result.is_scored],
+            other_splits=other_splits(run),
+            strips=case_strips(run),
+            label_colours={
+                LABEL_NAMES[label]: "#{:02x}{:02x}{:02x}".format(*rgb) for label, rgb in LABEL_COLOURS.items()
+            },
+            metrics=METRICS,
+            metric_names=METRIC_NAMES,
+            fewest_for_interval=FEWEST_FOR_INTERVAL,
+        )
     )
     return Page(html, overlays.notes)
 
 
-def list_facts(run: RunFolder, scores: Scores) -> list[tuple[str, str]]:
-    """Name and value of what was run, for the page's head; what ``run.json`` lacks is left out."""
+def render_reported(run: RunFolder, reported: Reported) -> Page:
+    """Page of a run whose tables of cases stayed at the hospitals."""
+    counts = run.info.get("sites")
+    html = (
+        page_environment()
+        .get_template("page.html")
+        .render(
+            **_what_was_run(run),
+            scores=None,
+            comparisons=(),
+            facts=list_facts(run, None),
+            reported=reported,
+            validation_cases={site: cases.get(VALIDATION_SPLIT) for site, cases in counts.items()} if counts else {},
+        )
+    )
+    note = (
+        f"no {EVALUATION_FILE} there: the report shows what hospitals reported on their validation cases; "
+        "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it of test cases"
+    )
+    return Page(html, (note,))
+
+
+def _what_was_run(run: RunFolder) -> dict[str, Any]:
+    """What the page says of any run."""
+    return {
+        "run": run,
+        "title": str(run.info.get("job") or run.name),
+        "version": _version(run),
+        "details": list_details(run),
+        "site_cases": count_cases(run),
+        "curves": learning_curves(run),
+        "costs": cost_diagrams(run),
+        "cost_rows": list_costs(run),
+        "cost_totals": sum_costs(run),
+        "missing": list_missing(run),
+        "rounds_recorded": len(train_rounds(run)),
+        "regions": REGIONS,
+        "columns": COLUMNS,
+        "region_names": REGION_NAMES,
+        "missed_hd95_mm": MISSED_HD95_MM,
+    }
+
+
+def list_facts(run: RunFolder, test_cases: int | None) -> list[tuple[str, str]]:
+    """Name and value of what was run, for the page's head; what is not known is left out."""
     info = run.info
     parameters, seconds = info.get("parameters"), finite(info.get("seconds"))
     chosen = info.get("best_round")
@@ -112,7 +148,7 @@ def list_facts(run: RunFolder, scores: Scores) -> list[tuple[str, str]]:
         "Local epochs a round": info.get("local_epochs"),
         "Model shown": _name_model(run, chosen),
         "Parameters": f"{parameters:,}" if isinstance(parameters, int) else parameters,
-        "Test cases": scores.overall.cases,
+        "Test cases": test_cases,
         "Started": str(info.get("started", "")).replace("T", " ") or None,
         "Took": formats.format_duration(seconds) if seconds is not None else None,
         "Seed": info.get("seed"),

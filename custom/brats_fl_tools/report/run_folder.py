@@ -113,12 +113,13 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple(parts)
 
 
-def read_run(path: Path, *, with_rounds: bool = True) -> RunFolder:
+def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -> RunFolder:
     """Run folder, checked.
 
     Args:
         path: The run folder.
         with_rounds: Whether ``rounds.jsonl`` must be there; a run that is only compared with needs none.
+        with_cases: Whether ``evaluation.csv`` is read; a real federation's hospitals keep theirs.
 
     Raises:
         RunError: A file is missing or cannot be used; the text names it and the command that makes it.
@@ -130,7 +131,7 @@ def read_run(path: Path, *, with_rounds: bool = True) -> RunFolder:
         path=path,
         info=_read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it"),
         records=read_rounds(rounds) if with_rounds or rounds.exists() else (),
-        results=read_evaluation(path / EVALUATION_FILE),
+        results=read_evaluation(path / EVALUATION_FILE) if with_cases else (),
         evaluation=_read_object(path / EVALUATION_INFO_FILE) if (path / EVALUATION_INFO_FILE).exists() else _EMPTY,
     )
 
