@@ -17,7 +17,7 @@ from brats_fl_tools import (
     evaluate,
     export,
     import_cases,
-    jobs,
+    job,
     kit,
     partition,
     poc,
@@ -47,7 +47,7 @@ app.command()(sample.sample)
 app.command("import")(import_cases.import_)
 app.command()(partition.partition)
 app.command()(check.check)
-app.add_typer(jobs.app, name="job")
+app.add_typer(job.app, name="job")
 app.add_typer(poc.app, name="poc")
 app.add_typer(kit.app, name="kit")
 app.add_typer(cache.app, name="cache")

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from brats_fl_tools.evaluate import evaluate_sites, resolve_bundle
-from brats_fl_tools.jobs import ForceOption, JobOptions
+from brats_fl_tools.job_options import ForceOption
+from brats_fl_tools.jobs import JobOptions
 from brats_fl_tools.report import write_report
 from brats_fl_tools.runs import prepare_run_folder
 from brats_fl_tools.sample import write_sample

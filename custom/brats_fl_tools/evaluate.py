@@ -16,7 +16,7 @@ from brats_fl.constants import REGIONS, SPLITS
 from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
-from brats_fl_tools.jobs import ForceOption
+from brats_fl_tools.job_options import ForceOption
 from brats_fl_tools.processes import last_lines, python_module, running
 from brats_fl_tools.repository import BUNDLES
 

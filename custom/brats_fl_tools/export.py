@@ -13,7 +13,7 @@ import typer
 from brats_fl.bundle import build_network
 from brats_fl.errors import ModelError
 from brats_fl_tools.evaluate import check_model, profile_of, resolve_bundle
-from brats_fl_tools.jobs import ForceOption
+from brats_fl_tools.job_options import ForceOption
 
 if TYPE_CHECKING:
     import torch

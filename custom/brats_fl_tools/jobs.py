@@ -1,18 +1,14 @@
-"""Assembles a FLARE job from a job folder, the shared apps, the library and a bundle: ``brats-fl job``."""
+"""Assembles a FLARE job from a job folder, the shared apps, the library and a bundle."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 import brats_fl
 from brats_fl.bundle import config_files
@@ -23,29 +19,10 @@ from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, CUSTOM, J
 SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
 CLIENT_CONFIG = Path("app_client/config/config_fed_client.json")
 CHECKPOINT_FILE = "start_from.pt"
-# Set by the executor for each site; a job that set them would lie.
 NOT_VARIABLES = frozenset({"description", "result"})
 """Keys of a job.json that are about the job, and not set in an app."""
 SET_BY_EXECUTOR = frozenset({"bundle_root", "data_list_file_path", "rounds", "local_epochs", "epochs", "seed"})
-
-app = typer.Typer(help="Jobs: what a hospital is asked to run.", no_args_is_help=True)
-
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a job, see `brats-fl job list`.")]
-ProfileOption = Annotated[str, typer.Option("--profile", help="full (1 mm, a GPU) or small (2 mm, a CPU).")]
-RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds; default: the job's own.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a variable of the job or its bundle; repeatable."),
-]
-PreinstalledOption = Annotated[
-    bool,
-    typer.Option("--preinstalled", help="No code in the job: server and sites have this brats-fl installed."),
-]
-LeaveOutOption = Annotated[
-    str | None,
-    typer.Option("--leave-out", metavar="SITE", help="This site does not take part, and a round wants one site fewer."),
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
+"""Set by the executor for each site; a job that set them would lie."""
 
 
 @dataclass(frozen=True)
@@ -79,24 +56,6 @@ class BuiltJob:
     content_hash: str
     result: str | None = None
     """File that the server of a job that trains nothing writes last."""
-
-
-def parse_values(pairs: Iterable[str] | None) -> dict[str, Any]:
-    """``["a=1", "b=x"]`` as ``{"a": 1, "b": "x"}``: JSON where it parses, else text.
-
-    Raises:
-        typer.BadParameter: A pair has no ``=``.
-    """
-    values: dict[str, Any] = {}
-    for pair in pairs or ():
-        key, separator, text = pair.partition("=")
-        if not separator or not key:
-            raise typer.BadParameter(f"--set wants KEY=VALUE (got {pair!r})")
-        try:
-            values[key] = json.loads(text)
-        except json.JSONDecodeError:
-            values[key] = text
-    return values
 
 
 def job_names() -> list[str]:
@@ -312,73 +271,3 @@ def hash_folder(folder: Path) -> str:
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-@app.command("list")
-def list_jobs() -> None:
-    """Print a table of the jobs: name, bundle, rounds, sites, what it is."""
-    table = Table("job", "bundle", "rounds", "sites", "what it is")
-    for name in job_names():
-        meta, differences = read_job(name)
-        sites = sum(len([s for s in names if s != "server"]) for names in meta["deploy_map"].values())
-        table.add_row(
-            name,
-            differences.get("bundle", "none"),
-            str(differences.get("num_rounds", "none")),
-            str(sites),
-            differences["description"],
-        )
-    Console().print(table)
-
-
-@app.command()
-def show(name: NameArgument) -> None:
-    """Print what a job holds: who takes part, its variables with their values, and what else may be set."""
-    meta, differences = read_job(name)
-    server, client = read_config(name, SERVER_CONFIG), read_config(name, CLIENT_CONFIG)
-    own = {key: value for key, value in differences.items() if key not in NOT_VARIABLES}
-    variables = {**variables_of(client), **variables_of(server), **own}
-    of_bundle = bundle_variables(own["bundle"], "full") if "bundle" in own else {}
-    console = Console()
-    console.print(f"{name}: {differences['description']}")
-    for app_name, sites in meta["deploy_map"].items():
-        console.print(f"  {app_name}: {', '.join(sites)}")
-    for title, values in (
-        ("variables of the job", variables),
-        ("variables of the bundle", of_bundle),
-    ):
-        if not values:
-            continue
-        table = Table(title, "value", title_justify="left")
-        for key, value in sorted(values.items()):
-            table.add_row(key, json.dumps(value))
-        console.print(table)
-
-
-@app.command()
-def build(
-    name: NameArgument,
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets the job folder.")],
-    profile: ProfileOption = "full",
-    rounds: RoundsOption = None,
-    values: SetOption = None,
-    preinstalled: PreinstalledOption = False,
-    leave_out: LeaveOutOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hash."""
-    options = options_from(profile, rounds, values, preinstalled=preinstalled, leave_out=leave_out)
-    built = build_job(name, out, options, force)
-    typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")
-
-
-def options_from(
-    profile: str,
-    rounds: int | None,
-    values: Sequence[str] | None,
-    polling_seconds: float | None = None,
-    preinstalled: bool = False,
-    leave_out: str | None = None,
-) -> JobOptions:
-    """Job options as the command line gives them."""
-    return JobOptions(profile, rounds, parse_values(values), preinstalled, leave_out, polling_seconds=polling_seconds)

@@ -19,7 +19,7 @@ from brats_fl.errors import KitError
 from brats_fl.files import write_whole
 from brats_fl_tools import kits
 from brats_fl_tools.check_results import CheckResult, State
-from brats_fl_tools.jobs import ForceOption
+from brats_fl_tools.job_options import ForceOption
 from brats_fl_tools.kits import Federation, Kit, read_federation, read_kit
 
 COLOURS: Mapping[State, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}

@@ -21,18 +21,18 @@ from brats_fl.datalists import SITES_VARIABLE
 from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
 from brats_fl_tools import federation as fed
-from brats_fl_tools.jobs import (
+from brats_fl_tools.job_options import (
     ForceOption,
-    JobOptions,
     LeaveOutOption,
     NameArgument,
     PreinstalledOption,
     ProfileOption,
     RoundsOption,
     SetOption,
-    build_job,
+    TimeoutsOption,
     options_from,
 )
+from brats_fl_tools.jobs import JobOptions, build_job
 from brats_fl_tools.kits import Federation, Kit, provision, read_federation
 from brats_fl_tools.processes import ended_by_sigterm
 from brats_fl_tools.repository import POC_WORKSPACE
@@ -185,13 +185,14 @@ def submit(
     values: SetOption = None,
     preinstalled: PreinstalledOption = False,
     leave_out: LeaveOutOption = None,
+    timeouts_from: TimeoutsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT from a job that the running hospitals carry out; prints a line per round and site.
 
     Ctrl-C aborts the job.
     """
-    options = options_from(profile, rounds, values, POLLING_SECONDS, preinstalled, leave_out)
+    options = options_from(profile, rounds, values, leave_out, timeouts_from, preinstalled, POLLING_SECONDS)
     submit_poc(read_poc(workspace), name, out, options, force)
 
 

@@ -12,18 +12,17 @@ import typer
 
 from brats_fl.datalists import SITES_VARIABLE
 from brats_fl.errors import RunError
-from brats_fl_tools.jobs import (
-    BuiltJob,
+from brats_fl_tools.job_options import (
     ForceOption,
-    JobOptions,
     LeaveOutOption,
     NameArgument,
     ProfileOption,
     RoundsOption,
     SetOption,
-    build_job,
+    TimeoutsOption,
     options_from,
 )
+from brats_fl_tools.jobs import BuiltJob, JobOptions, build_job
 from brats_fl_tools.processes import python_module, running
 from brats_fl_tools.runs import (
     RECORDS_FILE,
@@ -52,10 +51,12 @@ def simulate(
     rounds: RoundsOption = None,
     values: SetOption = None,
     leave_out: LeaveOutOption = None,
+    timeouts_from: TimeoutsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT: global_model.pt, final_model.pt, rounds.jsonl, run.json, from a run on this machine."""
-    run_simulation(name, sites, out, options_from(profile, rounds, values, POLLING_SECONDS, leave_out=leave_out), force)
+    options = options_from(profile, rounds, values, leave_out, timeouts_from, polling_seconds=POLLING_SECONDS)
+    run_simulation(name, sites, out, options, force)
 
 
 def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force: bool = False) -> BuiltJob:

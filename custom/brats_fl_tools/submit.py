@@ -18,20 +18,18 @@ import typer
 
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
-from brats_fl_tools.jobs import (
-    BuiltJob,
+from brats_fl_tools.job_options import (
     ForceOption,
-    JobOptions,
     LeaveOutOption,
     NameArgument,
     PreinstalledOption,
     ProfileOption,
     RoundsOption,
     SetOption,
-    build_job,
-    describe_job,
+    TimeoutsOption,
     options_from,
 )
+from brats_fl_tools.jobs import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.kits import Kit, read_kit
 from brats_fl_tools.processes import ended_by_sigterm
 from brats_fl_tools.runs import (
@@ -167,6 +165,7 @@ def submit(
     values: SetOption = None,
     preinstalled: PreinstalledOption = False,
     leave_out: LeaveOutOption = None,
+    timeouts_from: TimeoutsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT from a job in a running federation; prints a line per round and site.
@@ -174,7 +173,9 @@ def submit(
     Ctrl-C leaves the job running: `brats-fl collect OUT` watches it again and fetches what it made.
     """
     run, admin = out.resolve(), read_kit(kit)
-    options = options_from(profile, rounds, values, preinstalled=preinstalled, leave_out=leave_out)
+    options = options_from(
+        profile, rounds, values, preinstalled=preinstalled, leave_out=leave_out, timeouts_from=timeouts_from
+    )
     prepare_run_folder(run, force)
     run_job(admin, build_job(name, run / "job", options), options, run, {"mode": "federation"})
 
