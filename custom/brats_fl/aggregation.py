@@ -57,11 +57,12 @@ class WeightedMean:
 def check_update(update: Update, like: Mapping[str, Array]) -> None:
     """Raise ``ModelError`` unless weights or an update have exactly a network's keys and shapes, and finite values."""
     missing = sorted(set(like) - set(update))
-    unknown = sorted(set(update) - set(like))
+    unknown = set(update) - set(like)
     if missing or unknown:
+        # Unknown names are not shown: at the server they are a site's own text, which does not belong into its log.
         raise ModelError(
-            f"keys differ from the network's: {len(missing)} missing{_first(missing)}, "
-            f"{len(unknown)} unknown{_first(unknown)}; they belong to another network: use the same bundle and profile"
+            f"keys differ from the network's: {len(missing)} missing{_first(missing)}, {len(unknown)} unknown; "
+            "they belong to another network: use the same bundle and profile"
         )
     for name, change in update.items():
         if np.shape(change) != np.shape(like[name]):

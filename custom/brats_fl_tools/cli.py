@@ -28,6 +28,9 @@ from brats_fl_tools import (
     submit,
 )
 
+INTERRUPTED = 130
+"""Exit code of typer when Ctrl-C ended a command."""
+
 app = typer.Typer(
     name="brats-fl",
     help="Federated training of brain-tumour segmentation: data, jobs, runs, evaluation, report.",
@@ -64,10 +67,12 @@ app.command()(demo.demo)
 
 
 def main() -> None:
-    """Run the command; exit 0 done, 1 failed, 2 wrong usage."""
+    """Run the command; exit 0 done, 1 failed or interrupted, 2 wrong usage."""
     try:
         app()
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
         typer.echo("interrupted: what was started has been stopped", err=True)
         sys.exit(1)
     except (BratsFLError, OSError) as error:

@@ -203,7 +203,7 @@ def spoil(model: Weights, kind: str) -> tuple[Weights, str]:
         del spoiled[name]
         return spoiled, f"1 missing (first: {name}), 0 unknown"
     if kind == "unknown":
-        return {**spoiled, "other.weight": np.zeros(1, np.float32)}, "0 missing, 1 unknown (first: other.weight)"
+        return {**spoiled, "other.weight": np.zeros(1, np.float32)}, "0 missing, 1 unknown;"
     if kind == "shape":
         spoiled[name] = np.zeros((9, 9), np.float32)
         return spoiled, f"{name} has shape (9, 9)"

@@ -80,7 +80,7 @@ def test_flare_adds_the_mean_to_the_global_model(engine):
         (contribution(cases=float("nan")), "the weight of an update must be a finite number > 0 (got nan)"),
         (contribution(cases="many"), "the weight of an update must be a finite number > 0 (got 'many')"),
         (contribution(cases=[3]), "the weight of an update must be a finite number > 0 (got [3])"),
-        (contribution(other=np.zeros(1)), "0 missing, 1 unknown (first: other)"),
+        (contribution(other=np.zeros(1)), "0 missing, 1 unknown;"),
         (contribution(**{"conv.bias": np.zeros(3)}), "conv.bias has shape (3,), the network's has (2,)"),
         (contribution(**{"conv.bias": np.array(["a", "b"])}), "hospital-1 is not accepted"),
         (Shareable(), "hospital-1 is not accepted"),
