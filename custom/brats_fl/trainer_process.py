@@ -76,11 +76,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a file could not be written for lack of space; torch says it with a plain RuntimeError."""
-    return any(
-        getattr(link, "errno", None) == errno.ENOSPC or "PytorchStreamWriter failed writing" in str(link)
-        for link in chain_of(error)
-    )
+    """Whether a file could not be written for lack of space."""
+    return any(getattr(link, "errno", None) == errno.ENOSPC for link in chain_of(error))
 
 
 def main() -> None:

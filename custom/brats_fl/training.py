@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
 import logging
 import tempfile
 import time
@@ -207,10 +208,13 @@ def validate(training: LocalTraining, task: Task) -> TaskResult:
 def save_state(path: Path, weights: Weights) -> None:
     """Write weights as ``{"model": state_dict}``; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Through memory: of a full disk torch says things like "unexpected pos 64 vs 0", Python says that it is full.
+    content = io.BytesIO()
+    torch.save({"model": {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}}, content)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as scratch:
         name = Path(scratch.name)
     try:
-        torch.save({"model": {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}}, name)
+        name.write_bytes(content.getbuffer())
         name.replace(path)
     finally:
         name.unlink(missing_ok=True)

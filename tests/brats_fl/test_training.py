@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from tests.tiny_sites import corrupt
 
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import CaseError, DataListError, ModelError, cause_of
+from brats_fl.trainer_process import describe_failure
 from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted, save_state
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_unet"
@@ -348,3 +350,23 @@ def test_state_that_cannot_be_written_leaves_the_old_file_whole(tmp_path, monkey
 
     assert torch.load(path)["model"]["w"].tolist() == [1, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["local_model.pt"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here; it takes root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_is_called_so_and_leaves_no_half_model(small_disk: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as full:
+        save_state(small_disk / "local_model.pt", {"w": np.zeros(100_000, np.float32)})
+
+    assert describe_failure(full.value).code == "DISK_FULL"
+    assert list(small_disk.iterdir()) == []
