@@ -21,6 +21,8 @@ STATISTIC = "rounds"
 """As in ``brats_fl.components.records``, which is not imported here: it would bring all of FLARE along."""
 
 POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
+"""A link that is down for a moment, or a server with a full disk, does not end the watching."""
 FINISHED = "FINISHED"
 GOOD_ENDS = ("FINISHED:COMPLETED", "FINISHED:ABNORMAL")
 """FLARE calls a job abnormal in which a site was lost and all rounds were finished with the others."""
@@ -87,11 +89,24 @@ def submit(session: Any, job: BuiltJob) -> str:
 
 
 def follow(session: Any, job_id: str, progress: Progress) -> str:
-    """Print each round record as the server states it, until the job has ended; the job's last status."""
-    while not (status := job_status(session, job_id)).startswith(FINISHED):
-        progress.show(live_records(session, job_id))
+    """Print each round record as the server states it, until the job has ended; the job's last status.
+
+    Raises:
+        RunError: The server has not answered for ``PATIENCE_SECONDS``.
+    """
+    answered = time.monotonic()
+    while True:
+        try:
+            status = job_status(session, job_id)
+        except RunError:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+        else:
+            if status.startswith(FINISHED):
+                return status
+            answered = time.monotonic()
+            progress.show(live_records(session, job_id))
         time.sleep(POLL_SECONDS)
-    return status
 
 
 def job_status(session: Any, job_id: str) -> str:

@@ -6,6 +6,7 @@ A fault raises ``Unexpected`` where the federation did not do what it should; el
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -112,7 +113,9 @@ def server_killed(drill: Drill) -> str:
     expect(lost.exit_code == 1, f"submit ended with {lost.exit_code}")
     drill.wait_connected()
     wait_until(lambda: not drill.trainers(), "the sites to let go of the lost job")
-    done = drill.on_lead("resume", str(lost.run))
+    copy = drill.hosts.files("lead") / "server-files"  # the lead asks the server's IT for it
+    shutil.copytree(drill.kit_folder("server") / drill.job_id(lost.run), copy)
+    done = drill.on_lead("resume", str(lost.run), "--server-files", str(copy))
     expect(done.returncode == 0, f"resume failed: {done.stderr.strip() or done.stdout.strip()[-300:]}")
     outcome = drill.outcome(lost.run, 0)
     text = expect_others_finished(drill, outcome, 4)
@@ -252,9 +255,11 @@ def server_disk_full(drill: Drill) -> str:
 
     with stack:
         lost = drill.run("server-disk", 3, during, {"steps_per_epoch": 20})
+        wait_until(lambda: not drill.trainers(), "the job to end")
     expect(lost.exit_code == 1, f"submit ended with {lost.exit_code}")
     drill.wait_connected()
-    wait_until(lambda: not drill.trainers(), "the sites to let go of the lost job")
+    collected = drill.on_lead("collect", str(lost.run))
+    expect(collected.returncode == 1, f"collect ended with {collected.returncode}")
     done = drill.on_lead("resume", str(lost.run))
     expect(done.returncode == 0, f"resume failed: {done.stderr.strip() or done.stdout.strip()[-300:]}")
     return expect_others_finished(drill, drill.outcome(lost.run, 0), 3)
