@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from brats_fl.errors import RunError
 from brats_fl_tools.drill.federation import wait_until
 from brats_fl_tools.drill.hosts import Hosts, hosts, why_no_hosts
 
@@ -82,3 +83,16 @@ def test_throttled_link_is_slow(tmp_path: Path) -> None:
 
         assert "tbf" in shown.stdout
         assert "rate 100Kbit" in shown.stdout
+
+
+def test_delayed_link_takes_twice_the_delay_there_and_back(tmp_path: Path) -> None:
+    with hosts(tmp_path, ["server", "hospital-1"], SERVER_NAME) as made:
+        try:
+            made.delay("hospital-1", 50)
+        except RunError as error:
+            pytest.skip(f"this machine's kernel has no netem ({error})")
+        ping = ["ping", "-c", "1", "-W", "5", made.address("server")]
+
+        done = subprocess.run(made.command("hospital-1", ping), capture_output=True, text=True, check=True)
+
+        assert float(done.stdout.split("time=")[1].split()[0]) >= 100

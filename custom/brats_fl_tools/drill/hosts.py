@@ -96,11 +96,23 @@ class Hosts:
             name: The host.
             kilobits_per_s: Of each direction.
         """
+        self._shape(name, "tbf", "rate", f"{kilobits_per_s}kbit", "burst", "64kbit", "latency", "2s")
+
+    def delay(self, name: str, milliseconds: int) -> None:
+        """Hold back what a host receives and sends, by tc's netem.
+
+        Args:
+            name: The host.
+            milliseconds: Of each direction; a round trip takes twice as much longer.
+
+        Raises:
+            RunError: This machine's kernel has no netem.
+        """
+        self._shape(name, "netem", "delay", f"{milliseconds}ms")
+
+    def _shape(self, name: str, *discipline: str) -> None:
         for namespace, link in ((HUB, f"to-{self.names.index(name)}"), (name, "eth0")):
-            _run(
-                "tc", "-n", self.namespace(namespace), "qdisc", "replace", "dev", link, "root", "tbf",
-                "rate", f"{kilobits_per_s}kbit", "burst", "64kbit", "latency", "2s",
-            )  # fmt: skip
+            _run("tc", "-n", self.namespace(namespace), "qdisc", "replace", "dev", link, "root", *discipline)
 
 
 def why_no_hosts() -> str | None:
