@@ -28,7 +28,7 @@ def test_code_of_a_broken_site_is_python(kind):
 
 
 def test_unknown_fault_is_wrong_usage_and_names_the_known_ones(tmp_path):
-    with pytest.raises(typer.BadParameter, match="no fault 'meteorite'; there are trainer-killed"):
+    with pytest.raises(typer.BadParameter, match="no fault 'meteorite'; there are nothing-unet"):
         drill(tmp_path / "out", only=["meteorite"])
 
 

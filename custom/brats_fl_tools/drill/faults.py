@@ -20,6 +20,7 @@ from brats_fl_tools.drill.broken_sites import ALTERED_AFTER_SIGNING, CANARY, bro
 from brats_fl_tools.drill.certificates import expire, foreign_kit, new_kit
 from brats_fl_tools.drill.federation import Drill, Outcome, wait_until
 from brats_fl_tools.federation import CONSOLE_LOG
+from brats_fl_tools.runs import mean_key_metric
 
 SITE: Final = "hospital-2"
 HONEST: Final = tuple(site for site in SITES if site != SITE)
@@ -68,6 +69,22 @@ def expect_nothing_leaked(drill: Drill) -> None:
         for path in drill.hosts.files(host).rglob("*"):
             if path.is_file() and path.stat().st_size < 50_000_000 and CANARY.encode() in path.read_bytes():
                 raise Unexpected(f"{path.relative_to(drill.hosts.folder)} holds text of the site")
+
+
+# --- Nothing is broken ---
+
+
+def unbroken(job: str) -> Callable[[Drill], str]:
+    """A job with the patches and windows of its profile, so that ``--sites`` may be real hospitals."""
+
+    def inject(drill: Drill) -> str:
+        outcome = drill.run(job, 2, values={"steps_per_epoch": 10}, job=job, tiny=False)
+        text = expect_others_finished(drill, outcome, 2)
+        expect(statuses(outcome, 2) == "ok, ok", f"{SITE} is {statuses(outcome, 2)}")
+        dice = mean_key_metric(outcome.records).get(("final", 2))
+        return f"{text.replace('4 sites', '5 sites')}; val_mean_dice {'none' if dice is None else f'{dice:.3f}'}"
+
+    return inject
 
 
 # --- Processes that die ---
@@ -365,6 +382,8 @@ def submit_interrupted(drill: Drill) -> str:
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
+    "nothing-unet": Fault("five sites finish every round", unbroken("brats_unet_fedavg")),
+    "nothing-attention-unet": Fault("five sites finish every round", unbroken("brats_attention_unet_fedavg")),
     "trainer-killed": Fault("the round goes on with four; the site is back in the next", trainer_killed),
     "client-killed": Fault("the job goes on with four; the site connects again", client_killed),
     "cut-30s": Fault("rounds go on with four; the site is back afterwards", cut_for_30_seconds),

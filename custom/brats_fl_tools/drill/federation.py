@@ -209,12 +209,14 @@ class Drill:
             self.lead_command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, env=environment
         )
 
-    def submission(self, run: Path, rounds: int, values: Mapping[str, Any] = {}) -> list[str]:
-        """Arguments of ``brats-fl submit`` for a small job without code."""
-        settings = {**JOB_VALUES, **values}
+    def submission(
+        self, run: Path, rounds: int, values: Mapping[str, Any] = {}, job: str = "brats_unet_fedavg", tiny: bool = True
+    ) -> list[str]:
+        """Arguments of ``brats-fl submit`` for a job without code; ``tiny`` makes each step a matter of a moment."""
+        settings = {**(JOB_VALUES if tiny else {}), **values}
         pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
         return [
-            "submit", "brats_unet_fedavg", "--kit", str(self.kit_folder(LEAD)), "--out", str(run), "--profile", "small",
+            "submit", job, "--kit", str(self.kit_folder(LEAD)), "--out", str(run), "--profile", "small",
             "--rounds", str(rounds), "--preinstalled", *pairs,
         ]  # fmt: skip
 
@@ -224,10 +226,12 @@ class Drill:
         rounds: int = 3,
         during: Callable[[Path], None] | None = None,
         values: Mapping[str, Any] = {},
+        job: str = "brats_unet_fedavg",
+        tiny: bool = True,
     ) -> Outcome:
         """Run a job to its end; ``during`` is called with the run folder once the job has been submitted."""
         run = self.hosts.files(LEAD) / name
-        with self.submitted(run, self.submission(run, rounds, values)) as process:
+        with self.submitted(run, self.submission(run, rounds, values, job, tiny)) as process:
             wait_until(lambda: (run / "submission.json").is_file() or process.poll() is not None, "the submission")
             if during is not None:
                 during(run)
