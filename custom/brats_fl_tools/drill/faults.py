@@ -370,7 +370,7 @@ def kit_started_twice(drill: Drill) -> str:
 def submit_interrupted(drill: Drill) -> str:
     """Ctrl-C of ``submit``: the job goes on, and ``collect`` fetches it."""
     run = drill.hosts.files("lead") / "interrupted"
-    with drill.submitted(run, drill.submission(run, 2)) as process:
+    with drill.submitted(run, drill.submission(run, 2, {"steps_per_epoch": 40})) as process:
         wait_until(lambda: (run / "submission.json").is_file(), "the submission")
         drill.wait_round(run, 1)
         drill.interrupt(process)
