@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from brats_fl_tools.job_options import (
     ForceOption,
@@ -28,6 +28,7 @@ from brats_fl_tools.jobs import (
     build_job,
     bundle_variables,
     job_names,
+    job_sites,
     read_config,
     read_job,
     variables_of,
@@ -38,18 +39,12 @@ app = typer.Typer(help="Jobs: what a hospital is asked to run.", no_args_is_help
 
 @app.command("list")
 def list_jobs() -> None:
-    """Print a table of the jobs: name, bundle, rounds, sites, what it is."""
-    table = Table("job", "bundle", "rounds", "sites", "what it is")
+    """Print a table of the jobs: name, rounds, sites, what it is."""
+    table = Table(Column("job", no_wrap=True), "rounds", "sites", "what it is")
     for name in job_names():
-        meta, differences = read_job(name)
-        sites = sum(len([s for s in names if s != "server"]) for names in meta["deploy_map"].values())
-        table.add_row(
-            name,
-            differences.get("bundle", "none"),
-            str(differences.get("num_rounds", "none")),
-            str(sites),
-            differences["description"],
-        )
+        _, differences = read_job(name)
+        rounds, sites = differences.get("num_rounds", "none"), len(job_sites(name))
+        table.add_row(name, str(rounds), str(sites), differences["description"])
     Console().print(table)
 
 
