@@ -11,6 +11,7 @@ from typing import Any
 
 from brats_fl.constants import DEFAULT_LABEL_TABLE, LABEL_TABLES, MODALITIES, SPLITS
 from brats_fl.errors import DataListError
+from brats_fl.files import write_whole
 
 DATALIST_FILE = "datalist.json"
 DATALIST_VARIABLE = "BRATS_FL_DATALIST"
@@ -144,9 +145,7 @@ def write_datalist(path: Path, datalist: DataList) -> None:
             {key: value for key, value in asdict(case).items() if value is not None} for case in datalist.split(split)
         ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def load_split(path: str | Path, split: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import time
@@ -110,18 +111,17 @@ class CaseTable:
 
 def write_case_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV; Dice to 5 digits, HD95 in mm to 3, volumes in ml to 3."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    with scratch.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(CASE_TABLE_COLUMNS)
-        for row in rows:
-            writer.writerow(
-                [
-                    *(row[name] for name in CASE_TABLE_COLUMNS[:4]),
-                    f"{row['dice']:.5f}",
-                    f"{row['hd95_mm']:.3f}",
-                    f"{row['volume_ml']:.3f}",
-                    f"{row['reference_volume_ml']:.3f}",
-                ]
-            )
-    scratch.replace(path)
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(CASE_TABLE_COLUMNS)
+    for row in rows:
+        writer.writerow(
+            [
+                *(row[name] for name in CASE_TABLE_COLUMNS[:4]),
+                f"{row['dice']:.5f}",
+                f"{row['hd95_mm']:.3f}",
+                f"{row['volume_ml']:.3f}",
+                f"{row['reference_volume_ml']:.3f}",
+            ]
+        )
+    write_whole(path, table.getvalue())

@@ -8,7 +8,16 @@ CASE_TABLE_FILE = "evaluation.csv"
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
+    """Write a text file that appears whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; with the file's name, which Python leaves out where a disk is full.
+    """
     scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ hand: ``brats-fl partition --strategy institution`` then names the sites by it. 
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
+from brats_fl.files import write_whole
 from brats_fl.scans import split_volume
 
 COLUMNS = (
@@ -59,15 +61,11 @@ def write_case_table(path: Path, rows: Sequence[CaseRow], force: bool = False) -
     """
     refuse_existing_table(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.tmp")
-    try:
-        with scratch.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_as_record(row, path.parent.resolve()) for row in sorted(rows, key=lambda r: r.case))
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_as_record(row, path.parent.resolve()) for row in sorted(rows, key=lambda r: r.case))
+    write_whole(path, table.getvalue())
 
 
 def refuse_existing_table(path: Path, force: bool) -> None:

@@ -54,7 +54,7 @@ def write_partition(
             from brats_fl_tools.partition_page import render_page
 
             folders = {d.site: scratch / list_file(partition, d.site).parent for d in partition.datalists}
-            (scratch / PAGE_FILE).write_text(render_page(partition, manifest, folders), encoding="utf-8")
+            write_whole(scratch / PAGE_FILE, render_page(partition, manifest, folders))
         out.mkdir(exist_ok=True)
         _remove_earlier(out)
         for file in sorted(path for path in scratch.rglob("*") if path.is_file()):

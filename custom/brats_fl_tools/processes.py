@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,8 +81,14 @@ def python_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
+LITTLE_SPACE_BYTES = 1_000_000
+"""With less on its disk a log does not hold the reason any more: it is the lack of space."""
+
+
 def last_lines(path: Path, count: int = 5) -> str:
     """The last lines of a log, for an error message."""
     if not path.is_file():
         return ""
+    if shutil.disk_usage(path.parent).free < LITTLE_SPACE_BYTES:
+        return f"the disk of {path.parent} is full; free some space and run the command again"
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])

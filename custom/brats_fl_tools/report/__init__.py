@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from brats_fl.errors import RunError
+from brats_fl.files import write_whole
 from brats_fl_tools.report.comparison import as_json, compare
 from brats_fl_tools.report.metrics import TEST_SPLIT, build_metrics, build_reported_metrics, read_reported, score
 from brats_fl_tools.report.page import render_page, render_reported
@@ -97,11 +98,7 @@ def refuse_to_overwrite(path: Path, force: bool) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.tmp")
     try:
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error}); make room or choose another folder") from error
-    finally:
-        scratch.unlink(missing_ok=True)
