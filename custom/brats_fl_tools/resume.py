@@ -15,7 +15,7 @@ from brats_fl.files import write_whole
 from brats_fl_tools.jobs import build_job, describe_job
 from brats_fl_tools.kits import read_kit
 from brats_fl_tools.runs import EARLIER, FLARE_BEST, FLARE_FINAL, RECORDS_FILE, choose_best, read_records
-from brats_fl_tools.session import admin_session
+from brats_fl_tools.session import admin_session, is_running
 from brats_fl_tools.submit import SERVER_FILES, Submission, read_submission, run_job
 
 LAST_MODEL = "last_model.pt"
@@ -68,8 +68,8 @@ def resume_run(run: Path, server_files: Path | None = None) -> None:
 
 
 def refuse_if_running(session: Any, submission: Submission) -> None:
-    """Raise ``RunError`` where the server has a process for the job; its store says RUNNING of a lost one, too."""
-    if any(job.job_id == submission.job_id for job in session.get_system_info().job_info):
+    """Raise ``RunError`` where the server has a process for the job."""
+    if is_running(session, submission.job_id):
         raise RunError(f"job {submission.job_id} is still running; watch it with `brats-fl collect`, or abort it first")
 
 

@@ -21,9 +21,13 @@ STATISTIC = "rounds"
 """As in ``brats_fl.components.records``, which is not imported here: it would bring all of FLARE along."""
 
 POLL_SECONDS = 1.0
+LOST_SECONDS = 90.0
+"""How long a job without a process counts as being put away; FLARE waits a minute for sites that it lost."""
+
 PATIENCE_SECONDS = 60.0
 """A link that is down for a moment, or a server with a full disk, does not end the watching."""
 FINISHED = "FINISHED"
+RUNNING = "RUNNING"
 GOOD_ENDS = ("FINISHED:COMPLETED", "FINISHED:ABNORMAL")
 """FLARE calls a job abnormal in which a site was lost and all rounds were finished with the others."""
 
@@ -92,21 +96,41 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
     """Print each round record as the server states it, until the job has ended; the job's last status.
 
     Raises:
-        RunError: The server has not answered for ``PATIENCE_SECONDS``.
+        RunError: The server has not answered for ``PATIENCE_SECONDS``, or it was away and came back without the job.
     """
     answered = time.monotonic()
+    was_away, gone_since = False, None
     while True:
         try:
             status = job_status(session, job_id)
+            if status.startswith(FINISHED):
+                return status
+            # A server that was restarted has lost the job, and its store says RUNNING of it for ever.
+            gone = was_away and status == RUNNING and not is_running(session, job_id)
         except RunError:
+            was_away = True
             if time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
         else:
-            if status.startswith(FINISHED):
-                return status
             answered = time.monotonic()
+            gone_since = (gone_since or answered) if gone else None
+            if gone_since and answered - gone_since > LOST_SECONDS:
+                raise RunError(
+                    f"job {job_id}: the server was away and does not run it any more; go on from the last global model "
+                    "with `brats-fl resume RUN`"
+                )
             progress.show(live_records(session, job_id))
         time.sleep(POLL_SECONDS)
+
+
+def is_running(session: Any, job_id: str) -> bool:
+    """Whether the server has a process for the job; its store says RUNNING of a lost one, too.
+
+    Raises:
+        RunError: The server did not answer.
+    """
+    with refused("system status"):
+        return any(job.job_id == job_id for job in session.get_system_info().job_info)
 
 
 def job_status(session: Any, job_id: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +16,16 @@ class Server:
 
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
+        self.jobs = ["0f7a"]
 
     def get_job_meta(self, job_id: str) -> dict[str, str]:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return {"status": answer}
+
+    def get_system_info(self) -> SimpleNamespace:
+        return SimpleNamespace(job_info=[SimpleNamespace(job_id=name) for name in self.jobs])
 
     def show_stats(self, job_id: str, target: str) -> dict[str, Any]:
         records = [{"phase": "train", "round": 0, "site": "hospital-1", "status": "missing"}]
@@ -31,6 +36,7 @@ class Server:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(session, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(session, "LOST_SECONDS", 0.1)
 
 
 def test_server_that_does_not_answer_for_a_moment_does_not_end_the_watching():
@@ -44,3 +50,18 @@ def test_server_that_does_not_answer_for_a_moment_does_not_end_the_watching():
 def test_server_that_stays_away_does():
     with pytest.raises(RunError, match=r"status of job 0f7a: the server did not carry it out \(gone\)"):
         session.follow(Server("RUNNING", InternalError("gone")), "0f7a", Progress(lambda line: None))
+
+
+def test_job_that_a_restarted_server_does_not_know_is_lost():
+    server = Server(InternalError("gone"), "RUNNING")
+    server.jobs = []
+
+    with pytest.raises(RunError, match=r"job 0f7a: the server was away .* go on .* with `brats-fl resume RUN`"):
+        session.follow(server, "0f7a", Progress(lambda line: None))
+
+
+def test_job_without_a_process_that_is_being_put_away_is_not_lost():
+    server = Server(*["RUNNING"] * 30, "FINISHED:COMPLETED")
+    server.jobs = []
+
+    assert session.follow(server, "0f7a", Progress(lambda line: None)) == "FINISHED:COMPLETED"
