@@ -20,7 +20,7 @@ from brats_fl_tools.sample import make_case
 REAL_CASES = Path(__file__).parents[3] / "shared" / "data" / "real"
 """Real cases in the layout of BraTS 2018 to 2021; no file of them is part of this project."""
 
-# Hospital and number; of low-grade hospital-4 cases whose brightest fluid fits a 16-bit integer.
+# Hospital and number.
 SAMPLE_CASES = ((1, 1), (2, 1), (3, 1), (4, 2), (4, 3), (5, 1), (5, 2), (5, 5))
 
 
