@@ -28,16 +28,17 @@ ABORT = "abort"
 
 
 class Trainer:
-    """Handle of the process that trains; it is started with the first task and after each death.
+    """Handle of the process that trains; it is started by ``start``, else with the first task, and after each death.
 
     Args:
-        settings: What to train on, and where.
+        settings: What to train on, and where; may be set later, before the first task.
     """
 
-    def __init__(self, settings: LocalSettings) -> None:
+    def __init__(self, settings: LocalSettings | None = None) -> None:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None
+        self.is_told = False
 
     def run(self, task: Task, aborted: Callable[[], bool] = lambda: False) -> TaskResult | TaskFailure:
         """Carry out a task in the trainer; the result, or why there is none.
@@ -50,9 +51,12 @@ class Trainer:
             TrainerError: The process died.
             TrainingAborted: The task was called off; the trainer has stopped it, or has been stopped.
         """
-        connection = self._started()
+        connection = self.start()
         deadline = None
         try:
+            if not self.is_told:
+                connection.send(self.settings)
+                self.is_told = True
             connection.send(task)
             while not connection.poll(POLL_SECONDS):
                 if not aborted():
@@ -69,7 +73,8 @@ class Trainer:
             raise TrainingAborted
         return reply
 
-    def _started(self) -> Connection:
+    def start(self) -> Connection:
+        """Start the process where there is none: it loads its libraries, which takes seconds, and waits for a task."""
         if self.process is not None and self.process.poll() is None and self.connection is not None:
             return self.connection
         self.stop()
@@ -86,7 +91,7 @@ class Trainer:
             },
         )
         theirs.close()
-        self.connection.send(self.settings)
+        self.is_told = False
         return self.connection
 
     def _cause_of_death(self) -> str:

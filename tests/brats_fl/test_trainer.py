@@ -149,7 +149,7 @@ def test_abort_stops_a_training_within_seconds_and_the_trainer_goes_on(tmp_path,
 def test_trainer_that_does_not_listen_is_killed(tmp_path, start, monkeypatch):
     monkeypatch.setattr("brats_fl.trainer.ABORT_GRACE_SECONDS", 0.5)
     trainer = start(settings_for(tmp_path))
-    trainer._started()
+    trainer.start()
     process = process_of(trainer)
     process.send_signal(signal.SIGSTOP)
 
@@ -162,7 +162,7 @@ def test_trainer_that_does_not_listen_is_killed(tmp_path, start, monkeypatch):
 def test_trainer_ends_when_the_process_that_started_it_is_killed(tmp_path):
     code = (
         "import pickle, sys; from brats_fl.trainer import Trainer\n"
-        "trainer = Trainer(pickle.load(open(sys.argv[1], 'rb'))); trainer._started()\n"
+        "trainer = Trainer(pickle.load(open(sys.argv[1], 'rb'))); trainer.start()\n"
         "print(trainer.process.pid, flush=True); input()"
     )
     (tmp_path / "settings").write_bytes(pickle.dumps(settings_for(tmp_path)))
@@ -179,7 +179,7 @@ def test_trainer_ends_when_the_process_that_started_it_is_killed(tmp_path):
 
 def test_stop_leaves_no_process_and_may_be_said_twice(tmp_path, start):
     trainer = start(settings_for(tmp_path))
-    trainer._started()
+    trainer.start()
     process = process_of(trainer)
 
     trainer.stop()
@@ -190,7 +190,7 @@ def test_stop_leaves_no_process_and_may_be_said_twice(tmp_path, start):
 
 def test_linux_is_told_to_end_the_trainer_first_when_memory_runs_out(tmp_path, start):
     trainer = start(settings_for(tmp_path))
-    trainer._started()
+    trainer.start()
     score = Path(f"/proc/{process_of(trainer).pid}/oom_score_adj")
 
     wait_for(lambda: score.read_text().strip() == "500")

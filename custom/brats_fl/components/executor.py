@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -70,8 +71,12 @@ class BratsExecutor(Executor):
         self.trainer: Trainer | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """End the trainer with the job."""
-        if event_type == EventType.END_RUN and self.trainer is not None:
+        """Start the trainer with the job, so that it is ready when the first task comes, and end it with the job."""
+        if event_type == EventType.START_RUN:
+            self.trainer = Trainer()
+            with contextlib.suppress(OSError):  # the first task tries again, and says what is wrong
+                self.trainer.start()
+        elif event_type == EventType.END_RUN and self.trainer is not None:
             self.trainer.stop()
             self.trainer = None
 
@@ -98,20 +103,20 @@ class BratsExecutor(Executor):
 
     def _trainer(self, shareable: Shareable, fl_ctx: FLContext) -> Trainer:
         if self.trainer is None:
+            self.trainer = Trainer()
+        if self.trainer.settings is None:
             workspace = fl_ctx.get_engine().get_workspace()
             site = fl_ctx.get_identity_name()
-            self.trainer = Trainer(
-                LocalSettings(
-                    bundle=locate_bundle(self.bundle, self.required_code, fl_ctx),
-                    datalist=find_datalist(site, kit=Path(workspace.get_root_dir())),
-                    state_dir=Path(workspace.get_run_dir(fl_ctx.get_job_id())),
-                    site=site,
-                    rounds=self.start_round + int(shareable.get_header(AppConstants.NUM_ROUNDS, 1)),
-                    local_epochs=self.local_epochs,
-                    profile=self.profile,
-                    seed=self.seed,
-                    overrides=self.overrides,
-                )
+            self.trainer.settings = LocalSettings(
+                bundle=locate_bundle(self.bundle, self.required_code, fl_ctx),
+                datalist=find_datalist(site, kit=Path(workspace.get_root_dir())),
+                state_dir=Path(workspace.get_run_dir(fl_ctx.get_job_id())),
+                site=site,
+                rounds=self.start_round + int(shareable.get_header(AppConstants.NUM_ROUNDS, 1)),
+                local_epochs=self.local_epochs,
+                profile=self.profile,
+                seed=self.seed,
+                overrides=self.overrides,
             )
         return self.trainer
 

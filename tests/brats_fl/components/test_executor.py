@@ -31,11 +31,17 @@ SITE = f"hospital-{CANARY}"  # its folder, its cases and their files all bear th
 class TrainerInThisProcess:
     """The trainer without its process: starting one takes seconds (test_trainer.py does that)."""
 
-    def __init__(self, settings: LocalSettings) -> None:
-        self.loop = TaskLoop(settings)
-        self.stopped = False
+    def __init__(self) -> None:
+        self.settings: LocalSettings | None = None
+        self.loop: TaskLoop | None = None
+        self.started = self.stopped = False
+
+    def start(self) -> None:
+        self.started = True
 
     def run(self, task: Task, aborted: Callable[[], bool]) -> TaskResult | TaskFailure:
+        assert self.settings is not None
+        self.loop = self.loop or TaskLoop(self.settings)
         result = self.loop.carry_out(task)
         assert not isinstance(result, str)
         return result
@@ -241,6 +247,18 @@ def test_abort_signal_reaches_the_trainer(executor, engine, sites, monkeypatch):
 
 def test_message_that_is_no_model_answers_with_a_code(executor, engine, sites):
     assert_clean_failure(run(executor, engine, "train", Shareable()), engine, "EXECUTION_EXCEPTION")
+
+
+def test_trainer_is_started_with_the_job_and_told_what_to_do_with_the_first_task(executor, engine, sites):
+    executor.handle_event(EventType.START_RUN, engine.new_context())
+    trainer = executor.trainer
+    assert trainer.started
+    assert trainer.settings is None
+
+    run(executor, engine, "validate", task(tiny_model()))
+
+    assert executor.trainer is trainer
+    assert trainer.settings.datalist == sites / "datalist.json"
 
 
 def test_end_of_the_job_ends_the_trainer(executor, engine, sites):
