@@ -21,6 +21,9 @@ STATISTIC = "rounds"
 """As in ``brats_fl.components.records``, which is not imported here: it would bring all of FLARE along."""
 
 POLL_SECONDS = 1.0
+SETTLE_SECONDS = 5.0
+"""Asked for statistics before its process is ready, FLARE's server writes a traceback into the job's log."""
+
 LOST_SECONDS = 90.0
 """How long a job without a process counts as being put away; FLARE waits a minute for sites that it lost."""
 
@@ -99,7 +102,7 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
         RunError: The server has not answered for ``PATIENCE_SECONDS``, or it was away and came back without the job.
     """
     answered = time.monotonic()
-    was_away, gone_since = False, None
+    was_away, gone_since, running_since = False, None, None
     while True:
         try:
             status = job_status(session, job_id)
@@ -119,7 +122,9 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
                     f"job {job_id}: the server was away and does not run it any more; go on from the last global model "
                     "with `brats-fl resume RUN`"
                 )
-            progress.show(live_records(session, job_id))
+            running_since = running_since or (answered if status == RUNNING else None)
+            has_settled = running_since is not None and answered - running_since >= SETTLE_SECONDS
+            progress.show(live_records(session, job_id) if has_settled else [])
         time.sleep(POLL_SECONDS)
 
 

@@ -37,6 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(session, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(session, "LOST_SECONDS", 0.1)
+    monkeypatch.setattr(session, "SETTLE_SECONDS", 0.0)
 
 
 def test_server_that_does_not_answer_for_a_moment_does_not_end_the_watching():
