@@ -81,7 +81,7 @@ class Protection:
     """What a hospital asks for before anything goes out; no job can change it."""
 
     min_cases: int = 5
-    """With fewer cases nothing is released."""
+    """With cases of fewer patients nothing is released."""
     epsilon: float = float(QUESTIONS)
     """Of a release as a whole; by default 1 for each question."""
 
@@ -148,9 +148,11 @@ def released(datalist: Path, protection: Protection) -> Release:
         CaseError, DataListError: A scan or the data list cannot be used.
     """
     cases = labelled_cases(datalist)
-    if len(cases) < protection.min_cases:
+    patients = len({case.patient for case in cases})
+    if patients < protection.min_cases:
         raise TooFewCasesError(
-            f"{datalist}: {len(cases)} labelled cases; statistics need {protection.min_cases} ({MIN_CASES_VARIABLE})"
+            f"{datalist}: labelled cases of {patients} patients; statistics need {protection.min_cases} "
+            f"({MIN_CASES_VARIABLE})"
         )
     path = datalist.parent / RELEASES_FILE
     earlier = read_releases(path)

@@ -92,10 +92,19 @@ def test_changed_data_make_a_second_release_and_the_first_stays_on_record(datali
 
 
 def test_too_few_cases_release_nothing(datalist: Path):
-    with pytest.raises(TooFewCasesError, match="6 labelled cases; statistics need 7"):
+    with pytest.raises(TooFewCasesError, match="labelled cases of 6 patients; statistics need 7"):
         released(datalist, Protection(min_cases=7))
 
     assert not (datalist.parent / RELEASES_FILE).exists()
+
+
+def test_two_cases_of_a_patient_count_once_where_there_must_be_enough(datalist: Path):
+    content = read_datalist(datalist)
+    same = tuple(replace(case, patient="one") for case in content.training)
+    write_datalist(datalist, DataList(content.site, same, content.validation, content.testing))
+
+    with pytest.raises(TooFewCasesError, match="of 4 patients; statistics need 5"):
+        released(datalist, Protection(min_cases=5))
 
 
 def test_nothing_goes_out_where_it_cannot_be_kept(datalist: Path):
