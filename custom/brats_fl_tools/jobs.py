@@ -181,10 +181,11 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
         shutil.copyfile(options.checkpoint, folder / "app_server" / CHECKPOINT_FILE)
     meta["min_clients"] = server["min_clients"]
     content_hash = hash_folder(folder)
-    meta |= {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash}
+    result = differences.get("result")
+    meta |= {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash, "result": result}
     _write_json(folder / "meta.json", meta)
     variables = {**variables_of(client), **variables_of(server), **overrides}
-    return BuiltJob(folder, name, bundle, sites, variables, content_hash, differences.get("result"))
+    return BuiltJob(folder, name, bundle, sites, variables, content_hash, result)
 
 
 def describe_job(folder: Path) -> BuiltJob:
@@ -194,11 +195,10 @@ def describe_job(folder: Path) -> BuiltJob:
         JobError: It is no such folder.
     """
     meta, server, client = (_read(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
+    sites = _sites_of(meta)
     variables = {**variables_of(client), **variables_of(server), **client.get("overrides", {})}
-    result = read_job(meta["name"])[1].get("result")
-    return BuiltJob(
-        folder, meta["name"], server.get("bundle"), _sites_of(meta), variables, meta["content_hash"], result
-    )
+    bundle, content_hash = server.get("bundle"), meta["content_hash"]
+    return BuiltJob(folder, meta["name"], bundle, sites, variables, content_hash, meta.get("result"))
 
 
 def _apply(

@@ -36,7 +36,9 @@ class Needs:
 
 
 NEEDS: Mapping[str, Needs] = {"small": Needs(2, 4, False), "full": Needs(8, 40, True)}
-SERVER_NEEDS = Needs(1, 0, False)
+LIGHT_NEEDS = Needs(1, 0, False)
+"""Of the server, and of a hospital in a job that trains nothing: one case in memory at a time."""
+
 SPARE_GB = 1.0
 """Disk for the models and logs of a few jobs, 240 MB each in the full profile."""
 
@@ -64,18 +66,18 @@ def read_stated_job(folder: Path) -> StatedJob:
     try:
         job = describe_job(folder)
         client = json.loads((folder / CLIENT_CONFIG).read_text(encoding="utf-8"))
-        profile = job.variables["profile"]
+        profile = job.variables["profile"] if job.bundle else None
     except KeyError as error:
         raise JobError(f"{folder}: no job of brats-fl ({error} is missing); give a folder of `job build`") from error
-    if profile not in NEEDS:
+    if job.bundle and profile not in NEEDS:
         raise JobError(f"{folder / CLIENT_CONFIG}: profile must be one of {', '.join(NEEDS)} (got {profile!r})")
     return StatedJob(job, client.get("required_code") or {})
 
 
 def needs_of(kit: Kit, job: StatedJob | None) -> Needs:
     """What the kit's machine must have; of a hospital without a known job, what the full profile needs."""
-    if kit.kind == "server":
-        return SERVER_NEEDS
+    if kit.kind == "server" or (job and not job.job.bundle):
+        return LIGHT_NEEDS
     return NEEDS[str(job.job.variables["profile"]) if job else "full"]
 
 
@@ -123,11 +125,14 @@ def wrong_versions(versions: Mapping[str, str | None]) -> list[str]:
 
 def check_code(job: StatedJob, facts: Mapping[str, Any] | None, may_bring_code: bool) -> CheckResult:
     """The installed code is what a job states, or the job may bring its own."""
-    name, code = "job's code", (facts or {}).get("code", {}).get(job.job.bundle)
+    name, codes = "job's code", (facts or {}).get("code", {})
+    code = codes.get(job.job.bundle) if job.job.bundle else next(iter(codes.values()), None)
     if job.required:
         if code is None:
-            return fail(name, f"bundle {job.job.bundle} is not installed, and the job brings no code", INSTALL)
-        differing = [key for key in code if code[key] != job.required.get(key)]
+            what = f"bundle {job.job.bundle}" if job.job.bundle else "brats-fl"
+            return fail(name, f"{what} is not installed, and the job brings no code", INSTALL)
+        stated = [key for key in code if job.job.bundle or key != "bundle_sha256"]
+        differing = [key for key in stated if code[key] != job.required.get(key)]
         text = "; ".join(f"{key}: job {str(job.required.get(key))[:12]}, here {code[key][:12]}" for key in differing)
         return (
             fail(name, text, INSTALL) if differing else passed(name, f"brats-fl {code['version']}, as installed here")

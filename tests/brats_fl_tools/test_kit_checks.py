@@ -408,6 +408,29 @@ def test_job_that_brings_code_needs_an_open_policy_and_nothing_that_hides_it(job
     assert "which would hide it" in kit_machine.check_code(job, other, may_bring_code=True).found
 
 
+def test_job_that_trains_nothing_needs_the_library_and_little_else(kits: TinyKits, tmp_path: Path) -> None:
+    built = build_job("brats_statistics", tmp_path, JobOptions(preinstalled=True))
+    job = kit_machine.read_stated_job(built.folder)
+    another_bundle, another_library = healthy(), healthy()
+    another_bundle["code"]["brats_unet"]["bundle_sha256"] = "0" * 64
+    another_library["code"]["brats_unet"]["library_sha256"] = "0" * 64
+
+    assert kit_machine.needs_of(kits.hospital, job) == kit_machine.LIGHT_NEEDS
+    assert kit_machine.check_code(job, another_bundle, False).state == "ok"
+    assert kit_machine.check_code(job, another_library, False).state == "error"
+    assert kit_machine.check_code(job, healthy(code={}), False).state == "error"
+
+
+@pytest.mark.parametrize("name", ["brats_unet_fedavg", "brats_statistics"])
+def test_job_folder_says_all_without_the_checkout_that_it_came_from(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build_job(name, tmp_path, JobOptions(preinstalled=True))
+    monkeypatch.setattr("brats_fl_tools.jobs.JOBS", tmp_path / "a hospital has none")
+
+    assert kit_machine.read_stated_job(built.folder).job == built
+
+
 def test_job_for_other_sites_is_named(kits: TinyKits, jobs: Mapping[bool, Path]) -> None:
     job = kit_machine.read_stated_job(jobs[True])
 
@@ -422,7 +445,7 @@ def test_folder_that_is_no_job_of_ours_is_refused(tmp_path: Path, jobs: Mapping[
     for name in ("meta.json", "app_server/config/config_fed_server.json", "app_client/config/config_fed_client.json"):
         (foreign / name).parent.mkdir(parents=True, exist_ok=True)
         (foreign / name).write_text("{}", encoding="utf-8")
-    with pytest.raises(JobError, match=r"no job of brats-fl \('name' is missing\); give a folder of `job build`"):
+    with pytest.raises(JobError, match=r"no job of brats-fl \('deploy_map' is missing\); give a folder of `job build`"):
         kit_machine.read_stated_job(foreign)
 
 

@@ -53,9 +53,13 @@ class FingerprintMatcher(ResponseProcessor):
         if response.get_return_code() != ReturnCode.OK:
             self.failed[client.name] = str(response.get_header(ERROR_HEADER) or response.get_return_code())
         elif task_name == TASK_FINGERPRINTS:
-            data = from_shareable(response).data
-            self.fingerprints[client.name] = [str(fingerprint) for fingerprint in data["fingerprints"]]
-            self.marks[client.name] = str(data["key_mark"])
+            try:
+                data = from_shareable(response).data
+                fingerprints, mark = [str(entry) for entry in data["fingerprints"]], str(data["key_mark"])
+            except (ValueError, TypeError, KeyError):  # what a site sends is not to be trusted
+                self.failed[client.name] = "BAD_RESULT"
+            else:
+                self.fingerprints[client.name], self.marks[client.name] = fingerprints, mark
         return True
 
     def final_process(self, fl_ctx: FLContext) -> bool:
