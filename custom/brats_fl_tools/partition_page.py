@@ -59,24 +59,21 @@ def render_page(partition: Partition, manifest: Mapping[str, Any], folders: Mapp
     """
     measured = measure_sites(_choose_scans(manifest["options"]["seed"], folders))
     hospitals = [describe(partition, datalist.site, measured[datalist.site]) for datalist in partition.datalists]
-    return (
-        page_environment()
-        .get_template("partition_page.html")
-        .render(
-            manifest=manifest,
-            options=_list_options(manifest["options"]),
-            hospitals=hospitals,
-            totals={split: sum(hospital.cases[split] for hospital in hospitals) for split in SPLITS},
-            patients=sum(hospital.patients for hospital in hospitals),
-            shifted=bool(partition.shifts),
-            unlabelled=len(partition.unlabelled),
-            shapes=[cases_diagram(hospitals), *grades_diagram(hospitals), *volumes_diagram(partition)],
-            intensities=[intensity_diagram(modality, measured) for modality in MODALITIES],
-            modalities=MODALITIES,
-            splits=SPLITS,
-            with_grades=any(set(hospital.grades) != {UNKNOWN} for hospital in hospitals),
-            cases_measured=CASES_MEASURED,
-        )
+    template = page_environment().get_template("partition_page.html")
+    return template.render(
+        manifest=manifest,
+        options=_list_options(manifest["options"]),
+        hospitals=hospitals,
+        totals={split: sum(hospital.cases[split] for hospital in hospitals) for split in SPLITS},
+        patients=sum(hospital.patients for hospital in hospitals),
+        shifted=bool(partition.shifts),
+        unlabelled=len(partition.unlabelled),
+        shapes=[cases_diagram(hospitals), *grades_diagram(hospitals), *volumes_diagram(partition)],
+        intensities=[intensity_diagram(modality, measured) for modality in MODALITIES],
+        modalities=MODALITIES,
+        splits=SPLITS,
+        with_grades=any(set(hospital.grades) != {UNKNOWN} for hospital in hospitals),
+        cases_measured=CASES_MEASURED,
     )
 
 

@@ -47,7 +47,8 @@ def render_statistics(run: Path) -> str:
     columns = read_statistics(run / STATISTICS_FILE)
     hospitals = [column for column in columns if column.site != ALL]
     refused = {record["site"]: record["status"] for record in read_records(run / RECORDS_FILE)}
-    return page_environment().get_template("statistics_page.html").render(
+    template = page_environment().get_template("statistics_page.html")
+    return template.render(
         facts=_read(run / RUN_FILE),
         hospitals=hospitals,
         all=next(column for column in columns if column.site == ALL),
@@ -58,7 +59,7 @@ def render_statistics(run: Path) -> str:
         intensities=[histogram_diagram(feature_of(name), hospitals) for name in MODALITIES],
         volumes=[histogram_diagram(feature_of(f"{region}_ml"), hospitals) for region in REGIONS],
         spacing=histogram_diagram(feature_of("voxel_mm"), hospitals),
-    )  # fmt: skip
+    )
 
 
 def read_statistics(path: Path) -> list[Column]:
