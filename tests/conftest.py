@@ -9,8 +9,8 @@ import pytest
 import torch
 from tests.tiny_sites import make_tiny_sites
 
-from brats_fl.cache import CACHE_VARIABLE
-from brats_fl.datalists import DATALIST_VARIABLE, SITES_VARIABLE
+from brats_fl.cases.cache import CACHE_VARIABLE
+from brats_fl.cases.datalists import DATALIST_VARIABLE, SITES_VARIABLE
 
 TinySites = Callable[[Mapping[str, tuple[int, int, int]]], Path]
 

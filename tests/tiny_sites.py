@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, write_datalist
 from brats_fl.constants import MODALITIES, SPLITS
-from brats_fl.datalists import DATALIST_FILE, Case, DataList, write_datalist
 
 SHAPE = (40, 48, 40)
 AFFINE = np.array([[-2.0, 0, 0, 40], [0, -2.0, 0, 48], [0, 0, 2.0, -40], [0, 0, 0, 1]])

@@ -27,7 +27,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 
 from brats_fl.aggregation import check_update
 from brats_fl.bundle import config_files
-from brats_fl.datalists import read_datalist
+from brats_fl.cases.datalists import read_datalist
 from brats_fl.gate import check_headers, refuse_errors
 from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted, Weights
 

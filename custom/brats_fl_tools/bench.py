@@ -20,8 +20,8 @@ import typer
 from monai import transforms
 from monai.data import DataLoader, Dataset
 
+from brats_fl.cases.datalists import Case, DataList, as_monai_item, read_datalist, write_datalist
 from brats_fl.constants import MODALITIES
-from brats_fl.datalists import Case, DataList, as_monai_item, read_datalist, write_datalist
 from brats_fl.tasks import LocalSettings
 from brats_fl.training import LocalTraining
 from brats_fl_tools.bench_evaluation import evaluate_ours, evaluate_stock

@@ -15,7 +15,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.metrics import DiceMetric, HausdorffDistanceMetric
 
 from brats_fl.bundle import config_files
-from brats_fl.datalists import as_monai_item, read_datalist
+from brats_fl.cases.datalists import as_monai_item, read_datalist
 
 WHOLE_VOLUME = (128, 128, 80)
 """The stock bundle's window, 240 × 240 × 160 at 1 mm, at the 2 mm of profile ``small``, and a multiple of 16."""

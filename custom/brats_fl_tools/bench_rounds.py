@@ -6,8 +6,8 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+from brats_fl.cases.datalists import DataList, read_datalist, write_datalist
 from brats_fl.constants import SITES
-from brats_fl.datalists import DataList, read_datalist, write_datalist
 from brats_fl_tools.jobs import JobOptions
 from brats_fl_tools.runs import RECORDS_FILE, read_records
 from brats_fl_tools.simulate import POLLING_SECONDS, run_simulation

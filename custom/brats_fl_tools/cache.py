@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from brats_fl.cache_folder import (
+from brats_fl.cases.cache_folder import (
     CacheFile,
     FileHashes,
     cache_limit,
@@ -22,8 +22,7 @@ from brats_fl.cache_folder import (
     list_scratch,
     remove,
 )
-from brats_fl.constants import SPLITS
-from brats_fl.datalists import (
+from brats_fl.cases.datalists import (
     CACHE_VARIABLE,
     DATALIST_FILE,
     DataList,
@@ -31,6 +30,7 @@ from brats_fl.datalists import (
     default_cache_dir,
     parse_datalist,
 )
+from brats_fl.constants import SPLITS
 from brats_fl_tools.check.verdict import find_datalists
 
 SECONDS_PER_DAY = 24 * 3600

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from brats_fl.cases.datalists import Case, DataList, check_unique
 from brats_fl.constants import SPLITS
-from brats_fl.datalists import Case, DataList, check_unique
 from brats_fl.errors import DataListError
 from brats_fl_tools.case_table import CaseRow
 from brats_fl_tools.site_strategies import group_by_patient, shuffle_names, volume_classes

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from brats_fl.cases.scans import split_volume
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
 from brats_fl.files import write_whole
-from brats_fl.scans import split_volume
 
 COLUMNS = (
     *("case", "patient", "time_point", "institution", "grade", "labels"),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brats_fl.bundle import build_network, config_files
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import REGIONS, SPLITS
-from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl_tools.job_options import ForceOption
@@ -69,7 +69,7 @@ def resolve_bundle(bundle: Path) -> Path:
 
 def check_model(bundle: Path, model: Path, profile: str) -> None:
     """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
-    from brats_fl.checkpoints import check_state, read_state
+    from brats_fl.network.checkpoints import check_state, read_state
 
     state = read_state(model)
     try:
@@ -84,7 +84,7 @@ def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
     Raises:
         DataListError: A data list is wrong, or no site has a case of the split.
     """
-    from brats_fl.evaluation import load_labelled
+    from brats_fl.scoring.evaluation import load_labelled
 
     counts: dict[str, int] = {}
     for path in sorted(sites.glob(f"*/{DATALIST_FILE}")):

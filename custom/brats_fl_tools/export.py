@@ -63,7 +63,7 @@ def export_model(
     existing = [models / name for name in asked_for if (models / name).exists()]
     if existing and not force:
         raise ModelError(f"{existing[0]} exists; add --force to replace it")
-    from brats_fl.checkpoints import read_state
+    from brats_fl.network.checkpoints import read_state
 
     state = read_state(model)
     network = build_network(bundle, profile, seed=0)

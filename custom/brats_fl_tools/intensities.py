@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from brats_fl.cases.scans import split_volume, volume_fault
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
-from brats_fl.scans import split_volume, volume_fault
 from brats_fl_tools.scan_headers import READ_ERRORS
 
 EDGES = np.linspace(-3, 4, 57)

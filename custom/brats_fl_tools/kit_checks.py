@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from brats_fl.cache_folder import cache_limit
+from brats_fl.cases.cache_folder import cache_limit
+from brats_fl.cases.datalists import DataList, default_cache_dir, find_datalist, read_datalist
 from brats_fl.constants import SPLITS
-from brats_fl.datalists import DataList, default_cache_dir, find_datalist, read_datalist
 from brats_fl.errors import CacheError, DataListError, KitError
 from brats_fl_tools import kit_machine as machine
 from brats_fl_tools.check_results import CheckResult, fail, passed, warn

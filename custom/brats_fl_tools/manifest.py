@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from brats_fl.cases.datalists import DataList
 from brats_fl.constants import SPLITS
-from brats_fl.datalists import DataList
 from brats_fl.errors import DataListError
 from brats_fl_tools.case_splits import SPLIT_RULE
 from brats_fl_tools.case_table import CaseRow

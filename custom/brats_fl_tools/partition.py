@@ -16,8 +16,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from brats_fl.cases.datalists import DATALIST_FILE, write_datalist
 from brats_fl.constants import SPLITS
-from brats_fl.datalists import DATALIST_FILE, write_datalist
 from brats_fl.errors import DataListError
 from brats_fl.files import write_whole
 from brats_fl_tools.case_labels import with_volumes

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import MODALITIES, SPLITS
-from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl_tools.case_table import GRADES, CaseRow
 from brats_fl_tools.intensities import EDGES, Intensities, measure_sites
 from brats_fl_tools.partition_plan import OWN_STRATEGY, Partition

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from brats_fl.datalists import DataList
+from brats_fl.cases.datalists import DataList
 from brats_fl.errors import CaseError
 from brats_fl_tools.case_splits import as_case, check_disjoint, choose_strata, split_site
 from brats_fl_tools.case_table import CaseRow

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from brats_fl.datalists import SITES_VARIABLE
+from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
 from brats_fl_tools import federation as fed

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import typer
 
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import KEY_METRIC, SPLITS
-from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import DataListError, RunError
 from brats_fl.files import write_whole
 from brats_fl_tools.jobs import BuiltJob, job_sites, read_job

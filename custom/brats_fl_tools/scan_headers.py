@@ -12,8 +12,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from brats_fl.cases.scans import AFFINE_TOLERANCE_MM, split_volume, volume_fault
 from brats_fl.errors import CaseError
-from brats_fl.scans import AFFINE_TOLERANCE_MM, split_volume, volume_fault
 
 READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 """What nibabel, gzip and the file system raise for a file that is no sound NIfTI."""

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 
+from brats_fl.cases.datalists import Case, DataList
+from brats_fl.cases.scans import split_volume, volume_fault
 from brats_fl.constants import MODALITIES, SPLITS
-from brats_fl.datalists import Case, DataList
 from brats_fl.errors import CaseError
-from brats_fl.scans import split_volume, volume_fault
 from brats_fl_tools.scan_headers import READ_ERRORS
 
 ALTERED_FOLDER = "altered-scans"

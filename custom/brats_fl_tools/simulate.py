@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from brats_fl.datalists import SITES_VARIABLE
+from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import RunError
 from brats_fl_tools.job_options import (
     ForceOption,

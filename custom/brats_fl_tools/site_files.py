@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brats_fl.datalists import DATALIST_FILE, read_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import KitError
 from brats_fl.files import write_whole
 from brats_fl.provenance import installed_package

@@ -11,11 +11,11 @@ import torch
 from monai.transforms import Compose
 from typer.testing import CliRunner
 
-from brats_fl.cache import CaseCache
-from brats_fl.cache_folder import list_entries
-from brats_fl.datalists import load_split
+from brats_fl.cases.cache import CaseCache
+from brats_fl.cases.cache_folder import list_entries
+from brats_fl.cases.datalists import load_split
+from brats_fl.cases.transforms import LoadCased, TumourVoxelsd
 from brats_fl.errors import DataListError
-from brats_fl.transforms import LoadCased, TumourVoxelsd
 from brats_fl_tools.cli import app
 
 

@@ -13,7 +13,7 @@ from tests.conftest import TinySites
 from tests.tiny_sites import AFFINE, save
 from typer.testing import CliRunner
 
-from brats_fl.datalists import Case, DataList, write_datalist
+from brats_fl.cases.datalists import Case, DataList, write_datalist
 from brats_fl.errors import DataListError, RunError
 from brats_fl.gate import Finding
 from brats_fl.gate.lists import entries_of

@@ -11,7 +11,7 @@ import torch
 import typer
 
 from brats_fl.bundle import build_network
-from brats_fl.datalists import read_datalist, write_datalist
+from brats_fl.cases.datalists import read_datalist, write_datalist
 from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl_tools.evaluate import (
     check_model,

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.tiny_kits import TinyKits, sign, write_key
 from typer.testing import CliRunner, Result
 
-from brats_fl.datalists import DATALIST_VARIABLE
+from brats_fl.cases.datalists import DATALIST_VARIABLE
 from brats_fl.errors import JobError, KitError
 from brats_fl_tools import kit_checks, kit_machine, kit_server
 from brats_fl_tools.check_results import CheckResult

@@ -15,9 +15,9 @@ from monai.transforms import CastToTyped, Compose
 from tests.tiny_sites import save, write_tiny_case
 from typer.testing import CliRunner
 
-from brats_fl import transforms
-from brats_fl.cache import CaseCache
-from brats_fl.datalists import load_split
+from brats_fl.cases import transforms
+from brats_fl.cases.cache import CaseCache
+from brats_fl.cases.datalists import load_split
 from brats_fl.errors import CaseError
 from brats_fl_tools.case_table import read_case_table
 from brats_fl_tools.import_cases import import_, import_cases

@@ -14,8 +14,8 @@ import typer
 from tests.case_rows import make_row, make_rows
 from typer.testing import CliRunner, Result
 
+from brats_fl.cases.datalists import DataList, read_datalist
 from brats_fl.constants import MODALITIES, SPLITS
-from brats_fl.datalists import DataList, read_datalist
 from brats_fl.errors import CaseError, DataListError
 from brats_fl_tools.case_splits import check_disjoint, choose_strata, split_sizes, spread_strata
 from brats_fl_tools.case_table import CaseRow, write_case_table

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.tiny_sites import write_tiny_case
 
-from brats_fl.datalists import write_datalist
+from brats_fl.cases.datalists import write_datalist
 from brats_fl.errors import CaseError
 from brats_fl_tools.import_cases import import_cases
 from brats_fl_tools.intensities import EDGES, measure

@@ -21,8 +21,8 @@ import typer
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
+from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, write_datalist
 from brats_fl.constants import ET, REGIONS
-from brats_fl.datalists import DATALIST_FILE, Case, DataList, write_datalist
 from brats_fl.errors import RunError
 from brats_fl_tools.report import page as page_module
 from brats_fl_tools.report import report, write_report

@@ -12,8 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from brats_fl.cases.datalists import read_datalist
 from brats_fl.constants import MODALITIES, SITES
-from brats_fl.datalists import read_datalist
 from brats_fl.errors import BratsFLError
 from brats_fl_tools.case_table import check_files, read_case_table
 from brats_fl_tools.sample import SampleCase, make_case, sample, write_sample

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.tiny_sites import AFFINE, BRAIN_RADII, SHAPE, ball, write_tiny_case
 from typer.testing import CliRunner
 
-from brats_fl.datalists import read_datalist
+from brats_fl.cases.datalists import read_datalist
 from brats_fl_tools.case_table import write_case_table
 from brats_fl_tools.import_cases import import_cases
 from brats_fl_tools.partition import partition

@@ -12,7 +12,7 @@ import pytest
 from tests.tiny_kits import TinyKits
 from typer.testing import CliRunner, Result
 
-from brats_fl.datalists import find_datalist
+from brats_fl.cases.datalists import find_datalist
 from brats_fl.errors import DataListError, KitError
 from brats_fl_tools.cli import app
 from brats_fl_tools.kits import Kit

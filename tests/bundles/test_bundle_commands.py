@@ -17,9 +17,9 @@ import torch
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.bundle import build_network
-from brats_fl.checkpoints import check_state, read_state
 from brats_fl.constants import REGIONS
-from brats_fl.evaluation import CASE_TABLE_COLUMNS
+from brats_fl.network.checkpoints import check_state, read_state
+from brats_fl.scoring.evaluation import CASE_TABLE_COLUMNS
 from brats_fl_tools.repository import BUNDLES
 
 TIME_LIMIT_S = 240

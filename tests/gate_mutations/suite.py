@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.gate_mutations.clean_cases import Clean
 from tests.gate_mutations.faults import FAULTS, Fault
 
-from brats_fl.datalists import DataList
+from brats_fl.cases.datalists import DataList
 from brats_fl.gate import Finding, check_case, check_list
 from brats_fl.gate.lists import entries_of
 

@@ -14,8 +14,8 @@ import torch
 from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.bundle import build_network
+from brats_fl.cases.datalists import read_datalist
 from brats_fl.constants import REGIONS, SITES
-from brats_fl.datalists import read_datalist
 from brats_fl.errors import DataListError, RunError
 from brats_fl_tools.evaluate import evaluate_sites
 from brats_fl_tools.jobs import JobOptions

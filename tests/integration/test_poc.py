@@ -13,11 +13,11 @@ import torch
 from tests.integration.test_federation import CASES, JOB, TINY
 from tests.tiny_sites import make_tiny_sites
 
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.constants import SITES
-from brats_fl.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.errors import KitError, RunError
-from brats_fl.fingerprints import KEY_FILE
-from brats_fl.site_statistics import FEATURES, MIN_CASES_VARIABLE, RELEASES_FILE
+from brats_fl.sharing.fingerprints import KEY_FILE
+from brats_fl.sharing.site_statistics import FEATURES, MIN_CASES_VARIABLE, RELEASES_FILE
 from brats_fl_tools import federation as fed
 from brats_fl_tools.jobs import JobOptions
 from brats_fl_tools.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc

@@ -15,7 +15,7 @@ import typer
 from brats_fl.constants import KEY_METRIC, SITES
 from brats_fl.errors import JobError
 from brats_fl.provenance import required_code
-from brats_fl.site_statistics import FEATURES
+from brats_fl.sharing.site_statistics import FEATURES
 from brats_fl_tools import jobs
 from brats_fl_tools.job_options import parse_values
 from brats_fl_tools.jobs import JobOptions, build_job, describe_job, job_names

@@ -16,9 +16,9 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 
+from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import locate_bundle
 from brats_fl.constants import KEY_METRIC
-from brats_fl.datalists import find_datalist
 from brats_fl.errors import BratsFLError
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer import Trainer

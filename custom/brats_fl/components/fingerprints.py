@@ -17,13 +17,13 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.response_processor import ResponseProcessor
 
+from brats_fl.cases.datalists import find_datalist, read_datalist
 from brats_fl.components.bundle_location import check_code
 from brats_fl.components.executor import ERROR_HEADER, failure
 from brats_fl.constants import SPLITS
-from brats_fl.datalists import find_datalist, read_datalist
 from brats_fl.errors import BratsFLError
 from brats_fl.files import write_whole
-from brats_fl.fingerprints import find_shared, fingerprint_case, mark_key, read_key, sites_with_another_key
+from brats_fl.sharing.fingerprints import find_shared, fingerprint_case, mark_key, read_key, sites_with_another_key
 
 SHARED_FILE = "shared_scans.json"
 """At the server: how many scans which hospitals share. At a site, in the job's folder: which of its cases."""

@@ -1,4 +1,4 @@
-"""FLARE's federated statistics over what each hospital releases: ``brats_fl.site_statistics``."""
+"""FLARE's federated statistics over what each hospital releases: ``brats_fl.sharing.site_statistics``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.statistics_spec import Bin, DataType, Feature, Histogram, HistogramType, Statistics
 from nvflare.app_common.executors.statistics.statistics_executor import StatisticsExecutor
 
+from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import check_code
 from brats_fl.components.executor import failure
-from brats_fl.datalists import find_datalist
 from brats_fl.errors import BratsFLError, JobError
-from brats_fl.site_statistics import FEATURES, Release, feature_of, read_protection, released
+from brats_fl.sharing.site_statistics import FEATURES, Release, feature_of, read_protection, released
 
 DATASET = "cases"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from brats_fl.cases.datalists import Case
 from brats_fl.constants import MODALITIES
-from brats_fl.datalists import Case
 from brats_fl.gate.appearance import check_copies, check_order
 from brats_fl.gate.brain import check_background, check_same_place, check_wholeness
 from brats_fl.gate.findings import Finding

@@ -17,10 +17,10 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from brats_fl.cases.datalists import Case
+from brats_fl.cases.scans import AFFINE_TOLERANCE_MM, split_volume
 from brats_fl.constants import MODALITIES
-from brats_fl.datalists import Case
 from brats_fl.gate.findings import Finding
-from brats_fl.scans import AFFINE_TOLERANCE_MM, split_volume
 
 LABEL = "label"
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brats_fl.cases.datalists import Case
 from brats_fl.constants import ED, ET, LABEL_TABLES, NCR
-from brats_fl.datalists import Case
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.headers import LABEL
 from brats_fl.gate.voxels import ThinCase

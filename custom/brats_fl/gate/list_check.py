@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from brats_fl.datalists import DataList
+from brats_fl.cases.datalists import DataList
 from brats_fl.gate.case import CaseVerdict, check_case_headers_only
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.lists import Entry, entries_of, find_copies, find_odd_spacings, find_repeats

@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_fl.datalists import Case
-from brats_fl.fingerprints import background_of, describe_scan
+from brats_fl.cases.datalists import Case
+from brats_fl.cases.scans import read_to_the_end, split_volume
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.headers import LABEL, READ_ERRORS, Grid, scans_of
-from brats_fl.scans import read_to_the_end, split_volume
+from brats_fl.sharing.fingerprints import background_of, describe_scan
 
 THIN_MM: Final = 2.0
 """Rules that compare regions look at every voxel of a 2 mm sample, every second one of a 1 mm scan."""

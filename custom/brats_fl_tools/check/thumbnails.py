@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from brats_fl.cases.datalists import Case
+from brats_fl.cases.scans import split_volume
 from brats_fl.constants import ED, MODALITIES
-from brats_fl.datalists import Case
 from brats_fl.gate.headers import LABEL, READ_ERRORS, scans_of
 from brats_fl.gate.labels import as_library_labels
-from brats_fl.scans import split_volume
 from brats_fl_tools.report.overlays import as_png, paint_labels
 
 Array = NDArray[Any]

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from brats_fl.datalists import DATALIST_FILE, Case, DataList, parse_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, parse_datalist
 from brats_fl.errors import DataListError, RunError
 from brats_fl.gate import CaseVerdict, Finding, check_case, check_case_headers_only, check_list
 from brats_fl.gate.lists import Entry

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import SITES
-from brats_fl.datalists import DATALIST_FILE, read_datalist
 from brats_fl_tools.drill.broken_sites import ALTERED_AFTER_SIGNING, CANARY, broken_training, write_fault
 from brats_fl_tools.drill.certificates import expire, foreign_kit, new_kit
 from brats_fl_tools.drill.federation import Drill, Outcome, wait_until

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import psutil
 import yaml
 
+from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, read_datalist, write_datalist
 from brats_fl.constants import SITES, SPLITS
-from brats_fl.datalists import DATALIST_FILE, Case, DataList, read_datalist, write_datalist
 from brats_fl.errors import RunError
 from brats_fl_tools import federation as fed
 from brats_fl_tools.drill.hosts import Hosts

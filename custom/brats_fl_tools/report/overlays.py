@@ -17,10 +17,10 @@ from matplotlib.image import imsave
 from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage
 
+from brats_fl.cases.datalists import DATALIST_FILE, Case, read_datalist
+from brats_fl.cases.scans import split_volume, volume_fault
 from brats_fl.constants import ED, ET, LABEL_TABLES, MODALITIES, NCR
-from brats_fl.datalists import DATALIST_FILE, Case, read_datalist
 from brats_fl.errors import BratsFLError, CaseError
-from brats_fl.scans import split_volume, volume_fault
 from brats_fl_tools.report.metrics import TEST_SPLIT
 from brats_fl_tools.report.run_folder import CaseResult, RunFolder
 

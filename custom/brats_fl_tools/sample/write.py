@@ -24,8 +24,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, write_datalist
 from brats_fl.constants import MODALITIES, SITES
-from brats_fl.datalists import DATALIST_FILE, Case, DataList, write_datalist
 from brats_fl.errors import BratsFLError
 from brats_fl_tools.case_table import CaseRow, write_case_table
 from brats_fl_tools.sample.anatomy import load_atlas

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tests.tiny_sites import SHAPE, save
 
+from brats_fl.cases.datalists import Case, DataList
 from brats_fl.constants import MODALITIES
-from brats_fl.datalists import Case, DataList
 from brats_fl.gate import check_case, check_list
 from brats_fl.gate.lists import entries_of
 from brats_fl_tools.sample import SampleCase, make_case

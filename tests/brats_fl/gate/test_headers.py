@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import TinySites
 from tests.tiny_sites import AFFINE, SHAPE, save, write_tiny_case
 
-from brats_fl.datalists import Case, DataList, read_datalist
+from brats_fl.cases.datalists import Case, DataList, read_datalist
 from brats_fl.errors import DataListError
 from brats_fl.gate import check_case_headers_only, check_headers, refuse_errors
 from brats_fl.gate.headers import check_case_headers

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.brats_fl.gate.thin import TUMOUR, ball, make_label, make_thin, swap_parts
 
+from brats_fl.cases.datalists import Case
 from brats_fl.constants import ED, ET, NCR
-from brats_fl.datalists import Case
 from brats_fl.gate.labels import as_library_labels, check_in_brain, check_parts, check_values, rim_shares
 
 

@@ -1,0 +1,269 @@
+"""Dictionary transforms that MONAI lacks: reading a BraTS case, drawing patches at tumour, labels to regions."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import RandomizableTrait, RandomizableTransform, Transform
+from torch import Tensor
+
+from brats_fl.cases.regions import labels_to_regions, regions_to_labels, to_file_labels, to_library_labels
+from brats_fl.cases.scans import check_same_grid, read_volume, split_volume, take_volume
+from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, MODALITIES, NCR
+from brats_fl.errors import CaseError
+
+TUMOUR_VOXELS_PER_LABEL = 2000
+
+
+class LoadCased(Transform):
+    """Read a case: ``image`` (4, H, W, D) float32 and, where it has one, ``label`` (1, H, W, D) uint8.
+
+    The item comes from a data list: ``case``, ``image`` (four paths, or volumes of 4-D files as ``path#k``),
+    ``label`` (a path, may be absent) and ``labels`` (the label convention). Labels leave with the library's values,
+    0 background, 1 necrotic core, 2 oedema, 3 enhancing tumour. A 4-D file is decompressed once.
+
+    Raises:
+        CaseError: A file is missing, unreadable or not 3-D; shapes or affines differ; a label value is unknown.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
+        item = dict(data)
+        case = str(item.get("case", Path(item["image"][0]).name))
+        scans = read_scans(case, item["image"])
+        grid = scans[0]
+        for name, scan, file in zip(MODALITIES[1:], scans[1:], item["image"][1:], strict=True):
+            check_same_grid(case, name, scan, grid, Path(file))
+        voxels = np.stack([np.asarray(scan.dataobj, dtype=np.float32) for scan in scans])
+        for name, scan_voxels, file in zip(MODALITIES, voxels, item["image"], strict=True):
+            if not np.isfinite(scan_voxels).all():
+                raise CaseError(f"{case}: {name} holds NaN or infinite values; write it again ({file})")
+        if not voxels.any():
+            raise CaseError(f"{case}: every scan is empty (all voxels 0); replace the files ({item['image'][0]})")
+        item["image"] = as_meta_tensor(torch.from_numpy(voxels), grid, Path(str(data["image"][0])))
+        if item.get("label") is not None:
+            path = Path(str(item["label"]))
+            scan = take_volume(case, "label", read_volume(case, "label", path), None, path)
+            check_same_grid(case, "label", scan, grid, path)
+            table = str(item.get("labels", DEFAULT_LABEL_TABLE))
+            try:
+                label = to_library_labels(torch.from_numpy(np.asarray(scan.dataobj, dtype=np.float32)), table)
+            except CaseError as error:
+                raise CaseError(f"{case}: {error} ({path})") from None
+            item["label"] = as_meta_tensor(label[None], grid, path)
+        return item
+
+
+def read_scans(case: str, scans: Sequence[str]) -> list[nib.Nifti1Image]:
+    """The four scans of a case in the order of ``MODALITIES``, voxels in memory; each file is read once."""
+    files: dict[Path, nib.Nifti1Image] = {}
+    volumes = []
+    for name, scan in zip(MODALITIES, scans, strict=True):
+        path, number = split_volume(scan)
+        if path not in files:
+            files[path] = read_volume(case, name, path)
+        volumes.append(take_volume(case, name, files[path], number, path))
+    return volumes
+
+
+def as_meta_tensor(voxels: Tensor, grid: nib.Nifti1Image, path: Path) -> MetaTensor:
+    """Channel-first voxels with the affine that MONAI's ``Orientationd``, ``Spacingd`` and ``Invertd`` follow."""
+    meta = {
+        "filename_or_obj": str(path),
+        "original_channel_dim": 0,
+        "spatial_shape": np.asarray(grid.shape),
+        "space": "RAS",
+    }
+    return MetaTensor(voxels, affine=torch.as_tensor(grid.affine, dtype=torch.float64), meta=meta)
+
+
+def is_not_zero(voxels: Tensor) -> Tensor:
+    """Where there is brain: BraTS scans are skull-stripped and exactly 0 outside. For ``CropForegroundd``."""
+    return voxels != 0
+
+
+class TumourVoxelsd(Transform):
+    """Add ``tumour_voxels`` (N, 3) int16: voxel indices to draw training patches at, as many per label as there are.
+
+    At most ``TUMOUR_VOXELS_PER_LABEL`` of each label, drawn once with a fixed seed. Drawing one of them later makes
+    small enhancing rims as likely to be seen as large oedemas (the class locations of nnU-Net, Isensee et al. 2021,
+    doi:10.1038/s41592-020-01008-z), and costs nothing per step.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
+        item = dict(data)
+        if "label" not in item:
+            return item
+        label = np.asarray(item["label"])[0]
+        rng = np.random.default_rng(0)
+        drawn = []
+        for value in (NCR, ED, ET):
+            voxels = np.flatnonzero(label == value)
+            if voxels.size:
+                size = min(voxels.size, TUMOUR_VOXELS_PER_LABEL)
+                chosen = np.sort(rng.choice(voxels, size=size, replace=False))
+                # Each label gets the same number of entries, so that each is drawn as often.
+                repeated = np.resize(chosen, TUMOUR_VOXELS_PER_LABEL)
+                drawn.append(np.stack(np.unravel_index(repeated, label.shape), axis=1))
+        places = np.concatenate(drawn) if drawn else np.zeros((0, 3))
+        item["tumour_voxels"] = torch.from_numpy(places.astype(np.int16))
+        return item
+
+
+class UncachedBoundaryd(Transform, RandomizableTrait):
+    """Where the cache ends: what comes before is stored on disk, what comes after is done anew each time.
+
+    Casts ``image`` from the cache's float16 to float32 and turns ``label`` into the three regions as float32.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
+        item = dict(data)
+        item["image"] = item["image"].float()
+        if "label" in item:
+            item["label"] = labels_to_regions(item["label"])
+        return item
+
+
+class RandTumourPatchd(RandomizableTransform):
+    """Draw a patch: ``image`` (4, *patch_size) float32 and ``label`` (1, *patch_size) uint8, both plain tensors.
+
+    With ``tumour_probability`` the patch contains a voxel of ``tumour_voxels``, at a random place inside it; else it
+    lies anywhere. A case smaller than the patch is padded with 0, the value of the background after normalisation.
+    """
+
+    def __init__(self, patch_size: Sequence[int], tumour_probability: float) -> None:
+        super().__init__(prob=1.0)
+        self.patch_size = tuple(patch_size)
+        self.tumour_probability = tumour_probability
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
+        item = dict(data)
+        start = self._draw_start(item["image"].shape[1:], item.pop("tumour_voxels", None))
+        item["image"] = cut_patch(item["image"], start, self.patch_size).float()
+        item["label"] = cut_patch(item["label"], start, self.patch_size)
+        return item
+
+    def _draw_start(self, shape: Sequence[int], tumour_voxels: Tensor | None) -> list[int]:
+        at_tumour = self.R.random_sample() < self.tumour_probability
+        voxel = None
+        if at_tumour and tumour_voxels is not None and len(tumour_voxels):
+            voxel = tumour_voxels[self.R.randint(len(tumour_voxels))].tolist()
+        start = []
+        for axis, (size, patch) in enumerate(zip(shape, self.patch_size, strict=True)):
+            # Negative where the case is smaller than the patch: it then lies anywhere inside the padded patch.
+            lowest, highest = min(0, size - patch), max(0, size - patch)
+            if voxel is not None:
+                # A margin of an eighth keeps the drawn voxel off the patch's rim.
+                rim = patch // 8
+                first, last = voxel[axis] - patch + 1 + rim, voxel[axis] - rim
+                lowest, highest = min(max(first, lowest), highest), max(min(last, highest), lowest)
+            start.append(int(self.R.randint(lowest, highest + 1)))
+        return start
+
+
+def cut_patch(volume: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Box of (C, H, W, D) that begins at ``start`` (may be negative), 0 where it reaches beyond the volume."""
+    patch = torch.zeros((volume.shape[0], *size), dtype=volume.dtype)
+    source, target = [slice(None)], [slice(None)]
+    for axis in range(3):
+        low = max(start[axis], 0)
+        high = min(start[axis] + size[axis], volume.shape[axis + 1])
+        source.append(slice(low, high))
+        target.append(slice(low - start[axis], high - start[axis]))
+    patch[tuple(target)] = torch.as_tensor(volume)[tuple(source)]
+    return patch
+
+
+class LabelToRegionsd(Transform):
+    """``label`` from (1, H, W, D) library labels to the regions (3, H, W, D) float32, channels as ``REGIONS``."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
+        item = dict(data)
+        item["label"] = labels_to_regions(item["label"])
+        return item
+
+
+class RandModalityContrastd(RandomizableTransform):
+    """Change brightness, contrast and gamma of each modality of ``image`` on its own, as other scanners would.
+
+    Works on z-scored voxels; the background stays 0. Ranges of nnU-Net (Isensee et al. 2021): brightness factor 0.75
+    to 1.25, contrast about the mean 0.75 to 1.25 within the range of the modality, gamma 0.7 to 1.5.
+    """
+
+    def __init__(self, prob: float = 0.15) -> None:
+        super().__init__(prob=1.0)
+        self.change_probability = prob
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
+        item = dict(data)
+        image = torch.as_tensor(item["image"]).clone()
+        for channel in image:
+            inside = channel != 0
+            if self._happens():
+                channel.mul_(self.R.uniform(0.75, 1.25))
+            if self._happens():
+                adjust_contrast(channel, inside, self.R.uniform(0.75, 1.25))
+            if self._happens():
+                adjust_gamma(channel, inside, self.R.uniform(0.7, 1.5))
+        item["image"] = image
+        return item
+
+    def _happens(self) -> bool:
+        return bool(self.R.random_sample() < self.change_probability)
+
+
+def adjust_contrast(channel: Tensor, inside: Tensor, factor: float) -> None:
+    """Stretch the voxels inside about their mean, kept within their old range; in place."""
+    if not inside.any():
+        return
+    voxels = channel[inside]
+    mean = voxels.mean()
+    channel[inside] = ((voxels - mean) * factor + mean).clamp(voxels.min(), voxels.max())
+
+
+def adjust_gamma(channel: Tensor, inside: Tensor, gamma: float) -> None:
+    """Raise the voxels inside, scaled to [0, 1], to a power, then restore their mean and deviation; in place."""
+    if int(inside.sum()) < 2:
+        return
+    voxels = channel[inside]
+    low, high = voxels.min(), voxels.max()
+    if high <= low:
+        return
+    changed = ((voxels - low) / (high - low)).pow(gamma)
+    deviation = changed.std().clamp_min(1e-7)
+    channel[inside] = (changed - changed.mean()) / deviation * voxels.std() + voxels.mean()
+
+
+class RegionsToFileLabeld(Transform):
+    """``pred`` from regions (3, H, W, D) to one label map (1, H, W, D) uint8 with the values of the case's convention.
+
+    A whole enhancing part smaller than ``smallest_et_ml`` is taken for a false positive and becomes necrotic core, as
+    the BraTS 2020 winner did (Isensee et al. 2020, arXiv 2011.00848); 0 leaves it alone.
+    """
+
+    def __init__(self, output_key: str = "mask", smallest_et_ml: float = 0.0) -> None:
+        self.output_key = output_key
+        self.smallest_et_ml = smallest_et_ml
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
+        item = dict(data)
+        item["pred"] = drop_small_et(item["pred"], self.smallest_et_ml)
+        labels = regions_to_labels(torch.as_tensor(item["pred"]))
+        mask = to_file_labels(labels, str(item.get("labels", DEFAULT_LABEL_TABLE)))
+        item[self.output_key] = MetaTensor(mask[None], meta=dict(item["pred"].meta))
+        return item
+
+
+def drop_small_et(regions: MetaTensor, smallest_ml: float) -> MetaTensor:
+    """Regions whose enhancing part is made part of the core where its volume is under ``smallest_ml``."""
+    voxel_ml = float(torch.det(regions.affine[:3, :3]).abs()) / 1000
+    if 0 < float((regions[2] > 0).sum()) * voxel_ml < smallest_ml:
+        regions = regions.clone()
+        regions[0] = torch.maximum(regions[0], regions[2])
+        regions[2] = 0
+    return regions

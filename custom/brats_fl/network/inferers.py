@@ -1,0 +1,85 @@
+"""How the network is called: on training patches, and on whole brains with a sliding window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import SimpleInferer, SlidingWindowInferer
+from torch import Tensor
+
+from brats_fl.network.precision import autocast, trains_in_bfloat16
+
+NetworkCall = Callable[..., Tensor]
+
+
+class PatchInferer(SimpleInferer):
+    """The network on a batch of patches, (B, 4, H, W, D) to logits (B, 3, H, W, D) float32."""
+
+    def __init__(self, amp: bool = True) -> None:
+        super().__init__()
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: NetworkCall, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
+        with autocast(inputs.device, trains_in_bfloat16(inputs, self.amp)):
+            return network(_plain(inputs), *args, **kwargs).float()
+
+
+class BrainInferer(SlidingWindowInferer):
+    """Sliding window with Gaussian weights that shrinks to the brain, (1, 4, H, W, D) to logits (1, 3, H, W, D).
+
+    Args:
+        roi_size: Largest window, in voxels; a brain that fits it costs one pass.
+        divisor: The network halves its input log2(divisor) times; windows are multiples of it.
+        overlap: Share of a window that overlaps the next, where one is not enough.
+        mirror_axes: Spatial axes to mirror at test time; the logits of all combinations are averaged.
+        amp: Mixed precision where it pays, see ``brats_fl.network.precision``.
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int],
+        divisor: int = 16,
+        overlap: float = 0.5,
+        mirror_axes: Sequence[int] = (),
+        amp: bool = True,
+    ) -> None:
+        if any(size % divisor for size in roi_size):
+            raise ValueError(f"roi_size must hold multiples of {divisor} (got {list(roi_size)})")
+        super().__init__(roi_size=tuple(roi_size), sw_batch_size=1, overlap=overlap, mode="gaussian")
+        self.largest = tuple(roi_size)
+        self.divisor = divisor
+        self.mirror_axes = tuple(mirror_axes)
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: NetworkCall, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
+        shape = inputs.shape[2:]
+        self.roi_size = tuple(
+            min(largest, -(-size // self.divisor) * self.divisor)
+            for largest, size in zip(self.largest, shape, strict=True)
+        )
+        with autocast(inputs.device, self.amp):
+            logits = super().__call__(_plain(inputs), self._mirrored(network), *args, **kwargs)
+        return logits.float()
+
+    def _mirrored(self, network: NetworkCall) -> NetworkCall:
+        def call(window: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            total = network(window, *args, **kwargs)
+            for axes in combinations(self.mirror_axes):
+                dims = [axis + 2 for axis in axes]
+                total = total + network(window.flip(dims), *args, **kwargs).flip(dims)
+            return total / 2 ** len(self.mirror_axes)
+
+        return call
+
+
+def combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every non-empty subset of the axes: 3 axes give 7."""
+    return [tuple(axis for bit, axis in enumerate(axes) if mask >> bit & 1) for mask in range(1, 2 ** len(axes))]
+
+
+def _plain(inputs: Tensor) -> Tensor:
+    """The tensor without MONAI's metadata, whose bookkeeping costs more than a small network's pass."""
+    plain: torch.Tensor = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+    return plain

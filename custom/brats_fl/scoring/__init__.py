@@ -1,0 +1,1 @@
+"""How good a model is: metrics, the per-case table, masks on disk."""

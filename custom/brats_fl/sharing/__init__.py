@@ -1,0 +1,1 @@
+"""What else than updates may leave a hospital: noised statistics, keyed fingerprints of scans."""

@@ -1,0 +1,289 @@
+"""Statistics of a hospital's cases that may leave the house: noised histograms over cases, of enough cases only.
+
+A case counts once in each histogram: its four intensity histograms are shares of its brain's voxels, a tumour volume is
+one value. Laplace noise on every bin and on the number of cases makes the whole release epsilon-differentially private
+for a case that is added or taken away (Dwork and Roth 2014, "The Algorithmic Foundations of Differential Privacy",
+theorem 3.6): each of the questions, ``len(FEATURES)`` histograms and a count, gets an equal share of epsilon, and one
+case changes each by at most 1. Everything that is sent is computed from this release, whatever a job asks.
+
+A release is kept beside the data list and sent again as long as the data list, its scans and the settings stay the
+same: asked a hundred times, a hospital gives the same numbers, and its noise cannot be averaged away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
+
+from brats_fl.cases.datalists import Case, read_datalist
+from brats_fl.cases.scans import read_volume, split_volume, take_volume
+from brats_fl.constants import LABEL_TABLES, MODALITIES, REGION_LABELS, REGIONS, SPLITS
+from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
+from brats_fl.files import write_whole
+
+RELEASES_FILE: Final = "statistics_releases.json"
+"""Beside the data list: what went out, and when."""
+
+MIN_CASES_VARIABLE: Final = "BRATS_FL_STATISTICS_MIN_CASES"
+EPSILON_VARIABLE: Final = "BRATS_FL_STATISTICS_EPSILON"
+
+Histogram = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A property of cases with a range that is fixed, so that no hospital's extremes show in it."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    bins: int
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Edges of the bins, (bins + 1,)."""
+        return np.linspace(self.low, self.high, self.bins + 1, dtype=np.float64)
+
+    @property
+    def middles(self) -> NDArray[np.float64]:
+        """Middles of the bins, (bins,)."""
+        return np.asarray((self.edges[1:] + self.edges[:-1]) / 2, dtype=np.float64)
+
+
+LARGEST_ML: Final = {"tc": 160, "wt": 320, "et": 160}
+
+FEATURES: Final = (
+    # Scanners differ by factors: medians of the brain are 80 to 8,000 in scans of five institutions. Half octaves.
+    *(Feature(modality, "log2 of the intensity in the brain", 4, 16, 24) for modality in MODALITIES),
+    *(Feature(f"{region}_ml", "ml", 0, LARGEST_ML[region], 16) for region in REGIONS),
+    # Quarters of a millimetre, 1 mm in the middle of a bin.
+    Feature("voxel_mm", "mm", 0.125, 6.125, 24),
+)
+"""What is counted, the same in every hospital and job; what lies outside a range counts in the bin at its end."""
+
+QUESTIONS: Final = len(FEATURES) + 1
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What a hospital asks for before anything goes out; no job can change it."""
+
+    min_cases: int = 5
+    """With cases of fewer patients nothing is released."""
+    epsilon: float = float(QUESTIONS)
+    """Of a release as a whole; by default 1 for each question."""
+
+    @property
+    def noise_scale(self) -> float:
+        """Of the Laplace noise, in cases."""
+        return QUESTIONS / self.epsilon
+
+
+def read_protection(environ: Mapping[str, str] = os.environ) -> Protection:
+    """The hospital's settings, from the environment of its processes.
+
+    Raises:
+        PrivacyError: One is not a number of the right kind; nothing goes out then.
+    """
+    cases, epsilon = environ.get(MIN_CASES_VARIABLE), environ.get(EPSILON_VARIABLE)
+    default = Protection()
+    protection = Protection(
+        default.min_cases if cases is None else int(_number(MIN_CASES_VARIABLE, cases)),
+        default.epsilon if epsilon is None else _number(EPSILON_VARIABLE, epsilon),
+    )
+    if protection.min_cases < 2:
+        raise PrivacyError(f"{MIN_CASES_VARIABLE} must be at least 2 (got {cases}): one case is a patient")
+    if not 0 < protection.epsilon < float("inf"):
+        raise PrivacyError(f"{EPSILON_VARIABLE} must be a finite number above 0 (got {epsilon})")
+    return protection
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise PrivacyError(f"{name} must be a number (got {text!r}); mend or unset it") from None
+
+
+@dataclass(frozen=True)
+class Release:
+    """What went out, or may: a noised count, and noised histograms that add up to it."""
+
+    of: str
+    """Digest of the data and the settings that it was made from."""
+    date: str
+    epsilon: float
+    min_cases: int
+    count: float
+    histograms: Mapping[str, list[float]] = field(default_factory=dict)
+
+    def mean(self, feature: Feature) -> float:
+        """Mean over cases."""
+        return float(np.average(feature.middles, weights=self.histograms[feature.name]))
+
+    def deviation(self, feature: Feature) -> float:
+        """Standard deviation: of cases, and for intensities of their voxels as well."""
+        squares = (feature.middles - self.mean(feature)) ** 2
+        return float(np.sqrt(np.average(squares, weights=self.histograms[feature.name])))
+
+
+def released(datalist: Path, protection: Protection) -> Release:
+    """The hospital's release: the one that was made of these data before, else a new one, which is kept.
+
+    Raises:
+        TooFewCasesError: There are fewer cases than the hospital asks for.
+        PrivacyError: Releases cannot be kept; without that, repeated jobs would wear the noise out.
+        CaseError, DataListError: A scan or the data list cannot be used.
+    """
+    cases = labelled_cases(datalist)
+    patients = len({case.patient for case in cases})
+    if patients < protection.min_cases:
+        raise TooFewCasesError(
+            f"{datalist}: labelled cases of {patients} patients; statistics need {protection.min_cases} "
+            f"({MIN_CASES_VARIABLE})"
+        )
+    path = datalist.parent / RELEASES_FILE
+    earlier = read_releases(path)
+    of = digest_of(cases, protection)
+    if same := next((release for release in earlier if release.of == of), None):
+        return same
+    new = make_release(of, (measure_case(case) for case in cases), protection)
+    try:
+        write_whole(path, json.dumps([asdict(release) for release in [*earlier, new]], indent=1) + "\n")
+    except OSError as error:
+        raise PrivacyError(f"{path}: what goes out must be kept, and cannot be ({error}); make it writable") from error
+    return new
+
+
+def labelled_cases(datalist: Path) -> list[Case]:
+    """The cases of all splits that have a label."""
+    content = read_datalist(datalist)
+    return [case for split in SPLITS for case in content.split(split) if case.label is not None]
+
+
+def read_releases(path: Path) -> list[Release]:
+    """What went out before, oldest first.
+
+    Raises:
+        PrivacyError: The file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [Release(**release) for release in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise PrivacyError(
+            f"{path}: the record of what went out is damaged ({error}); restore it from a backup, or remove it and "
+            "count the statistics that it held as sent twice"
+        ) from error
+
+
+def digest_of(cases: Iterable[Case], protection: Protection) -> str:
+    """SHA-256 that changes when a case, one of its files or a setting changes."""
+    facts: list[Any] = [asdict(protection), [asdict(feature) for feature in FEATURES]]
+    for case in sorted(cases, key=lambda case: case.case):
+        files = [split_volume(scan)[0] for scan in (*case.image, str(case.label))]
+        facts.append(
+            [asdict(case), [(s.st_size, s.st_mtime_ns) for s in (file.stat() for file in files if file.exists())]]
+        )
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def make_release(of: str, cases: Iterable[Mapping[str, Histogram]], protection: Protection) -> Release:
+    """Sum what cases show, and add noise to it.
+
+    Args:
+        of: Digest of what the cases were measured from.
+        cases: ``measure_case`` of each.
+        protection: The hospital's settings.
+    """
+    totals = {feature.name: np.zeros(feature.bins) for feature in FEATURES}
+    count = 0
+    for case in cases:
+        count += 1
+        for name, histogram in case.items():
+            totals[name] += histogram
+    rng, scale = np.random.default_rng(secrets.randbits(128)), protection.noise_scale
+    noised = max(round(count + float(rng.laplace(0, scale)), 2), 1.0)
+    return Release(
+        of=of,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        epsilon=protection.epsilon,
+        min_cases=protection.min_cases,
+        count=noised,
+        histograms={
+            name: np.round(nearest_histogram(total + rng.laplace(0, scale, len(total)), noised), 2).tolist()
+            for name, total in totals.items()
+        },
+    )
+
+
+def nearest_histogram(noised: Histogram, total: float) -> Histogram:
+    """The histogram without negative counts, and with the given total, that is nearest to a noised one.
+
+    It costs no privacy, being made of what is released anyway, and takes most of the noise out of empty bins.
+    Source: projection onto the simplex, Duchi et al. 2008, doi:10.1145/1390156.1390191, figure 1.
+    """
+    falling = np.sort(noised)[::-1]
+    excess = (np.cumsum(falling) - total) / np.arange(1, len(noised) + 1)
+    threshold = excess[np.flatnonzero(falling > excess)[-1]]
+    return np.maximum(noised - threshold, 0)
+
+
+def measure_case(case: Case) -> dict[str, Histogram]:
+    """Feature -> a case's histogram, which sums to 1.
+
+    Raises:
+        CaseError: A file cannot be read, a scan is empty, or a label has a value that its convention lacks.
+    """
+    images: dict[Path, Any] = {}
+    found: dict[str, Histogram] = {}
+    steps: NDArray[np.float64] = np.ones(3)
+    for modality, scan in zip(MODALITIES, case.image, strict=True):
+        path, number = split_volume(scan)
+        if path not in images:
+            images = {path: read_volume(case.case, modality, path)}  # one file in memory
+        volume = take_volume(case.case, modality, images[path], number, path)
+        steps = voxel_sizes(volume.affine)
+        voxels = np.asanyarray(volume.dataobj)
+        brain = voxels[voxels != 0]
+        if not brain.size:
+            raise CaseError(f"{case.case}: {modality} is empty, all its voxels are 0; replace {path}")
+        found[modality] = share(np.log2(np.maximum(brain, 1)), feature_of(modality))
+    path = Path(str(case.label))
+    label = np.asanyarray(read_volume(case.case, "label", path).dataobj)
+    table = LABEL_TABLES[case.labels]
+    counts = {int(value): int(number) for value, number in zip(*np.unique(label, return_counts=True), strict=True)}
+    if unknown := sorted(set(counts) - set(table)):
+        raise CaseError(
+            f"{case.case}: the label has the value {unknown[0]}, {case.labels} has {sorted(table)}; see {path}"
+        )
+    ml = float(np.prod(steps)) / 1000
+    for region in REGIONS:
+        inside = sum(number for value, number in counts.items() if table[value] in REGION_LABELS[region])
+        found[f"{region}_ml"] = share(np.array([inside * ml]), feature_of(f"{region}_ml"))
+    found["voxel_mm"] = share(steps, feature_of("voxel_mm"))
+    return found
+
+
+def share(values: NDArray[Any], feature: Feature) -> Histogram:
+    """Histogram of values in a feature's bins, which sums to 1."""
+    inside = np.clip(values, feature.low, np.nextafter(feature.high, feature.low))
+    return np.histogram(inside, feature.edges)[0] / values.size
+
+
+def feature_of(name: str) -> Feature:
+    """The feature of this name."""
+    return next(feature for feature in FEATURES if feature.name == name)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+
+from brats_fl.cases.loading import PrefetchLoader
+from brats_fl.errors import CaseError
+
+
+def numbers(count: int, transform: Any = None) -> Dataset:
+    return Dataset([{"image": torch.tensor([float(number)])} for number in range(count)], transform)
+
+
+def values(loader: Any) -> list[list[float]]:
+    return [batch["image"].flatten().tolist() for batch in loader]
+
+
+def prefetch_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+def test_batches_and_their_order_are_those_of_a_plain_loader():
+    data = numbers(7)
+
+    assert values(PrefetchLoader(data, batch_size=2)) == [[0, 1], [2, 3], [4, 5], [6]]
+    assert values(PrefetchLoader(data, batch_size=2)) == values(DataLoader(data, batch_size=2))
+
+
+def test_shuffled_order_is_that_of_a_plain_loader_with_the_same_seed():
+    data = numbers(20)
+
+    torch.manual_seed(3)
+    plain = values(DataLoader(data, batch_size=4, shuffle=True))
+    torch.manual_seed(3)
+    prefetched = values(PrefetchLoader(data, batch_size=4, shuffle=True))
+
+    assert prefetched == plain
+    assert prefetched != values(DataLoader(data, batch_size=4))
+
+
+def test_loader_can_be_read_again_and_leaves_no_thread_behind():
+    loader = PrefetchLoader(numbers(3), batch_size=1)
+
+    assert values(loader) == values(loader) == [[0], [1], [2]]
+    assert prefetch_threads() == []
+
+
+class OneBroken(Dataset):
+    """Numbers, of which 2 cannot be read."""
+
+    def _transform(self, index: int) -> Any:
+        if index == 2:
+            raise CaseError("case-2: t1c cannot be read")
+        return self.data[index]
+
+
+def test_error_in_a_case_is_raised_where_the_batch_is_asked_for():
+    batches = iter(PrefetchLoader(OneBroken(numbers(5).data), batch_size=1))
+
+    assert [float(next(batches)["image"]) for _ in range(2)] == [0, 1]  # the batches before it are not lost
+    with pytest.raises(CaseError, match="case-2: t1c cannot be read"):
+        next(batches)
+    assert prefetch_threads() == []
+
+
+def test_stopping_early_ends_the_thread():
+    batches = iter(PrefetchLoader(numbers(1000), batch_size=1, prefetch=2))
+    next(batches)
+    assert len(prefetch_threads()) == 1
+
+    batches.close()
+
+    assert prefetch_threads() == []
+
+
+def test_no_more_than_the_wanted_number_of_batches_is_prepared_ahead():
+    prepared = []
+
+    def note(item: dict[str, Any]) -> dict[str, Any]:
+        prepared.append(item)
+        return item
+
+    batches = iter(PrefetchLoader(numbers(100, note), batch_size=1, prefetch=2))
+    next(batches)
+    time.sleep(0.3)
+
+    assert len(prepared) <= 4  # one given out, two ready, one in the thread's hand
+    batches.close()
+
+
+def test_next_batch_is_prepared_while_the_last_is_worked_on():
+    second_is_read = threading.Event()
+
+    def note(item: dict[str, Any]) -> dict[str, Any]:
+        if item["image"] == 1:
+            second_is_read.set()
+        return item
+
+    batches = iter(PrefetchLoader(numbers(10, note), batch_size=1, prefetch=2))
+    next(batches)
+
+    assert second_is_read.wait(timeout=10)
+    batches.close()

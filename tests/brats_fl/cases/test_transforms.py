@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from tests.tiny_sites import AFFINE, SHAPE, save, write_tiny_case
+
+from brats_fl.cases.transforms import (
+    LabelToRegionsd,
+    LoadCased,
+    RandModalityContrastd,
+    RandTumourPatchd,
+    RegionsToFileLabeld,
+    TumourVoxelsd,
+    UncachedBoundaryd,
+    adjust_contrast,
+    adjust_gamma,
+    cut_patch,
+    drop_small_et,
+    is_not_zero,
+)
+from brats_fl.errors import CaseError
+
+# --- Reading a case ---
+
+
+@pytest.fixture
+def item(tmp_path: Path) -> dict[str, Any]:
+    case = write_tiny_case(tmp_path / "hospital-1", "case-1")
+    return {"case": "case-1", "image": list(case.image), "label": case.label, "labels": "brats2018-2021"}
+
+
+def error_of(item: dict[str, Any]) -> str:
+    with pytest.raises(CaseError) as caught:
+        LoadCased()(item)
+    return str(caught.value)
+
+
+def rewrite(path: str, change: Any, affine: Any = AFFINE) -> None:
+    save(change(np.asarray(nib.load(path).dataobj)), Path(path), affine)
+
+
+def test_case_is_read_as_four_channels_with_the_affine_of_its_files(item: dict[str, Any]):
+    loaded = LoadCased()(item)
+
+    assert loaded["image"].shape == (4, *SHAPE)
+    assert loaded["image"].dtype == torch.float32
+    np.testing.assert_array_equal(loaded["image"].affine, AFFINE)
+    for channel, path in enumerate(item["image"]):
+        np.testing.assert_array_equal(loaded["image"][channel], np.asarray(nib.load(path).dataobj))
+
+
+def test_label_leaves_with_the_library_s_values(item: dict[str, Any]):
+    in_file = np.asarray(nib.load(item["label"]).dataobj)
+
+    label = LoadCased()(item)["label"]
+
+    assert label.shape == (1, *SHAPE)
+    assert label.dtype == torch.uint8
+    assert sorted(np.unique(in_file)) == [0, 1, 2, 4]
+    np.testing.assert_array_equal(label[0], np.where(in_file == 4, 3, in_file))
+
+
+def test_case_without_a_label_is_read_too(item: dict[str, Any]):
+    del item["label"]
+
+    assert "label" not in LoadCased()(item)
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "t1c"), (2, "t2w")])
+def test_missing_file_is_named(item: dict[str, Any], index: int, name: str):
+    Path(item["image"][index]).unlink()
+
+    assert error_of(item) == (
+        f"case-1: {name} is missing; restore {item['image'][index]} or take the case off the data list"
+    )
+
+
+def test_truncated_file_is_named(item: dict[str, Any]):
+    path = Path(item["image"][3])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    message = error_of(item)
+
+    assert message.startswith("case-1: t2f cannot be read (EOFError")
+    assert message.endswith(f"replace {path}")
+
+
+def test_file_that_is_no_image_is_named(item: dict[str, Any]):
+    Path(item["label"]).write_bytes(gzip.compress(b"no image"))
+
+    message = error_of(item)
+
+    assert message.startswith("case-1: label cannot be read (")
+    assert message.endswith(f"replace {item['label']}")
+
+
+def test_four_dimensional_file_is_refused(item: dict[str, Any]):
+    rewrite(item["image"][1], lambda voxels: np.stack([voxels, voxels], axis=3))
+
+    assert error_of(item) == (
+        "case-1: t1n has shape (40, 48, 40, 2); a volume must be 3-D, or be named as one of a 4-D file, "
+        f"case-1_t1.nii.gz#0 ({item['image'][1]})"
+    )
+
+
+def test_other_shape_is_refused(item: dict[str, Any]):
+    rewrite(item["image"][2], lambda voxels: voxels[:, :47])
+
+    assert error_of(item) == (
+        "case-1: t2w has shape (40, 47, 40), t1c has (40, 48, 40); all files of a case must share one grid: "
+        f"register or resample them ({item['image'][2]})"
+    )
+
+
+def test_other_affine_is_refused_for_scans_and_label(item: dict[str, Any]):
+    moved = AFFINE.copy()
+    moved[0, 3] += 3
+    rewrite(item["label"], lambda voxels: voxels, moved)
+
+    assert error_of(item) == (
+        "case-1: the affine of label differs from that of t1c by up to 3 mm; all files of a case must share one "
+        f"grid: register or resample them ({item['label']})"
+    )
+
+
+def test_affine_that_differs_by_rounding_is_accepted(item: dict[str, Any]):
+    rewrite(item["image"][1], lambda voxels: voxels, AFFINE + 1e-5)
+
+    assert LoadCased()(item)["image"].shape == (4, *SHAPE)
+
+
+def test_unknown_label_value_is_refused_with_the_convention_that_would_fit(item: dict[str, Any]):
+    rewrite(item["label"], lambda voxels: np.where(voxels == 4, 3, voxels))
+
+    message = error_of(item)
+
+    assert message.startswith(
+        "case-1: label holds 3; the convention brats2018-2021 has 0, 1, 2, 4 only; its values fit"
+    )
+    assert message.endswith(f"({item['label']})")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_value_that_is_not_finite_is_refused_with_the_scan_that_holds_it(item: dict[str, Any], value: float):
+    def spoil(voxels: Any) -> Any:
+        spoiled = voxels.astype(np.float32)
+        spoiled[0, 0, 0] = value
+        return spoiled
+
+    rewrite(item["image"][2], spoil)
+
+    assert error_of(item) == f"case-1: t2w holds NaN or infinite values; write it again ({item['image'][2]})"
+
+
+def test_case_of_zeros_only_is_refused(item: dict[str, Any]):
+    for path in item["image"]:
+        rewrite(path, np.zeros_like)
+
+    assert error_of(item) == (f"case-1: every scan is empty (all voxels 0); replace the files ({item['image'][0]})")
+
+
+# --- What is stored, and where the cache ends ---
+
+
+def test_foreground_is_what_is_not_zero():
+    assert is_not_zero(torch.tensor([-1.0, 0.0, 0.5])).tolist() == [True, False, True]
+
+
+def test_places_to_draw_at_lie_on_their_label_and_are_as_many_for_each():
+    label = torch.zeros(1, 20, 20, 20, dtype=torch.uint8)
+    label[0, 1, 2, 3] = 1  # 1 voxel of necrosis
+    label[0, 5:15, 5:15, 5:15] = 2  # 1000 voxels of oedema, none of enhancing tumour
+
+    places = TumourVoxelsd()({"label": label})["tumour_voxels"]
+
+    assert places.shape == (4000, 3)
+    assert places.dtype == torch.int16
+    values = label[0][tuple(places.long().T)]
+    assert int((values == 1).sum()) == int((values == 2).sum()) == 2000
+    assert len(places.unique(dim=0)) == 1001
+
+
+def test_case_without_tumour_has_no_place_to_draw_at_and_one_without_label_no_entry():
+    assert TumourVoxelsd()({"label": torch.zeros(1, 4, 4, 4)})["tumour_voxels"].shape == (0, 3)
+    assert TumourVoxelsd()({"image": 1}) == {"image": 1}
+
+
+def test_after_the_cache_the_image_is_float32_and_the_label_three_regions():
+    label = torch.tensor([0, 1, 2, 3], dtype=torch.uint8).reshape(1, 4, 1, 1)
+
+    after = UncachedBoundaryd()({"image": torch.ones(4, 4, 1, 1, dtype=torch.float16), "label": label})
+
+    assert after["image"].dtype == torch.float32
+    assert after["label"].flatten(1).tolist() == [[0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]  # tc, wt, et
+    assert torch.equal(LabelToRegionsd()({"label": label})["label"], after["label"])
+    assert set(UncachedBoundaryd()({"image": torch.ones(1)})) == {"image"}
+
+
+# --- Drawing patches ---
+
+
+def numbered(*shape: int) -> torch.Tensor:
+    """A volume whose every voxel has its own number, from 1."""
+    return torch.arange(1, 1 + int(np.prod(shape)), dtype=torch.float32).reshape(1, *shape)
+
+
+def test_patch_inside_the_volume_is_cut_out():
+    volume = numbered(4, 4, 4)
+
+    assert torch.equal(cut_patch(volume, [1, 0, 2], [2, 3, 2]), volume[:, 1:3, 0:3, 2:4])
+
+
+def test_patch_beyond_the_volume_is_padded_with_zeros():
+    patch = cut_patch(numbered(2, 1, 1), [-1, 0, 0], [4, 1, 2])
+
+    assert patch[0, :, 0, :].tolist() == [[0, 0], [1, 0], [2, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("voxel", [(0, 0, 0), (23, 29, 17), (9, 9, 9), (12, 28, 1)])
+def test_patch_drawn_at_tumour_contains_a_tumour_voxel_and_nothing_beyond_the_case(voxel: tuple[int, int, int]):
+    label = torch.zeros(1, 24, 30, 18, dtype=torch.uint8)
+    label[(0, *voxel)] = 3
+    draw = RandTumourPatchd([16, 16, 16], tumour_probability=1.0).set_random_state(0)
+
+    for _ in range(50):
+        case = {"image": torch.ones(4, 24, 30, 18), "label": label, "tumour_voxels": torch.tensor([voxel])}
+        patch = draw(case)
+        assert int((patch["label"] == 3).sum()) == 1
+        assert patch["image"].all()  # 0 would be padding
+        assert "tumour_voxels" not in patch
+
+
+def test_drawn_voxel_keeps_an_eighth_of_the_patch_from_the_rim_where_the_case_allows():
+    label = torch.zeros(1, 48, 48, 48, dtype=torch.uint8)
+    label[0, 24, 24, 24] = 1
+    draw = RandTumourPatchd([16, 16, 16], tumour_probability=1.0).set_random_state(0)
+
+    places = []
+    for _ in range(200):
+        patch = draw({"image": torch.ones(4, 48, 48, 48), "label": label, "tumour_voxels": torch.tensor([[24] * 3])})
+        places.append(torch.nonzero(patch["label"][0])[0])
+
+    assert torch.stack(places).min() == 2  # 16 / 8
+    assert torch.stack(places).max() == 13  # 16 - 1 - 2
+
+
+def test_case_smaller_than_the_patch_lies_whole_inside_it_with_zeros_around():
+    image = numbered(10, 8, 12).expand(4, -1, -1, -1)
+    label = torch.ones(1, 10, 8, 12, dtype=torch.uint8)
+    draw = RandTumourPatchd([16, 16, 16], tumour_probability=1.0).set_random_state(1)
+
+    patch = draw({"image": image, "label": label, "tumour_voxels": torch.tensor([[9, 0, 11]])})
+
+    assert patch["image"].shape == (4, 16, 16, 16)
+    assert patch["label"].shape == (1, 16, 16, 16)
+    assert patch["image"].sum() == image.sum()
+    assert int((patch["image"][0] == 0).sum()) == 16**3 - 10 * 8 * 12
+    assert int(patch["label"].sum()) == 10 * 8 * 12
+
+
+def test_case_without_tumour_gives_a_patch_from_anywhere():
+    case = {"image": torch.ones(4, 20, 20, 20), "label": torch.zeros(1, 20, 20, 20, dtype=torch.uint8)}
+
+    patch = RandTumourPatchd([16, 16, 16], tumour_probability=1.0).set_random_state(0)(
+        {**case, "tumour_voxels": torch.zeros(0, 3, dtype=torch.int16)}
+    )
+
+    assert patch["image"].all()
+    assert patch["image"].shape == (4, 16, 16, 16)
+
+
+def test_patch_is_a_plain_float32_tensor_and_the_case_is_not_changed():
+    image = MetaTensor(torch.ones(4, 20, 20, 20, dtype=torch.float16))
+    case = {"image": image, "label": MetaTensor(torch.zeros(1, 20, 20, 20, dtype=torch.uint8))}
+
+    patch = RandTumourPatchd([8, 8, 8], tumour_probability=0.5).set_random_state(0)(case)
+
+    assert type(patch["image"]) is torch.Tensor
+    assert patch["image"].dtype == torch.float32
+    assert patch["label"].dtype == torch.uint8
+    assert case["image"] is image
+
+
+def test_same_random_state_draws_the_same_patches_and_another_draws_others():
+    case = {"image": numbered(30, 30, 30), "label": torch.ones(1, 30, 30, 30, dtype=torch.uint8)}
+
+    def draw(seed: int) -> list[float]:
+        transform = RandTumourPatchd([8, 8, 8], tumour_probability=0.5).set_random_state(seed)
+        return [float(transform(case)["image"][0, 0, 0, 0]) for _ in range(5)]
+
+    assert draw(7) == draw(7)
+    assert draw(7) != draw(8)
+
+
+# --- Brightness, contrast, gamma ---
+
+
+def brain() -> tuple[torch.Tensor, torch.Tensor]:
+    channel = torch.zeros(6, 6, 6)
+    channel[1:5, 1:5, 1:5] = torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(0))
+    return channel, channel != 0
+
+
+def test_contrast_stretches_about_the_mean_within_the_old_range():
+    channel = torch.tensor([0.0, 1.0, 2.0, 3.0, 10.0])  # mean of the four inside: 4
+
+    adjust_contrast(channel, channel != 0, 0.5)
+
+    assert channel.tolist() == [0.0, 2.5, 3.0, 3.5, 7.0]  # half as far from 4
+    adjust_contrast(channel, channel != 0, 2.0)  # mean 4 again, back to 1, 2, 3, 10: clamped to 2.5 and 7
+    assert channel.tolist() == [0.0, 2.5, 2.5, 3.0, 7.0]
+
+
+def test_gamma_keeps_mean_deviation_and_background():
+    channel, inside = brain()
+    before = channel[inside].clone()
+
+    adjust_gamma(channel, inside, 1.5)
+
+    assert (channel[~inside] == 0).all()
+    torch.testing.assert_close(channel[inside].mean(), before.mean())
+    torch.testing.assert_close(channel[inside].std(), before.std())
+    assert not torch.allclose(channel[inside], before, atol=0.01)
+
+
+def test_gamma_of_two_raises_the_voxels_scaled_to_one_to_the_second_power():
+    channel = torch.tensor([0.0, 1.0, 2.0, 3.0])  # inside: 0, 1/2, 1 -> 0, 1/4, 1, then mean 2 and deviation 1 again
+
+    adjust_gamma(channel, channel != 0, 2.0)
+
+    squared = torch.tensor([0.0, 0.25, 1.0])
+    torch.testing.assert_close(channel[1:], (squared - squared.mean()) / squared.std() + 2)
+
+
+@pytest.mark.parametrize("change", [adjust_contrast, adjust_gamma])
+def test_empty_channel_and_channel_of_one_value_stay_as_they_are(change: Any):
+    for value in (0.0, 2.0):
+        channel = torch.full((3, 3, 3), value)
+        change(channel, channel != 0, 1.3)
+        assert (channel == value).all()
+
+
+def test_every_modality_changes_on_its_own_and_the_background_stays_zero():
+    channel, inside = brain()
+    image = channel.repeat(4, 1, 1, 1)
+    transform = RandModalityContrastd(prob=1.0).set_random_state(0)
+
+    changed = transform({"image": image})["image"]
+
+    assert (changed[:, ~inside] == 0).all()
+    assert all(not torch.equal(changed[i], changed[j]) for i in range(4) for j in range(i))
+    assert torch.equal(image, channel.repeat(4, 1, 1, 1))  # the case itself is not touched
+    assert torch.equal(RandModalityContrastd(prob=0.0)({"image": image})["image"], image)
+
+
+def test_image_with_metadata_changes_as_a_plain_one_does():
+    image = brain()[0].repeat(4, 1, 1, 1)
+
+    plain = RandModalityContrastd(prob=1.0).set_random_state(3)({"image": image})["image"]
+    meta = RandModalityContrastd(prob=1.0).set_random_state(3)({"image": MetaTensor(image)})["image"]
+
+    assert torch.equal(plain, torch.as_tensor(meta))
+
+
+# --- Masks ---
+
+
+def regions_of(labels: list[int], spacing_mm: float = 10.0) -> MetaTensor:
+    """Regions of a row of voxels; at 10 mm a voxel is 1 ml."""
+    label = torch.tensor(labels, dtype=torch.uint8).reshape(1, -1, 1, 1)
+    return MetaTensor(
+        LabelToRegionsd()({"label": label})["label"], affine=torch.diag(torch.tensor([spacing_mm] * 3 + [1]))
+    )
+
+
+def test_enhancing_part_smaller_than_the_limit_becomes_necrotic_core():
+    regions = regions_of([0, 1, 2, 3, 3])  # 2 ml of enhancing tumour
+
+    dropped = drop_small_et(regions, 2.5)
+
+    assert dropped[2].sum() == 0
+    assert torch.equal(dropped[:2], regions[:2])
+    assert regions[2].sum() == 2
+    mask = RegionsToFileLabeld(smallest_et_ml=2.5)({"pred": regions, "labels": "brats2018-2021"})["mask"]
+    assert mask.flatten().tolist() == [0, 1, 2, 1, 1]
+
+
+def test_enhancing_part_that_stood_outside_the_core_becomes_core_too():
+    regions = regions_of([2, 3])
+    regions[0] = 0  # a network's regions need not be nested
+
+    assert drop_small_et(regions, 1.5)[0].flatten().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("smallest_ml", [0.0, 1.5, 2.0])
+def test_enhancing_part_as_large_as_the_limit_stays(smallest_ml: float):
+    assert drop_small_et(regions_of([3, 3, 0]), smallest_ml)[2].sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [("brats2018-2021", [0, 1, 2, 4]), ("brats2023", [0, 1, 2, 3]), ("msd-task01", [0, 2, 1, 3])],
+)
+def test_mask_has_the_values_of_the_case_s_convention_and_its_geometry(table: str, values: list[int]):
+    regions = regions_of([0, 1, 2, 3], spacing_mm=2.0)
+
+    mask = RegionsToFileLabeld()({"pred": regions, "labels": table})["mask"]
+
+    assert mask.flatten().tolist() == values
+    assert mask.shape == (1, 4, 1, 1)
+    assert mask.dtype == torch.uint8
+    assert torch.equal(mask.affine, regions.affine)
+
+
+def test_case_that_names_no_convention_gets_the_default_one():
+    assert RegionsToFileLabeld("out")({"pred": regions_of([3])})["out"].flatten().tolist() == [4]

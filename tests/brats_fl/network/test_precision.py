@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from brats_fl.bundle import build_network
+from brats_fl.network import precision
+from brats_fl.network.inferers import PatchInferer
+from brats_fl_tools.repository import BUNDLES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_measured() -> Iterator[None]:
+    measure = precision.cpu_bfloat16_pays
+    measure.cache_clear()
+    yield
+    measure.cache_clear()
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, capability: str, bf16: bool, seconds: dict[bool, float]) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(precision, "_seconds", lambda kernel, patch, enabled: seconds[enabled])
+
+
+@pytest.mark.parametrize(("capability", "bf16"), [("AVX2", True), ("DEFAULT", True), ("AVX512", False)])
+def test_processor_without_bfloat16_instructions_is_not_even_timed(monkeypatch, capability, bf16):
+    pretend(monkeypatch, capability, bf16, seconds={})  # timing would raise KeyError
+
+    assert precision.cpu_bfloat16_pays() is False
+
+
+@pytest.mark.parametrize(("seconds", "pays"), [(0.5, True), (0.79, True), (0.81, False), (2.0, False)])
+def test_bfloat16_pays_when_it_takes_less_than_four_fifths_of_the_time(monkeypatch, seconds, pays):
+    pretend(monkeypatch, "AVX512", True, seconds={True: seconds, False: 1.0})
+
+    assert precision.cpu_bfloat16_pays() is pays
+
+
+def dtype_inside(amp: bool) -> torch.dtype:
+    with precision.autocast(CPU, amp):
+        return torch.nn.Conv3d(1, 1, 1)(torch.ones(1, 1, 2, 2, 2)).dtype
+
+
+@pytest.mark.parametrize(
+    ("amp", "pays", "dtype"),
+    [(True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)],
+)
+def test_forward_pass_is_bfloat16_only_where_it_is_wanted_and_pays(monkeypatch, amp, pays, dtype):
+    monkeypatch.setattr(precision, "cpu_bfloat16_pays", lambda: pays)
+
+    assert dtype_inside(amp) == dtype
+
+
+def test_measuring_draws_no_random_number():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+
+    precision.cpu_bfloat16_pays()
+    precision._seconds(torch.ones(1, 1, 3, 3, 3), torch.ones(1, 1, 4, 4, 4), False)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def weight_gradients(network: torch.nn.Module, patches: torch.Tensor, amp: bool) -> torch.Tensor:
+    network.zero_grad()
+    PatchInferer(amp)(patches, network).square().mean().backward()
+    weights = [p.grad.flatten() for n, p in network.named_parameters() if n.endswith("conv.weight")]
+    return torch.cat(weights)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_gradient_in_mixed_precision_is_that_of_float32_on_this_processor(side):
+    """On AVX512_BF16 oneDNN gives garbage for the smallest feature maps: see SMALLEST_CPU_PATCH."""
+    network = build_network(BUNDLES / "brats_unet", "small", seed=0)
+    patches = torch.rand(1, 4, side, side, side, generator=torch.Generator().manual_seed(0))
+
+    mixed, exact = (weight_gradients(network, patches, amp) for amp in (True, False))
+
+    assert float((mixed - exact).norm() / exact.norm()) < 0.05
