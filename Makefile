@@ -36,7 +36,7 @@ wheel: env
 	$(BIN)/pip wheel --quiet --no-deps -w dist .
 
 bench: env
-	$(BIN)/python -m brats_fl_tools.bench
+	$(BIN)/python -m brats_fl_tools.bench.__main__
 
 # Copies what the two bundles share from brats_unet to brats_attention_unet; a test holds the two together.
 bundles: env

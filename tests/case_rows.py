@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from brats_fl.constants import MODALITIES
-from brats_fl_tools.case_table import CaseRow
+from brats_fl_tools.data.case_table import CaseRow
 
 
 def make_row(

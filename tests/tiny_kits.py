@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from brats_fl_tools.kits import Federation, Kit, provision, read_federation
+from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation
 from brats_fl_tools.repository import POC_WORKSPACE
 
 KEPT = ("server", "hospital-1", "hospital-2", "lead@consortium.example")

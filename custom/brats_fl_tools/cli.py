@@ -9,24 +9,13 @@ import traceback
 import typer
 
 from brats_fl.errors import BratsFLError
-from brats_fl_tools import (
-    cache,
-    check,
-    demo,
-    drill,
-    evaluate,
-    export,
-    import_cases,
-    job,
-    kit,
-    partition,
-    poc,
-    report,
-    resume,
-    sample,
-    simulate,
-    submit,
-)
+from brats_fl_tools import check, demo, drill, report, sample
+from brats_fl_tools.data import cache_command, import_cases
+from brats_fl_tools.jobs import command as job
+from brats_fl_tools.kit import command as kit
+from brats_fl_tools.model import evaluate, export
+from brats_fl_tools.partition import command as partition
+from brats_fl_tools.runs import poc, resume, simulate, submit
 
 INTERRUPTED = 130
 """Exit code of typer when Ctrl-C ended a command."""
@@ -53,7 +42,7 @@ app.command()(check.check)
 app.add_typer(job.app, name="job")
 app.add_typer(poc.app, name="poc")
 app.add_typer(kit.app, name="kit")
-app.add_typer(cache.app, name="cache")
+app.add_typer(cache_command.app, name="cache")
 app.command()(simulate.simulate)
 app.command()(submit.submit)
 app.command("collect")(submit.collect_run)

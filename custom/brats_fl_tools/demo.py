@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from brats_fl_tools.evaluate import evaluate_sites, resolve_bundle
-from brats_fl_tools.job_options import ForceOption
-from brats_fl_tools.jobs import JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.model.evaluate import evaluate_sites, resolve_bundle
 from brats_fl_tools.report import write_report
-from brats_fl_tools.runs import prepare_run_folder
+from brats_fl_tools.runs.folder import prepare_run_folder
+from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
 from brats_fl_tools.sample import write_sample
-from brats_fl_tools.simulate import POLLING_SECONDS, run_simulation
 
 JOB, BUNDLE = "brats_unet_fedavg", "brats_unet"
 

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.test_federation import CASES, JOB, options
 from tests.tiny_sites import make_tiny_sites
 
-from brats_fl_tools.simulate import run_simulation
+from brats_fl_tools.runs.simulate import run_simulation
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ import pytest
 from tests.integration.test_federation import CASES
 from tests.tiny_sites import make_tiny_sites
 
-from brats_fl_tools import federation as fed
 from brats_fl_tools.drill.command import inject, small_disks
 from brats_fl_tools.drill.faults import FAULTS
 from brats_fl_tools.drill.federation import HOSTS, SERVER_NAME, Drill
 from brats_fl_tools.drill.hosts import hosts, why_no_hosts
+from brats_fl_tools.runs import host_federation as fed
 
 REASON = why_no_hosts()
 pytestmark = [

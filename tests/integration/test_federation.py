@@ -17,12 +17,12 @@ from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.constants import REGIONS, SITES
 from brats_fl.errors import DataListError, RunError
-from brats_fl_tools.evaluate import evaluate_sites
-from brats_fl_tools.jobs import JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.report import write_report
 from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs import read_records
-from brats_fl_tools.simulate import POLLING_SECONDS, run_simulation
+from brats_fl_tools.runs.folder import read_records
+from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
 
 JOB = "brats_unet_fedavg"
 TINY = {"patch_size": [32, 32, 32], "window_size": [48, 48, 48], "steps_per_epoch": 2, "batch_size": 1}

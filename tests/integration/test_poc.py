@@ -18,14 +18,14 @@ from brats_fl.constants import SITES
 from brats_fl.errors import KitError, RunError
 from brats_fl.sharing.fingerprints import KEY_FILE
 from brats_fl.sharing.site_statistics import FEATURES, MIN_CASES_VARIABLE, RELEASES_FILE
-from brats_fl_tools import federation as fed
-from brats_fl_tools.jobs import JobOptions
-from brats_fl_tools.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
+from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.report import report
 from brats_fl_tools.report.statistics_page import ALL, read_statistics
-from brats_fl_tools.runs import read_records
-from brats_fl_tools.session import admin_session, connected_clients
-from brats_fl_tools.simulate import POLLING_SECONDS
+from brats_fl_tools.runs import host_federation as fed
+from brats_fl_tools.runs.folder import read_records
+from brats_fl_tools.runs.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
+from brats_fl_tools.runs.session import admin_session, connected_clients
+from brats_fl_tools.runs.simulate import POLLING_SECONDS
 
 
 @dataclass(frozen=True)

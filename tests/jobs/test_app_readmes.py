@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_fl_tools.jobs import job_names, read_job, variables_of
+from brats_fl_tools.jobs.assembly import job_names, read_job, variables_of
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, JOBS
 
 

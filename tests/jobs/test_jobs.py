@@ -16,11 +16,11 @@ from brats_fl.constants import KEY_METRIC, SITES
 from brats_fl.errors import JobError
 from brats_fl.provenance import required_code
 from brats_fl.sharing.site_statistics import FEATURES
-from brats_fl_tools import jobs
-from brats_fl_tools.job_options import parse_values
-from brats_fl_tools.jobs import JobOptions, build_job, describe_job, job_names
+from brats_fl_tools.jobs import assembly as jobs
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, describe_job, job_names
+from brats_fl_tools.jobs.options import parse_values
+from brats_fl_tools.kit.site_files import policy_names, read_policy
 from brats_fl_tools.repository import BUNDLES, CUSTOM, ROOT
-from brats_fl_tools.site_files import policy_names, read_policy
 
 SMALL = JobOptions(profile="small")
 

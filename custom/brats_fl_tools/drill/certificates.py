@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from brats_fl_tools.drill.federation import PORT, SERVER_NAME, Drill
-from brats_fl_tools.kits import provision
+from brats_fl_tools.kit.kits import provision
 
 
 def foreign_kit(drill: Drill, folder: Path) -> Path:

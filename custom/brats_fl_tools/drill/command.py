@@ -19,8 +19,8 @@ from rich.table import Table
 
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
-from brats_fl_tools.job_options import ForceOption
-from brats_fl_tools.processes import ended_by_sigterm
+from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.runs.processes import ended_by_sigterm
 
 if TYPE_CHECKING:
     from brats_fl_tools.drill.federation import Drill

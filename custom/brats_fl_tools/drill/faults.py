@@ -19,8 +19,8 @@ from brats_fl.constants import SITES
 from brats_fl_tools.drill.broken_sites import ALTERED_AFTER_SIGNING, CANARY, broken_training, write_fault
 from brats_fl_tools.drill.certificates import expire, foreign_kit, new_kit
 from brats_fl_tools.drill.federation import Drill, Outcome, wait_until
-from brats_fl_tools.federation import CONSOLE_LOG
-from brats_fl_tools.runs import mean_key_metric
+from brats_fl_tools.runs.folder import mean_key_metric
+from brats_fl_tools.runs.host_federation import CONSOLE_LOG
 
 SITE: Final = "hospital-2"
 HONEST: Final = tuple(site for site in SITES if site != SITE)

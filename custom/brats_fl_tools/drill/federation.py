@@ -23,13 +23,13 @@ import yaml
 from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, read_datalist, write_datalist
 from brats_fl.constants import SITES, SPLITS
 from brats_fl.errors import RunError
-from brats_fl_tools import federation as fed
 from brats_fl_tools.drill.hosts import Hosts
-from brats_fl_tools.kits import Federation, Kit, provision, read_kit
-from brats_fl_tools.processes import end_tree
+from brats_fl_tools.kit.kits import Federation, Kit, provision, read_kit
+from brats_fl_tools.kit.site_files import site_files, write_site_files
 from brats_fl_tools.repository import POC_WORKSPACE
-from brats_fl_tools.runs import read_records
-from brats_fl_tools.site_files import site_files, write_site_files
+from brats_fl_tools.runs import host_federation as fed
+from brats_fl_tools.runs.folder import read_records
+from brats_fl_tools.runs.processes import end_tree
 
 Array = npt.NDArray[np.floating]
 SERVER_NAME = "fl.consortium.example"

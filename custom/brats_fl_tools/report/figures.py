@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from brats_fl.constants import KEY_METRIC, REGIONS
+from brats_fl_tools.pages.formats import format_count
+from brats_fl_tools.pages.svg import INK, MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.report.curves import Curve, gap_curve, mean_curve, metric_curves, region_curves, site_curves
-from brats_fl_tools.report.formats import format_count
 from brats_fl_tools.report.metrics import TEST_SPLIT, train_rounds, training_sites
 from brats_fl_tools.report.run_folder import RunFolder
-from brats_fl_tools.report.svg import INK, MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.report.timing import WORK, RoundTime, round_times
 
 REGION_NAMES = {

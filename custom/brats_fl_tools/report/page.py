@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats_fl.constants import MISSED_HD95_MM, REGIONS
-from brats_fl_tools.report import formats
+from brats_fl_tools.pages import formats
+from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
 from brats_fl_tools.report.figures import REGION_NAMES, case_strips, cost_diagrams, learning_curves
 from brats_fl_tools.report.metrics import (
@@ -25,7 +26,6 @@ from brats_fl_tools.report.metrics import (
 )
 from brats_fl_tools.report.overlays import LABEL_COLOURS, LABEL_NAMES, draw_overlays
 from brats_fl_tools.report.run_folder import EVALUATION_FILE, RunFolder, finite
-from brats_fl_tools.report.templates import page_environment
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
 
 METRIC_NAMES = {"dice": "Dice", "hd95_mm": "HD95 in mm"}

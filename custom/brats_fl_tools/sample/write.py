@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, write_datalist
 from brats_fl.constants import MODALITIES, SITES
 from brats_fl.errors import BratsFLError
-from brats_fl_tools.case_table import CaseRow, write_case_table
+from brats_fl_tools.data.case_table import CaseRow, write_case_table
 from brats_fl_tools.sample.anatomy import load_atlas
 from brats_fl_tools.sample.case import case_name, make_case
 from brats_fl_tools.sample.fields import Grid

@@ -169,6 +169,6 @@ def test_scratch_is_a_killed_process_s_after_a_day(tmp_path):
 
 
 def test_looking_into_a_cache_needs_no_torch():
-    program = "import sys, brats_fl_tools.cache; sys.exit('torch' in sys.modules)"
+    program = "import sys, brats_fl_tools.data.cache_command; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=False).returncode == 0

@@ -1,0 +1,1 @@
+"""Measuring speed, as ratios side by side in one run."""

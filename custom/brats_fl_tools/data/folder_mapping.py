@@ -1,0 +1,136 @@
+"""A hospital's own folder, described by a small JSON file: a pattern for each modality, and the label convention.
+
+```
+{
+    "t1c": "{patient}/{time_point}/t1_post.nii.gz",
+    "t1n": "{patient}/{time_point}/t1_pre.nii.gz",
+    "t2w": "{patient}/{time_point}/t2.nii.gz",
+    "t2f": "{patient}/{time_point}/flair.nii.gz",
+    "seg": "{patient}/{time_point}/tumour*.nii.gz",
+    "labels": "brats2023"
+}
+```
+
+A pattern is relative to the folder of the import. ``{case}``, ``{patient}`` and ``{time_point}`` stand for one name
+each, and ``*`` for anything, within a folder's or file's name. Without ``{case}`` a case is named after its patient and
+time point. A volume of a 4-D file is ``...nii.gz#k``. ``seg`` may be left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from brats_fl.cases.scans import name_volume, split_volume
+from brats_fl.constants import LABEL_TABLES, MODALITIES
+from brats_fl.errors import CaseError
+from brats_fl_tools.data.layouts import SEG, FoundCase, stem, walk
+
+PLACEHOLDERS = ("case", "patient", "time_point")
+_PARTS = re.compile(r"(\{[^}]*\}|\*)")
+
+Key = tuple[str, ...]
+"""What the placeholders stand for, in the order of ``FolderMapping.placeholders``."""
+
+
+@dataclass(frozen=True)
+class FolderMapping:
+    """Where the files of a case are, and what their label values mean."""
+
+    patterns: dict[str, str]
+    """Modality or ``seg`` -> pattern."""
+    labels: str
+    placeholders: tuple[str, ...]
+
+
+def read_mapping(path: Path) -> FolderMapping:
+    """Mapping of a file.
+
+    Raises:
+        CaseError: The file cannot be read; a key is unknown, missing or of another kind; a pattern lacks a placeholder.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CaseError(f"{path}: cannot be read as JSON ({error}); mend it") from error
+    keys = (*MODALITIES, SEG, "labels")
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise CaseError(f"{path}: must hold an object of texts with the keys {', '.join(keys)}")
+    for key in content:
+        if key not in keys:
+            raise CaseError(f"{path}: unknown key {key!r}; a mapping has {', '.join(keys)}: remove it")
+    for key in (*MODALITIES, "labels"):
+        if key not in content:
+            raise CaseError(f"{path}: has no {key!r}; add it")
+    labels = content.pop("labels")
+    if labels not in LABEL_TABLES:
+        raise CaseError(f"{path}: labels must be one of {', '.join(LABEL_TABLES)} (got {labels!r})")
+    return FolderMapping(content, labels, _check_placeholders(path, content))
+
+
+def _check_placeholders(path: Path, patterns: dict[str, str]) -> tuple[str, ...]:
+    used = {
+        kind: {part[1:-1] for part in _PARTS.split(pattern) if part[:1] == "{"} for kind, pattern in patterns.items()
+    }
+    for kind, names in used.items():
+        if unknown := sorted(names - set(PLACEHOLDERS)):
+            raise CaseError(f"{path}: {kind} has the placeholder {{{unknown[0]}}}; there are {', '.join(PLACEHOLDERS)}")
+        if not names & {"case", "patient"}:
+            raise CaseError(f"{path}: {kind} has neither {{case}} nor {{patient}}, and would fit every case; add one")
+        if names != used[MODALITIES[0]]:
+            raise CaseError(f"{path}: {kind} has other placeholders than {MODALITIES[0]}; all patterns need the same")
+    return tuple(name for name in PLACEHOLDERS if name in used[MODALITIES[0]])
+
+
+def find_mapped_cases(root: Path, mapping: FolderMapping) -> list[FoundCase]:
+    """The cases that the mapping finds beneath a folder, sorted by name."""
+    images = [file for _, files in walk(root) for file in files if stem(file) is not None]
+    found: dict[Key, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for kind, pattern in mapping.patterns.items():
+        pattern_file, number = split_volume(pattern)
+        expression = _as_expression(str(pattern_file))
+        for file in images:
+            if match := expression.fullmatch(file.relative_to(root).as_posix()):
+                key = tuple(match[name] for name in mapping.placeholders)
+                found[key][kind].append(file if number is None else name_volume(file, number))
+    cases = [_as_case(mapping, key, candidates, root) for key, candidates in found.items()]
+    return sorted(cases, key=lambda case: case.case)
+
+
+def _as_expression(pattern: str) -> re.Pattern[str]:
+    text, seen = "", set()
+    for part in _PARTS.split(pattern):
+        name = part[1:-1]
+        if part == "*":
+            text += "[^/]*"
+        elif part[:1] != "{":
+            text += re.escape(part)
+        else:
+            text += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
+            seen.add(name)
+    return re.compile(text)
+
+
+def _as_case(mapping: FolderMapping, key: Key, candidates: dict[str, list[Path]], root: Path) -> FoundCase:
+    names = dict(zip(mapping.placeholders, key, strict=True))
+    case = names.get("case") or "_".join(key)
+    problems = []
+    for kind, pattern in mapping.patterns.items():
+        count = len(candidates[kind])
+        if count > 1:
+            files = " and ".join(file.name for file in candidates[kind])
+            problems.append(f"{kind} has {count} candidates, {files}; keep one of them or mend {pattern!r}")
+        elif not count and kind != SEG:
+            problems.append(f"{kind} is missing; {pattern!r} finds no file of this case in {root}")
+    return FoundCase(
+        case=case,
+        labels=mapping.labels,
+        files={kind: files[0] for kind, files in candidates.items() if len(files) == 1},
+        folder=next(files[0].parent for files in candidates.values() if files),
+        problems=tuple(problems),
+        patient=names.get("patient", ""),
+        time_point=names.get("time_point", ""),
+    )

@@ -1,0 +1,1 @@
+"""Installing, checking and starting a hospital's kit."""

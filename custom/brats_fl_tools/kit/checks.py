@@ -1,0 +1,202 @@
+"""All checks of a kit, and those of the site's own files: policy, log streaming, data list, processes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from brats_fl.cases.cache_folder import cache_limit
+from brats_fl.cases.datalists import DataList, default_cache_dir, find_datalist, read_datalist
+from brats_fl.constants import SPLITS
+from brats_fl.errors import CacheError, DataListError, KitError
+from brats_fl_tools.kit import machine
+from brats_fl_tools.kit.certificates import check_certificates
+from brats_fl_tools.kit.kits import Kit
+from brats_fl_tools.kit.machine import Needs, StatedJob
+from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
+from brats_fl_tools.kit.server import check_server
+from brats_fl_tools.kit.site_files import policy_names, read_policy, read_rules_file, rules_file
+
+SHOWN = 3
+"""Findings of the data gate in one line of the table."""
+
+
+class LocalRules(NamedTuple):
+    """What a site's ``local`` folder says, FLARE's defaults where the site has not written its own."""
+
+    resources: Mapping[str, Any]
+    authorization: Mapping[str, Any]
+    own: bool
+    """Both files are the site's own."""
+
+    def component(self, name: str) -> Mapping[str, Any] | None:
+        """A component of ``resources.json``."""
+        return next((part for part in self.resources.get("components", []) if part.get("id") == name), None)
+
+    @property
+    def may_bring_code(self) -> bool:
+        """Whether a job of the lead may bring code."""
+        rules = self.authorization.get("permissions", {}).get("lead", {})
+        return rules != "none" and (rules == "any" or rules.get("byoc") not in (None, "none"))
+
+
+def check_kit(kit: Kit, job: StatedJob | None = None) -> list[CheckResult]:
+    """Everything that can be known of a kit before it is started; nothing is changed and nobody logs in.
+
+    Args:
+        kit: Of the server, a hospital or an admin.
+        job: What the site is asked to run.
+    """
+    if kit.kind == "admin":
+        return [*check_certificates(kit), *check_server(kit)]
+    running = running_processes(kit)
+    facts, needs = machine.probe_environment(kit), machine.needs_of(kit, job)
+    listens = kit.kind == "server" and bool(running)
+    return [
+        check_not_running(kit, running),
+        *check_certificates(kit),
+        *([] if listens else check_server(kit)),
+        machine.check_environment(facts),
+        *check_rules(kit, job, facts, needs),
+        machine.check_memory(needs),
+        machine.check_disk("disk", kit.folder, machine.SPARE_GB),
+        *(check_cases(kit, needs) if kit.kind == "client" else []),
+    ]
+
+
+def running_processes(kit: Kit) -> list[psutil.Process]:
+    """Processes of this machine that were started with this kit: FLARE's, and the loop that restarts it."""
+    return [process for process in psutil.process_iter() if _belongs(process, kit.folder.resolve())]
+
+
+def _belongs(process: psutil.Process, folder: Path) -> bool:
+    with contextlib.suppress(psutil.Error, OSError, ValueError):
+        line = process.cmdline()
+        if process.status() == psutil.STATUS_ZOMBIE or not any(
+            "nvflare" in word or "start.sh" in word for word in line
+        ):
+            return False
+        places = [Path(word).resolve() for word in line if word.startswith("/")]
+        return any(place == folder or place == folder / "startup" / "sub_start.sh" for place in places)
+    return False
+
+
+def check_not_running(kit: Kit, running: Sequence[psutil.Process]) -> CheckResult:
+    """Nothing runs with this kit: a second login would shut the site out."""
+    name = "not running"
+    if running:
+        numbers = ", ".join(str(process.pid) for process in running)
+        return fail(name, f"{kit.name} runs (process {numbers})", "leave it; to check everything, stop it first")
+    stale = kit.folder / "daemon_pid.fl"
+    if stale.is_file() and _alive(stale):
+        return fail(name, f"{stale} names another living process; start.sh will not start", f"rm '{stale}'")
+    return passed(name, "no process of this kit on this machine")
+
+
+def _alive(pid_file: Path) -> bool:
+    text = pid_file.read_text(encoding="utf-8").strip()
+    return text.isdigit() and psutil.pid_exists(int(text))
+
+
+def read_rules(kit: Kit) -> LocalRules:
+    """The rules in a kit's ``local`` folder.
+
+    Raises:
+        KitError: A file is missing or damaged.
+    """
+    files = [kit.folder / "local" / name for name in ("resources.json", "authorization.json")]
+    resources, authorization = (read_rules_file(rules_file(file)) for file in files)
+    return LocalRules(resources, authorization, all(file.is_file() for file in files))
+
+
+def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None, needs: Needs) -> list[CheckResult]:
+    """Policy, log streaming, the job's code and the GPUs that are offered."""
+    try:
+        rules = read_rules(kit)
+    except KitError as error:
+        return [fail("policy", str(error), "run brats-fl kit setup")]
+    results = [check_policy(rules)]
+    if job is not None:
+        results += [machine.check_code(job, facts, rules.may_bring_code), *machine.check_member(kit, job)]
+    if kit.kind == "client":
+        offered = int((rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0))
+        results += [check_log_streaming(rules), machine.check_gpu(offered, needs, facts)]
+    return results
+
+
+def check_policy(rules: LocalRules) -> CheckResult:
+    """The site has chosen a policy."""
+    name = "policy"
+    if not rules.own:
+        found = "none chosen: by FLARE's default jobs bring code and the project's admin reads files of this site"
+        return warn(name, found, "run brats-fl kit setup with --policy strict")
+    for policy in policy_names():
+        wanted = read_policy(policy)
+        same = all(rules.resources.get(key) == value for key, value in wanted["resources"].items())
+        if same and rules.authorization == wanted["authorization"]:
+            return passed(name, policy)
+    found = "neither of this release's (strict, open): changed by hand, or written by another release"
+    return warn(name, found, "run brats-fl kit setup again, unless it is meant")
+
+
+def check_log_streaming(rules: LocalRules) -> CheckResult:
+    """The site's logs, which may name cases, are not sent to the server."""
+    name = "log streaming"
+    if rules.resources.get("allow_log_streaming", True) or rules.component("site_log_streamer"):
+        return fail(name, "on: logs of this site, which may name cases, go to the server", "run brats-fl kit setup")
+    return passed(name, "off")
+
+
+def check_cases(kit: Kit, needs: Needs) -> list[CheckResult]:
+    """The data list passes the cheap part of the data gate, and the cache of its cases has room."""
+    try:
+        path = find_datalist(kit.name, kit.folder)
+        datalist = read_datalist(path)
+    except DataListError as error:
+        return [fail("data list", str(error), "run brats-fl kit setup with --data-list")]
+    cases = sum(len(datalist.split(split)) for split in SPLITS)
+    return [check_datalist(kit, datalist, path), check_cache(path, cases, needs)]
+
+
+def check_cache(datalist: Path, cases: int, needs: Needs) -> CheckResult:
+    """The cache of preprocessed cases has room for all of them, or up to its limit."""
+    name, folder = "disk for the cache", Path(default_cache_dir(datalist))
+    try:
+        limit_gb = cache_limit() / 1e9
+    except CacheError as error:
+        return fail(name, str(error), "do so where start.sh is called")
+    still = max(0.0, min(cases * needs.cache_mb_per_case / 1000, limit_gb) - machine.size_gb(folder))
+    return machine.check_disk(name, folder, still)
+
+
+def check_datalist(kit: Kit, datalist: DataList, path: Path) -> CheckResult:
+    """The gate's findings that need no voxel."""
+    name = "data list"
+    counts = {split: len(datalist.split(split)) for split in SPLITS}
+    found = f"{path}: " + ", ".join(f"{count} {split}" for split, count in counts.items())
+    if not datalist.training:
+        return fail(name, found, "a site without a training case cannot take part; add cases")
+    errors, warnings = gate_findings(datalist)
+    if datalist.site != kit.name:
+        warnings.insert(
+            0, f"its `site` is {datalist.site}, the kit is {kit.name}'s; if the list is yours, correct `site`"
+        )
+    lines = [*errors, *warnings]
+    if not lines:
+        return passed(name, found)
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    text = "\n".join([found, *lines[:SHOWN], *more])
+    return (fail if errors else warn)(name, text, "`brats-fl check` on the list tells all")
+
+
+def gate_findings(datalist: DataList) -> tuple[list[str], list[str]]:
+    """Errors and warnings of the data gate that need no voxel, a line each."""
+    from brats_fl.gate import check_headers, errors_of
+
+    findings = check_headers(datalist)
+    errors = errors_of(findings)
+    return [str(finding) for finding in errors], [str(f) for f in findings if f not in errors]

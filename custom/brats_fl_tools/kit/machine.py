@@ -1,0 +1,212 @@
+"""Whether a machine is fit for a kit: the environment its scripts will use, versions, disk, memory, GPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from brats_fl.errors import JobError
+from brats_fl.provenance import library_digest
+from brats_fl_tools.jobs.assembly import CLIENT_CONFIG, BuiltJob, describe_job
+from brats_fl_tools.kit import environment_probe
+from brats_fl_tools.kit.kits import Kit
+from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
+
+PROBE_SECONDS = 120.0
+"""Importing torch takes seconds, from a network disk that nobody has read yet up to a minute."""
+
+INSTALL = "install the wheel that the lead sent, and activate its environment before start.sh"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a profile needs of a machine; where the figures come from is said in ``docs/resources.md``."""
+
+    memory_gb: float
+    cache_mb_per_case: float
+    gpu: bool
+
+
+NEEDS: Mapping[str, Needs] = {"small": Needs(2, 4, False), "full": Needs(8, 40, True)}
+LIGHT_NEEDS = Needs(1, 0, False)
+"""Of the server, and of a hospital in a job that trains nothing: one case in memory at a time."""
+
+SPARE_GB = 1.0
+"""Disk for the models and logs of a few jobs, 240 MB each in the full profile."""
+
+
+@dataclass(frozen=True)
+class StatedJob:
+    """A job folder and what it says about the code that it needs."""
+
+    job: BuiltJob
+    required: Mapping[str, str]
+    """Empty for a job that brings its code."""
+
+    @property
+    def brought(self) -> Path:
+        """The library that a job brings to the sites."""
+        return self.job.folder / "app_client" / "custom" / "brats_fl"
+
+
+def read_stated_job(folder: Path) -> StatedJob:
+    """What a job folder says.
+
+    Raises:
+        JobError: It is no job folder that ``brats-fl job build`` wrote.
+    """
+    try:
+        job = describe_job(folder)
+        client = json.loads((folder / CLIENT_CONFIG).read_text(encoding="utf-8"))
+        profile = job.variables["profile"] if job.bundle else None
+    except KeyError as error:
+        raise JobError(f"{folder}: no job of brats-fl ({error} is missing); give a folder of `job build`") from error
+    if job.bundle and profile not in NEEDS:
+        raise JobError(f"{folder / CLIENT_CONFIG}: profile must be one of {', '.join(NEEDS)} (got {profile!r})")
+    return StatedJob(job, client.get("required_code") or {})
+
+
+def needs_of(kit: Kit, job: StatedJob | None) -> Needs:
+    """What the kit's machine must have; of a hospital without a known job, what the full profile needs."""
+    if kit.kind == "server" or (job and not job.job.bundle):
+        return LIGHT_NEEDS
+    return NEEDS[str(job.job.variables["profile"]) if job else "full"]
+
+
+def probe_environment(kit: Kit) -> dict[str, Any] | None:
+    """What the ``python3`` holds that the kit's scripts would call; None where there is none that answers.
+
+    Source: ``environment_probe``, run by that interpreter.
+    """
+    source = Path(environment_probe.__file__).read_text(encoding="utf-8")
+    try:
+        done = subprocess.run(
+            ["python3", "-"], input=source, capture_output=True, text=True, cwd=kit.folder, timeout=PROBE_SECONDS
+        )
+        return json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.TimeoutExpired, IndexError, json.JSONDecodeError):
+        return None
+
+
+def check_environment(facts: Mapping[str, Any] | None) -> CheckResult:
+    """The ``python3`` on PATH imports what a job needs, in versions that brats-fl was made for."""
+    name = "environment"
+    if facts is None:
+        return fail(name, "python3 is not on PATH, or does not answer", INSTALL)
+    place = f"{facts['executable']} (Python {facts['python']})"
+    if facts["failed"]:
+        why = "; ".join(f"{module}: {text}" for module, text in facts["failed"].items())
+        return fail(name, f"{place} cannot import {why}", INSTALL)
+    wrong = wrong_versions(facts["versions"])
+    if wrong:
+        return fail(name, f"{place} has {'; '.join(wrong)}", INSTALL)
+    return passed(name, f"{place}: {', '.join(f'{k} {v}' for k, v in facts['versions'].items())}")
+
+
+def wrong_versions(versions: Mapping[str, str | None]) -> list[str]:
+    """Installed distributions outside the range that this brats-fl asks for."""
+    from packaging.requirements import Requirement
+
+    wanted = {line.name: line.specifier for line in map(Requirement, requires("brats-fl") or ()) if not line.marker}
+    return [
+        f"{name} {version}, wanted {wanted[name]}"
+        for name, version in versions.items()
+        if version and name in wanted and not wanted[name].contains(version, prereleases=True)
+    ]
+
+
+def check_code(job: StatedJob, facts: Mapping[str, Any] | None, may_bring_code: bool) -> CheckResult:
+    """The installed code is what a job states, or the job may bring its own."""
+    name, codes = "job's code", (facts or {}).get("code", {})
+    code = codes.get(job.job.bundle) if job.job.bundle else next(iter(codes.values()), None)
+    if job.required:
+        if code is None:
+            what = f"bundle {job.job.bundle}" if job.job.bundle else "brats-fl"
+            return fail(name, f"{what} is not installed, and the job brings no code", INSTALL)
+        stated = [key for key in code if job.job.bundle or key != "bundle_sha256"]
+        differing = [key for key in stated if code[key] != job.required.get(key)]
+        text = "; ".join(f"{key}: job {str(job.required.get(key))[:12]}, here {code[key][:12]}" for key in differing)
+        return (
+            fail(name, text, INSTALL) if differing else passed(name, f"brats-fl {code['version']}, as installed here")
+        )
+    if not may_bring_code:
+        return fail(
+            name,
+            f"{job.job.name} brings its code, and this site's policy refuses that",
+            "ask for a job built with --preinstalled; or, on a machine of your own, choose --policy open",
+        )
+    if code and code["library_sha256"] != library_digest(job.brought):
+        return fail(
+            name,
+            "the job brings a brats-fl that differs from the installed one, which would hide it",
+            "ask for a job built with --preinstalled, or install the wheel of the same version",
+        )
+    return passed(name, "brought by the job")
+
+
+def check_member(kit: Kit, job: StatedJob) -> list[CheckResult]:
+    """A warning where the job is not meant for this hospital."""
+    sites = job.job.sites
+    if kit.kind == "server" or kit.name in sites:
+        return []
+    return [warn("job's sites", f"{job.job.name} is for {', '.join(sites)}, not for {kit.name}", "ask the lead")]
+
+
+def check_memory(needs: Needs) -> CheckResult:
+    """Enough memory, and enough of it unused."""
+    memory = psutil.virtual_memory()
+    total, free = memory.total / 1e9, memory.available / 1e9
+    found = f"{free:.1f} of {total:.1f} GB are free, {needs.memory_gb:.0f} GB are needed"
+    if total < needs.memory_gb:
+        return fail("memory", found, "take a larger machine, or ask for a job with --profile small")
+    if free < needs.memory_gb:
+        return warn("memory", found, "end other programs before the job begins")
+    return passed("memory", found)
+
+
+def check_disk(name: str, folder: Path, gigabytes: float) -> CheckResult:
+    """Enough free disk where a folder lies, or would lie."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(place).free / 1e9
+    found = f"{free:.1f} GB are free for {folder}, {gigabytes:.1f} GB are needed"
+    return (
+        passed(name, found)
+        if free >= gigabytes
+        else fail(name, found, "free some, or set BRATS_FL_CACHE to a folder on a larger disk")
+    )
+
+
+def size_gb(folder: Path) -> float:
+    """What the files beneath a folder take, in GB."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+
+
+def check_gpu(declared: int, needs: Needs, facts: Mapping[str, Any] | None) -> CheckResult:
+    """The GPUs that torch sees are those that the site offers to jobs, and one is there for the full profile.
+
+    Args:
+        declared: Number that ``resources.json`` offers.
+        needs: Of the profile.
+        facts: Of the environment.
+    """
+    if facts is None or "torch" in facts["failed"]:
+        return warn("GPU", "unknown: torch cannot be imported", INSTALL)
+    memory = facts["gpus_gib"]
+    found = f"torch sees {len(memory)} GPUs" + (f" ({', '.join(map(str, memory))} GiB)" if memory else "")
+    if declared > len(memory):
+        return fail(
+            "GPU",
+            f"{found}, resources.json offers {declared}",
+            "run kit setup with --gpus as many as there are, or install the driver and torch's CUDA build",
+        )
+    if needs.gpu and not memory:
+        return warn("GPU", f"{found}, the full profile wants one", "a round takes hours on a CPU: --profile small")
+    return passed("GPU", found)

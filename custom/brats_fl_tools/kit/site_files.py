@@ -1,0 +1,160 @@
+"""A site's own files in its kit: policy, resources and data list. They never leave the house."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
+from brats_fl.errors import KitError
+from brats_fl.files import write_whole
+from brats_fl.provenance import installed_package
+from brats_fl_tools.kit.kits import Kit
+
+POLICIES = "brats_fl_policies"
+"""Name under which the wheel installs ``poc_workspace/policies``."""
+
+
+@dataclass(frozen=True)
+class SiteFiles:
+    """What a site's ``local`` folder should hold."""
+
+    texts: Mapping[Path, str]
+    """File -> content."""
+    link: tuple[Path, Path] | None = None
+    """Data list in the kit -> the site's own file, where it stays."""
+
+
+def policy_names() -> list[str]:
+    """The policies of this release."""
+    return sorted(file.stem for file in installed_package(POLICIES).glob("*.json"))
+
+
+def read_policy(name: str) -> dict[str, Any]:
+    """A policy of this release: what may be loaded, and who may do what.
+
+    Raises:
+        KitError: There is no such policy.
+    """
+    if name not in policy_names():
+        raise KitError(f"no policy {name!r}; there are {', '.join(policy_names())}")
+    return json.loads((installed_package(POLICIES) / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def site_files(
+    kit: Kit, policy: str, datalist: Path | None = None, gpus: int = 0, gpu_memory_gib: int = 0
+) -> SiteFiles:
+    """The site's files as they should be.
+
+    Args:
+        kit: Of the server or of a hospital.
+        policy: ``strict`` or ``open``.
+        datalist: The hospital's data list; it is linked, not copied.
+        gpus: How many GPUs jobs may use at this site.
+        gpu_memory_gib: Memory of each.
+
+    Raises:
+        KitError: The kit is an admin's, or lacks FLARE's default files.
+        DataListError: The data list cannot be used.
+    """
+    if kit.kind == "admin":
+        raise KitError(f"{kit.folder}: this is an admin's kit; only the server and hospitals have site files")
+    rules = read_policy(policy)
+    local = kit.folder / "local"
+    resources = {**read_rules_file(default_of(local / "resources.json")), **rules["resources"]}
+    # FLARE's streamer sends a site's error log to the server: it may name cases.
+    resources["components"] = [part for part in resources["components"] if part["id"] != "site_log_streamer"]
+    for part in resources["components"]:
+        if part["id"] == "resource_manager":
+            part["args"].update({"num_of_gpus": gpus, "mem_per_gpu_in_GiB": gpu_memory_gib})
+        if part["id"] == "job_manager":
+            # FLARE's defaults lie in /tmp/nvflare, shared by all federations of a host.
+            part["args"]["uri_root"] = str(kit.folder.resolve() / "jobs-storage")
+    if "snapshot_persistor" in resources:
+        resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(
+            kit.folder.resolve() / "snapshot-storage"
+        )
+    texts = {
+        local / "resources.json": json.dumps(resources, indent=2) + "\n",
+        local / "authorization.json": json.dumps(rules["authorization"], indent=2) + "\n",
+    }
+    if datalist is None:
+        return SiteFiles(texts)
+    if kit.kind == "server":
+        raise KitError(f"{kit.folder}: this is the server's kit; it has no data list")
+    read_datalist(datalist)
+    link = local / DATALIST_FILE
+    if link.is_file() and not link.is_symlink():
+        if datalist.resolve() == link.resolve():
+            return SiteFiles(texts)
+        raise KitError(f"{link}: is a data list of its own, which a link would replace; move it away first")
+    return SiteFiles(texts, (link, datalist.resolve()))
+
+
+def default_of(path: Path) -> Path:
+    """The file of FLARE that holds as long as a site has not written its own."""
+    return path.with_name(f"{path.name}.default")
+
+
+def rules_file(path: Path) -> Path:
+    """The file that holds now: the site's own, else FLARE's default."""
+    return path if path.is_file() else default_of(path)
+
+
+def read_rules_file(path: Path) -> dict[str, Any]:
+    """What a file of rules in ``local`` says.
+
+    Raises:
+        KitError: It is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise KitError(f"{path}: cannot be read as JSON ({error}); ask for the kit again") from error
+    if not isinstance(content, dict):
+        raise KitError(f"{path}: must hold an object; ask for the kit again")
+    return content
+
+
+def differences(files: SiteFiles) -> str:
+    """Unified diff from what holds to what should; empty where nothing is to do.
+
+    Where a site has no file of its own yet, FLARE's default holds.
+    """
+    parts: list[str] = []
+    for path, text in files.texts.items():
+        before, lines = _text_now(path), text.splitlines()
+        if not path.is_file() or before != text:
+            parts += difflib.unified_diff(
+                before.splitlines(), lines, str(rules_file(path)), str(path), n=1, lineterm=""
+            )
+    if files.link and not _linked(*files.link):
+        parts.append(f"{files.link[0]} -> {files.link[1]}")
+    return "\n".join(parts)
+
+
+def _text_now(path: Path) -> str:
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    # Laid out as our own files are, so that the difference shows what differs and not how it is indented.
+    return json.dumps(read_rules_file(default_of(path)), indent=2) + "\n"
+
+
+def _linked(link: Path, target: Path) -> bool:
+    return link.is_symlink() and link.resolve() == target
+
+
+def write_site_files(files: SiteFiles) -> None:
+    """Write them; each appears whole or not at all."""
+    for path, text in files.texts.items():
+        write_whole(path, text)
+    if files.link and not _linked(*files.link):
+        link, target = files.link
+        scratch = link.with_name(f".{link.name}.tmp")
+        scratch.unlink(missing_ok=True)
+        scratch.symlink_to(target)
+        scratch.replace(link)

@@ -1,0 +1,184 @@
+"""``brats-fl evaluate``: the bundle's own evaluation, once a site, by the MONAI bundle command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brats_fl.bundle import build_network, config_files
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
+from brats_fl.constants import REGIONS, SPLITS
+from brats_fl.errors import DataListError, ModelError, RunError
+from brats_fl.files import CASE_TABLE_FILE, write_whole
+from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.runs.processes import last_lines, python_module, running
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EVALUATION_FILE = "evaluation.json"
+MASKS_FOLDER = "masks"
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle, or its name.")],
+    model: Annotated[Path, typer.Option("--model", help="Checkpoint, such as RUN/global_model.pt.")],
+    sites: Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json for each site.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; a run folder is fine.")],
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="full or small; default: that of the run folder, else full."),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="training, validation or testing.")] = "testing",
+    masks: Annotated[bool, typer.Option("--masks", help="Also write masks/SITE/CASE_seg.nii.gz.")] = False,
+    force: ForceOption = False,
+) -> None:
+    """Write OUT/evaluation.csv: Dice, HD95 in mm and volumes in ml per case and region, at full resolution."""
+    if split not in SPLITS:
+        raise typer.BadParameter(f"--split must be one of {', '.join(SPLITS)} (got {split!r})")
+    evaluate_sites(resolve_bundle(bundle), model, sites, out, profile or profile_of(model), split, masks, force)
+
+
+def profile_of(model: Path) -> str:
+    """Profile of the run folder that a model lies in, else ``full``."""
+    try:
+        return str(json.loads((model.parent / "run.json").read_text(encoding="utf-8"))["profile"])
+    except (OSError, ValueError, KeyError):
+        return "full"
+
+
+def resolve_bundle(bundle: Path) -> Path:
+    """Folder of a bundle given by path or by name.
+
+    Raises:
+        ModelError: There is no such bundle.
+    """
+    for candidate in (bundle, BUNDLES / bundle):
+        if (candidate / "configs" / "train.json").is_file():
+            return candidate.resolve()
+    names = ", ".join(sorted(path.name for path in BUNDLES.iterdir() if path.is_dir()))
+    raise ModelError(f"{bundle}: no bundle there; give a folder with configs/train.json or one of {names}")
+
+
+def check_model(bundle: Path, model: Path, profile: str) -> None:
+    """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
+    from brats_fl.network.checkpoints import check_state, read_state
+
+    state = read_state(model)
+    try:
+        check_state(state, build_network(bundle, profile, seed=0))
+    except ModelError as error:
+        raise ModelError(f"{model} does not fit {bundle.name} with profile {profile}: {error}") from None
+
+
+def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
+    """Number of labelled cases of a split per site.
+
+    Raises:
+        DataListError: A data list is wrong, or no site has a case of the split.
+    """
+    from brats_fl.scoring.evaluation import load_labelled
+
+    counts: dict[str, int] = {}
+    for path in sorted(sites.glob(f"*/{DATALIST_FILE}")):
+        cases = read_datalist(path).split(split)
+        if cases:
+            counts[path.parent.name] = len(load_labelled(path, split))
+        else:
+            typer.echo(f"{path.parent.name}: no case for {split}, left out")
+    if not counts:
+        raise DataListError(f"{sites}: no site has a case for {split}; make data lists with `brats-fl partition`")
+    return counts
+
+
+def evaluate_sites(
+    bundle: Path,
+    model: Path,
+    sites: Path,
+    out: Path,
+    profile: str = "full",
+    split: str = "testing",
+    masks: bool = False,
+    force: bool = False,
+) -> pd.DataFrame:
+    """Evaluate a model on every site and write ``evaluation.csv`` and ``evaluation.json``; the table is returned.
+
+    Raises:
+        ModelError, DataListError: Model or data lists are wrong; nothing was started.
+        RunError: The evaluation of a site failed; the message names the site, the reason and the log.
+    """
+    model, sites, out = model.resolve(), sites.resolve(), out.resolve()
+    existing = [path for path in (out / CASE_TABLE_FILE, out / MASKS_FOLDER) if path.exists()]
+    if existing and not force:
+        raise RunError(f"{existing[0]} exists; choose another --out or add --force")
+    check_model(bundle, model, profile)
+    counts = sites_with_cases(sites, split)
+    scratch = out / ".evaluation"
+    shutil.rmtree(scratch, ignore_errors=True)
+    begin = time.perf_counter()
+    tables = []
+    for site in counts:
+        typer.echo(f"site={site} cases={counts[site]} split={split}: evaluating")
+        tables.append(evaluate_site(bundle, model, sites / site / DATALIST_FILE, scratch / site, profile, split, masks))
+        means = tables[-1].groupby("region")["dice"].mean()
+        typer.echo(f"site={site} " + " ".join(f"dice_{region}={means[region]:.3f}" for region in REGIONS))
+    import pandas as pd
+
+    table = pd.concat(tables, ignore_index=True)
+    (out / CASE_TABLE_FILE).unlink(missing_ok=True)  # no table beside the masks of another model
+    shutil.rmtree(out / MASKS_FOLDER, ignore_errors=True)
+    for site in counts if masks else ():
+        shutil.move(scratch / site / MASKS_FOLDER, out / MASKS_FOLDER / site)
+    facts = {
+        "bundle": bundle.name,
+        "model": model.name,
+        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "profile": profile,
+        "split": split,
+        "cases": sum(counts.values()),
+        "seconds_per_case": round((time.perf_counter() - begin) / sum(counts.values()), 2),
+    }
+    shutil.rmtree(scratch)
+    write_whole(out / EVALUATION_FILE, json.dumps(facts, indent=1) + "\n")
+    write_whole(out / CASE_TABLE_FILE, table.to_csv(index=False))
+    return table
+
+
+def evaluate_site(
+    bundle: Path, model: Path, datalist: Path, out: Path, profile: str, split: str, masks: bool
+) -> pd.DataFrame:
+    """Run the bundle's ``evaluate`` on one data list; its table."""
+    settings = {
+        "config_file": json.dumps(config_files(bundle, profile, ["evaluate"])),
+        "bundle_root": str(bundle),
+        "checkpoint": str(model),
+        "data_list_file_path": str(datalist),
+        "output_dir": str(out),
+        "site": datalist.parent.name,
+        "split": split,
+        "save_masks": str(masks),
+    }
+    arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
+    log = out / "evaluate.log"
+    with running(python_module("monai.bundle", "run", *arguments), log, {"PYTHONWARNINGS": "ignore"}) as process:
+        process.wait()
+    if process.returncode != 0 or not (out / CASE_TABLE_FILE).is_file():
+        raise RunError(f"{datalist.parent.name}: {reason(log)}; see {log}")
+    import pandas as pd
+
+    return pd.read_csv(out / CASE_TABLE_FILE, keep_default_na=False)
+
+
+def reason(log: Path) -> str:
+    """What one of our own errors said in a log, else its last line."""
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []:
+        if line.startswith("brats_fl.errors."):
+            return line.split(": ", 1)[1]
+    return last_lines(log, 1)

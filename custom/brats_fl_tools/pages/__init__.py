@@ -1,0 +1,1 @@
+"""What all pages share: templates, styles, number formats, diagrams, pictures."""

@@ -1,0 +1,180 @@
+"""An admin's session with a server: submit a job, follow it round by round, fetch what it left."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from brats_fl.errors import RunError
+from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.kit.kits import Kit
+from brats_fl_tools.runs.folder import Progress
+
+STATISTIC = "rounds"
+"""As in ``brats_fl.components.records``, which is not imported here: it would bring all of FLARE along."""
+
+POLL_SECONDS = 1.0
+SETTLE_SECONDS = 5.0
+"""Asked for statistics before its process is ready, FLARE's server writes a traceback into the job's log."""
+
+LOST_SECONDS = 90.0
+"""How long a job without a process counts as being put away; FLARE waits a minute for sites that it lost."""
+
+PATIENCE_SECONDS = 60.0
+"""A link that is down for a moment, or a server with a full disk, does not end the watching."""
+FINISHED = "FINISHED"
+RUNNING = "RUNNING"
+GOOD_ENDS = ("FINISHED:COMPLETED", "FINISHED:ABNORMAL")
+"""FLARE calls a job abnormal in which a site was lost and all rounds were finished with the others."""
+
+
+@contextlib.contextmanager
+def admin_session(kit: Kit, timeout_s: float = 15.0) -> Iterator[Any]:
+    """A connected FLARE session of the admin whose kit it is.
+
+    Raises:
+        RunError: The server cannot be reached, or does not let this admin in.
+    """
+    from nvflare.fuel.flare_api.api_spec import NoConnection
+    from nvflare.fuel.flare_api.flare_api import new_secure_session
+
+    logging.getLogger("nvflare").setLevel(logging.CRITICAL)  # each failed attempt prints a page
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            session = new_secure_session(kit.name, str(kit.folder.resolve()), timeout=timeout_s, auto_login_max_tries=1)
+    except NoConnection as error:
+        raise RunError(
+            f"{kit.name}: no connection to {kit.host}:{kit.port}; is the server running? ({error})"
+        ) from error
+    except Exception as error:  # FLARE raises plain exceptions for a refused certificate and the like
+        raise RunError(f"{kit.name}: cannot log in at {kit.host}:{kit.port}: {error}") from error
+    try:
+        yield session
+    finally:
+        with contextlib.suppress(Exception):
+            session.close()
+
+
+def connected_clients(session: Any) -> set[str]:
+    """Names of the sites that are connected.
+
+    Raises:
+        RunError: The server did not answer.
+    """
+    with refused("system status"):
+        return {client.name for client in session.get_system_info().client_info}
+
+
+@contextlib.contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Turn what FLARE's session raises into our error."""
+    from nvflare.fuel.flare_api import api_spec
+
+    try:
+        yield
+    except (api_spec.AuthorizationError, api_spec.AuthenticationError) as error:
+        raise RunError(f"{what}: not allowed for this admin ({error})") from error
+    except (api_spec.NoConnection, api_spec.SessionClosed, api_spec.InternalError, api_spec.NoReply) as error:
+        raise RunError(f"{what}: the server did not carry it out ({error})") from error
+
+
+def submit(session: Any, job: BuiltJob) -> str:
+    """Submit a job; its id.
+
+    Raises:
+        RunError: The server refused it.
+    """
+    with refused(f"submission of {job.name}"):
+        return str(session.submit_job(str(job.folder.resolve())))
+
+
+def follow(session: Any, job_id: str, progress: Progress) -> str:
+    """Print each round record as the server states it, until the job has ended; the job's last status.
+
+    Raises:
+        RunError: The server has not answered for ``PATIENCE_SECONDS``, or it was away and came back without the job.
+    """
+    answered = time.monotonic()
+    was_away, gone_since, running_since = False, None, None
+    while True:
+        try:
+            status = job_status(session, job_id)
+            if status.startswith(FINISHED):
+                return status
+            # A server that was restarted has lost the job, and its store says RUNNING of it for ever.
+            gone = was_away and status == RUNNING and not is_running(session, job_id)
+        except RunError:
+            was_away = True
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+        else:
+            answered = time.monotonic()
+            gone_since = (gone_since or answered) if gone else None
+            if gone_since and answered - gone_since > LOST_SECONDS:
+                raise RunError(
+                    f"job {job_id}: the server was away and does not run it any more; go on from the last global model "
+                    "with `brats-fl resume RUN`"
+                )
+            running_since = running_since or (answered if status == RUNNING else None)
+            has_settled = running_since is not None and answered - running_since >= SETTLE_SECONDS
+            progress.show(live_records(session, job_id) if has_settled else [])
+        time.sleep(POLL_SECONDS)
+
+
+def is_running(session: Any, job_id: str) -> bool:
+    """Whether the server has a process for the job; its store says RUNNING of a lost one, too.
+
+    Raises:
+        RunError: The server did not answer.
+    """
+    with refused("system status"):
+        return any(job.job_id == job_id for job in session.get_system_info().job_info)
+
+
+def job_status(session: Any, job_id: str) -> str:
+    """FLARE's status of a job, such as ``RUNNING``."""
+    with refused(f"status of job {job_id}"):
+        return str(session.get_job_meta(job_id)["status"])
+
+
+def deployment(session: Any, job_id: str) -> list[str]:
+    """What server and sites said when a job was sent to them, such as who refused it and why."""
+    with refused(f"status of job {job_id}"):
+        meta = session.get_job_meta(job_id)
+    told = [*(meta.get("job_deploy_detail") or []), *(meta.get("schedule_history") or [])]
+    return [str(line) for line in told if not str(line).endswith("OK")]
+
+
+def live_records(session: Any, job_id: str) -> list[dict[str, Any]]:
+    """Round records of a running job, from the server's statistics; empty while it is starting."""
+    try:
+        statistics = session.show_stats(job_id, "server")
+    except Exception:  # it has not begun or has just ended: FLARE says it with whatever error
+        return []
+    for component in statistics.get("server", {}).values():
+        if isinstance(component, dict) and STATISTIC in component:
+            return list(component[STATISTIC])
+    return []
+
+
+def download(session: Any, job_id: str, out: Path) -> Path:
+    """Fetch a finished job's files from the server; the folder of the server's run.
+
+    Raises:
+        RunError: The server has none.
+    """
+    with refused(f"download of job {job_id}"), tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        fetched = Path(session.download_job_result(job_id, scratch))
+        workspace = fetched / "workspace"
+        if not workspace.is_dir():
+            raise RunError(f"the server keeps no files of job {job_id}")
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.move(workspace, out)
+    return out

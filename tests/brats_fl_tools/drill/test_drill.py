@@ -1,0 +1,53 @@
+"""What can be said of the drill without a federation; tests/integration/test_drill.py runs it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from brats_fl.errors import RunError
+from brats_fl_tools.drill import command, drill
+from brats_fl_tools.drill.broken_sites import BODIES, broken_training
+from brats_fl_tools.drill.faults import FAULTS
+
+PAGE = Path(__file__).parents[3] / "docs" / "drill.md"
+
+
+def test_page_lists_every_fault_and_what_should_happen():
+    rows = re.findall(r"^\| `([\w-]+)` \| .* \| (.*) \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+    assert dict(rows) == {name: fault.expected for name, fault in FAULTS.items()}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_code_of_a_broken_site_is_python(kind):
+    compile(broken_training(kind), "sitecustomize.py", "exec")
+
+
+def test_unknown_fault_is_wrong_usage_and_names_the_known_ones(tmp_path):
+    with pytest.raises(typer.BadParameter, match="no fault 'meteorite'; there are nothing-unet"):
+        drill(tmp_path / "out", only=["meteorite"])
+
+
+def test_machine_that_cannot_make_hosts_is_told_why(tmp_path, monkeypatch):
+    monkeypatch.setattr("brats_fl_tools.drill.hosts.why_no_hosts", lambda: "network namespaces need root")
+
+    with pytest.raises(RunError, match="no drill on this machine: network namespaces need root"):
+        drill(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_that_is_no_drill_is_kept_even_with_force(tmp_path, monkeypatch):
+    monkeypatch.setattr("brats_fl_tools.drill.hosts.why_no_hosts", lambda: None)
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+
+    with pytest.raises(RunError, match="is not empty; choose another --out"):
+        drill(tmp_path, force=True)
+    assert (tmp_path / "thesis.txt").is_file()
+
+
+def test_hosts_whose_disks_are_filled_have_a_small_one():
+    assert set(command.DISK_MB) == {"hospital-5", "server"}

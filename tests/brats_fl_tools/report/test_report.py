@@ -1,0 +1,703 @@
+"""The report of a run: its figures by hand, its page in a browser, its errors."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, write_datalist
+from brats_fl.constants import ET, REGIONS
+from brats_fl.errors import RunError
+from brats_fl_tools.pages.formats import format_difference, format_duration, format_ranges
+from brats_fl_tools.report import page as page_module
+from brats_fl_tools.report import report, write_report
+from brats_fl_tools.report.comparison import bootstrap_interval, compare
+from brats_fl_tools.report.curves import gap_curve, mean_curve, metric_curves
+from brats_fl_tools.report.overlays import LABEL_COLOURS, paint_labels
+from brats_fl_tools.report.run_folder import natural_key, read_run
+from brats_fl_tools.report.timing import round_times
+
+SITES = ("hospital-1", "hospital-2")
+OTHER = "a-run-with-a-name-that-is-much-too-long-for-a-telephone"
+Row = tuple[str, str, str, Sequence[float | None], Sequence[float | None]]
+"""Case, site, split, Dice of TC, WT, ET, HD95 of the same in mm."""
+
+ROWS: tuple[Row, ...] = (
+    ("a1", "hospital-1", "testing", (0.9, 0.9, 0.9), (3.0, 6.0, 9.0)),
+    ("a2", "hospital-1", "testing", (0.7, 0.8, 0.6), (5.0, 5.0, 5.0)),
+    ("a3", "hospital-1", "testing", (0.5, 0.7, 0.6), (1.0, 1.0, 1.0)),
+    ("b1", "hospital-2", "testing", (0.1, 0.6, 0.2), (373.13, 10.0, 20.0)),
+    ("b2", "hospital-2", "validation", (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+)
+
+
+def write_run(run: Path, rows: Sequence[Row] = ROWS, rounds: int = 3, **info: Any) -> Path:
+    """A run folder of two hospitals; every round both train, hospital-2 twice as long."""
+    run.mkdir(parents=True)
+    sites = {site: {"training": 4, "validation": 1, "testing": 2} for site in SITES}
+    content = {"job": "brats_unet_fedavg", "bundle": "brats_unet", "rounds": rounds, "sites": sites} | info
+    (run / "run.json").write_text(json.dumps(content))
+    write_rounds(run, [train(number, site) for number in range(rounds) for site in SITES])
+    write_rows(run, rows)
+    return run
+
+
+def train(number: int, site: str, **fields: Any) -> dict[str, Any]:
+    """A line of rounds.jsonl in which the hospital answered."""
+    seconds = 10.0 * (1 + SITES.index(site)) if site in SITES else 15.0
+    dice = 0.2 + 0.1 * number
+    metrics = {"val_mean_dice": dice} | {f"val_dice_{region}": dice for region in REGIONS}
+    own = {"status": "ok", "loss": 1.0 / (1 + number), "metrics": metrics, "train_seconds": seconds - 3}
+    own |= {"evaluate_seconds": 2.0, "seconds": seconds, "bytes_down": 4_000_000, "bytes_up": 4_000_000}
+    return {"phase": "train", "round": number, "site": site} | own | fields
+
+
+def write_rounds(run: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    (run / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_rows(run: Path, rows: Sequence[Row]) -> None:
+    with (run / "evaluation.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["case", "site", "split", "region", "dice", "hd95_mm", "volume_ml", "reference_volume_ml"])
+        for case, site, split, dice, hd95_mm in rows:
+            for region, overlap, distance in zip(REGIONS, dice, hd95_mm, strict=True):
+                table.writerow([case, site, split, region, overlap, distance, 12.5, 11.0])
+
+
+def write_scans(sites_dir: Path, run: Path, rows: Sequence[Row] = ROWS, labels: Sequence[int] = (1, 2, 4)) -> None:
+    """Data lists, four scans, label and predicted mask of every testing case: a ball in an egg."""
+    i, j, k = np.ogrid[:60, :60, :40]
+    brain = ((i - 30) / 26) ** 2 + ((j - 30) / 28) ** 2 + ((k - 20) / 18) ** 2 < 1
+    noise = np.random.default_rng(0).normal(0, 12, brain.shape)
+    affine = np.diag([-2.0, -2.0, 2.0, 1.0])
+    for site in {site for _, site, _, _, _ in rows}:
+        cases = []
+        for case, _, _, _, _ in (row for row in rows if row[1] == site and row[2] == "testing"):
+            label = balls(i, j, k, (38, 26, 22), (9, 6, 3), labels)
+            mask = balls(i, j, k, (40, 27, 22), (8, 6, 4), labels)
+            folder = sites_dir / site / "scans" / case
+            folder.mkdir(parents=True)
+            paths = []
+            for modality, weight in (("t1ce", 40), ("t1", -10), ("t2", 60), ("flair", 80)):
+                scan = np.where(brain, 200 + noise + weight * (label > 0) + weight * (label == 4), 0).astype(np.int16)
+                paths.append(save(scan, affine, folder / f"{case}_{modality}.nii"))
+            label_path = save(label, affine, folder / f"{case}_seg.nii")
+            (run / "masks" / site).mkdir(parents=True, exist_ok=True)
+            save(mask, affine, run / "masks" / site / f"{case}_seg.nii.gz")
+            cases.append(Case(case=case, patient=case, image=tuple(paths), label=label_path))
+        write_datalist(sites_dir / site / DATALIST_FILE, DataList(site=site, testing=tuple(cases)))
+
+
+def balls(i: Any, j: Any, k: Any, centre: Sequence[int], radii: Sequence[int], labels: Sequence[int]) -> np.ndarray:
+    """Oedema around an enhancing rim around a necrotic core, in the files' label values."""
+    radius = np.sqrt((i - centre[0]) ** 2 + (j - centre[1]) ** 2 + (k - centre[2]) ** 2)
+    necrosis, oedema, enhancing = labels
+    volume = np.zeros(radius.shape, np.int16)
+    for limit, value in zip(radii, (oedema, enhancing, necrosis), strict=True):
+        volume[radius < limit] = value
+    return volume
+
+
+def save(volume: np.ndarray, affine: np.ndarray, path: Path) -> str:
+    nib.save(nib.Nifti1Image(volume, affine), path)
+    return str(path)
+
+
+@pytest.fixture
+def figures() -> None:
+    """Asked for by a test whose page must have its diagrams."""
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the eleven diagrams out, 0.2 s each, where a test does not ask for them."""
+    if "figures" not in request.fixturenames:
+        for name in ("learning_curves", "case_strips", "cost_diagrams"):
+            monkeypatch.setattr(page_module, name, lambda run: [])
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with everything in it, its report drawn once for the tests that only look."""
+    folder = tmp_path_factory.mktemp("shown")
+    run = write_run(folder / "run", sites_dir=str(folder / "sites"), options={"a_long_option": "x" * 80})
+    write_scans(folder / "sites", run)
+    write_report(run, [write_run(folder / OTHER)])
+    return run
+
+
+def metrics_of(run: Path, against: Sequence[Path] = ()) -> dict[str, Any]:
+    """Content of metrics.json of a report that is written now."""
+    content = json.loads(write_report(run, against).metrics.read_text(), parse_constant=pytest.fail)
+    assert isinstance(content, dict)
+    return content
+
+
+def page_of(run: Path, against: Sequence[Path] = ()) -> str:
+    """Text of the page of a report that is written now."""
+    return write_report(run, against).page.read_text(encoding="utf-8")
+
+
+def rounded(curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """A curve with its values to six decimals."""
+    return [(at, round(number, 6)) for at, number in curve]
+
+
+def words(text: str) -> str:
+    """A page's text without tags, one space between words."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+
+
+# Figures
+
+
+def test_overall_dice_is_the_mean_over_all_test_cases(tmp_path: Path) -> None:
+    overall = metrics_of(write_run(tmp_path / "run"))["overall"]
+
+    assert overall["cases"] == 4
+    # tc (0.9 + 0.7 + 0.5 + 0.1) / 4, wt (0.9 + 0.8 + 0.7 + 0.6) / 4, et (0.9 + 0.6 + 0.6 + 0.2) / 4
+    assert overall["dice"] == pytest.approx({"tc": 0.55, "wt": 0.75, "et": 0.575, "mean": 0.625})
+    # tc (3 + 5 + 1 + 373.13) / 4, wt (6 + 5 + 1 + 10) / 4, et (9 + 5 + 1 + 20) / 4
+    assert overall["hd95_mm"] == pytest.approx({"tc": 95.5325, "wt": 5.5, "et": 8.75, "mean": 36.5941667})
+
+
+def test_site_figures_are_means_over_its_cases_and_the_gap_is_best_less_worst(tmp_path: Path) -> None:
+    metrics = metrics_of(write_run(tmp_path / "run"))
+
+    first, second = (metrics["sites"][site] for site in SITES)
+    assert (first["cases"], second["cases"]) == (3, 1)
+    assert first["dice"] == pytest.approx({"tc": 0.7, "wt": 0.8, "et": 0.7, "mean": 2.2 / 3})
+    assert second["dice"] == pytest.approx({"tc": 0.1, "wt": 0.6, "et": 0.2, "mean": 0.3})
+    assert metrics["overall"]["worst_site"] == "hospital-2"
+    assert metrics["overall"]["site_gap"] == pytest.approx(2.2 / 3 - 0.3)
+    assert metrics["overall"]["site_mean"]["dice"]["mean"] == pytest.approx((2.2 / 3 + 0.3) / 2)
+
+
+def test_median_and_worst_case_stand_beside_the_mean(tmp_path: Path) -> None:
+    metrics = metrics_of(write_run(tmp_path / "run"))
+
+    first = metrics["sites"]["hospital-1"]
+    assert first["median"]["dice"]["tc"] == 0.7  # of 0.9, 0.7, 0.5
+    assert first["worst"]["dice"]["tc"] == 0.5
+    assert first["median"]["hd95_mm"]["et"] == 5.0  # of 9, 5, 1
+    assert first["worst"]["hd95_mm"]["et"] == 9.0
+
+
+def test_validation_cases_count_apart_and_are_labelled_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+
+    page = page_of(run)
+
+    other = json.loads((run / "metrics.json").read_text())["other_splits"]
+    assert other["validation"]["cases"] == 1
+    assert other["validation"]["dice"]["mean"] == 1.0
+    assert "Other splits, not test cases" in page
+
+
+def test_hospital_without_test_cases_has_no_figure_and_is_not_the_worst(tmp_path: Path) -> None:
+    sites = {site: {"training": 3} for site in (*SITES, "hospital-3")}
+
+    metrics = metrics_of(write_run(tmp_path / "run", sites=sites))
+
+    assert metrics["sites"]["hospital-3"]["cases"] == 0
+    assert metrics["sites"]["hospital-3"]["dice"] == dict.fromkeys((*REGIONS, "mean"))  # null, and never NaN
+    assert metrics["overall"]["worst_site"] == "hospital-2"
+
+
+def test_case_without_reference_is_counted_but_not_scored(tmp_path: Path) -> None:
+    blind: Row = ("b3", "hospital-2", "testing", (None, None, None), (None, None, None))
+
+    run = write_run(tmp_path / "run", rows=(*ROWS, blind))
+
+    page = page_of(run)
+    overall = json.loads((run / "metrics.json").read_text())["overall"]
+    assert (overall["cases"], overall["cases_without_reference"]) == (4, 1)
+    assert "1 further test case has no reference" in page
+
+
+def test_run_json_with_a_job_name_alone_is_enough(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "run.json").write_text('{"job": "alone"}')
+
+    metrics = metrics_of(run)
+
+    assert (metrics["job"], metrics["rounds"], metrics["bundle"]) == ("alone", 3, None)
+
+
+# Rounds
+
+
+def test_late_failed_and_silent_hospitals_are_missing_updates(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    late = {"phase": "train", "round": 0, "site": "hospital-2", "status": "missing"}
+    failed = {"phase": "train", "round": 1, "site": "hospital-2", "status": "CASE_ERROR"}
+    write_rounds(run, [train(0, SITES[0]), late, train(1, SITES[0]), failed, train(2, SITES[0])])
+
+    page = page_of(run)
+
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["updates_per_site"] == {"hospital-1": 3, "hospital-2": 0}
+    found = [(entry["round"], entry["status"]) for entry in metrics["missing"]]
+    assert found == [(0, "missing"), (1, "CASE_ERROR"), (2, "missing")]
+    table = words(page[page.index('id="missing-table"') :])
+    assert "hospital-2 0 of 3 0 to 2" in table
+    assert "CASE_ERROR (a scan or label could not be used)" in table
+
+
+def test_page_says_so_when_no_hospital_was_missing(tmp_path: Path) -> None:
+    assert "Every hospital sent an update in every round." in page_of(write_run(tmp_path / "run"))
+
+
+def test_failed_final_evaluation_is_listed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rounds=1)
+    lines = [train(0, site) for site in SITES]
+    write_rounds(run, [*lines, {"phase": "final", "round": 1, "site": "hospital-1", "status": "MODEL_ERROR"}])
+
+    assert "hospital-1 1 of 1 final evaluation MODEL_ERROR" in words(page_of(run))
+
+
+def test_waiting_is_the_time_until_the_slowest_hospital_is_done(tmp_path: Path) -> None:
+    fast, slow = round_times(read_run(write_run(tmp_path / "run", rounds=1)))
+
+    # hospital-1: 10 s of its own, 7 training and 2 evaluation; hospital-2: 20 s.
+    parts = ("train_seconds", "evaluate_seconds", "other_seconds", "waiting_seconds")
+    assert [getattr(fast, part) for part in parts] == [7.0, 2.0, 1.0, 10.0]
+    assert [getattr(slow, part) for part in parts] == [17.0, 2.0, 1.0, 0.0]
+
+
+def test_curves_leave_out_a_missed_round_and_end_with_the_final_model(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    missed = {"phase": "train", "round": 1, "site": "hospital-2", "status": "missing"}
+    final = {
+        "phase": "final",
+        "round": 3,
+        "site": "hospital-1",
+        "status": "ok",
+        "metrics": {"val_mean_dice": 0.6},
+    }
+    second = [train(0, SITES[1]), missed, train(2, SITES[1], metrics={"val_mean_dice": 0.8})]
+    write_rounds(run, [*(train(number, SITES[0]) for number in range(3)), *second, final])
+
+    curves = metric_curves(read_run(run), "val_mean_dice")
+
+    assert rounded(curves["hospital-1"]) == [(0, 0.2), (1, 0.3), (2, 0.4), (3, 0.6)]
+    assert rounded(curves["hospital-2"]) == [(0, 0.2), (2, 0.8)]
+    assert rounded(mean_curve(curves)) == [(0, 0.2), (1, 0.3), (2, 0.6), (3, 0.6)]
+    assert rounded(gap_curve(curves)) == [(0, 0.0), (2, 0.4)]
+
+
+def test_rounds_without_validation_and_times_still_make_a_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_rounds(run, [{"round": 0, "site": site, "status": "ok", "metrics": None} for site in SITES])
+
+    page = words(page_of(run))
+
+    assert "The rounds have no validation figure and no loss." in page
+    assert "The rounds have no times and no bytes." in page
+
+
+# Comparison
+
+
+def test_same_cases_are_compared_in_pairs(tmp_path: Path) -> None:
+    lower = tuple((case, site, split, [x - 0.1 for x in dice], hd) for case, site, split, dice, hd in ROWS)
+    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", rows=lower, job="baseline_local")
+
+    page = words(page_of(run, [other]))
+
+    against = json.loads((run / "metrics.json").read_text())["against"][0]
+    assert (against["run"], against["common_cases"], against["same_cases"]) == ("other", 4, True)
+    assert against["difference"]["All cases"]["dice"]["mean"] == pytest.approx(0.1)
+    assert against["difference"]["hospital-2"]["hd95_mm"]["tc"] == 0.0
+    assert "Against other (baseline_local, 3 rounds) Both runs were tested on the same 4 cases" in page
+    assert "With fewer than 5 pairs no interval is given" in page
+
+
+def test_only_common_cases_are_compared_where_the_sets_differ(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        ("a2", "hospital-1", "testing", (0.6, 0.6, 0.6), (5.0, 5.0, 5.0)),
+        ("zz", "hospital-1", "testing", (0.0, 0.0, 0.0), (9.0, 9.0, 9.0)),
+    ]
+    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", rows=rows)
+
+    comparison = compare(read_run(run), read_run(other))
+
+    assert comparison.common == 1
+    assert comparison.only_here == ("hospital-1/a1", "hospital-1/a3", "hospital-2/b1")
+    assert comparison.only_there == ("hospital-1/zz",)
+    assert comparison.rows[-1].dice["mean"].difference == pytest.approx(0.7 - 0.6)  # case a2 alone
+    notice = "The test cases differ: 1 are in both runs, 3 only in this one, 1 only in the other."
+    assert notice in words(page_of(run, [other]))
+
+
+def test_runs_without_a_common_case_are_said_to_be_unlike(tmp_path: Path) -> None:
+    rows: list[Row] = [("zz", "hospital-1", "testing", (0.5, 0.5, 0.5), (9.0, 9.0, 9.0))]
+    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", rows=rows)
+    (other / "rounds.jsonl").unlink()  # not needed of a run that is only compared with
+
+    page = words(page_of(run, [other]))
+
+    assert "The two runs have no test case in common." in page
+    difference = json.loads((run / "metrics.json").read_text())["against"][0]["difference"]
+    assert difference["All cases"]["dice"]["mean"] == pytest.approx(0.625 - 0.5)
+
+
+def test_interval_of_equal_differences_is_their_value_and_of_others_encloses_the_mean() -> None:
+    assert bootstrap_interval(np.full(6, 0.25)) == (0.25, 0.25)
+    low, high = bootstrap_interval(np.array([0.0, 0.1, 0.2, 0.3, 0.4]))
+    assert 0.0 < low < 0.2 < high < 0.4
+
+
+# Page
+
+
+def test_page_loads_nothing_from_anywhere(shown: Path) -> None:
+    page = (shown / "report.html").read_text(encoding="utf-8")
+
+    assert "://" not in page
+    assert not re.search(r"<(script|link|iframe|object|embed)\b|@import|url\((?!#)", page)
+    links = re.findall(r'(?:src|href)="([^"]{1,9})', page)
+    assert {link for link in links if not link.startswith("#")} == {"data:imag"}
+    assert "default-src 'none'" in page
+
+
+@pytest.mark.usefixtures("figures")
+def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        ("<b>", "<i>site</i>", "testing", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
+        ('"><img src=x>', "$x^2$ & 病院", "testing", (0.6, 0.6, 0.6), (1.0, 1.0, 1.0)),
+    ]
+    run = write_run(tmp_path / "run", rows=rows, job="<script>alert(1)</script>", sites={})
+    write_rounds(run, [train(0, row[1]) for row in rows] + [{"round": 1, "site": "<u>", "status": "<s>"}])
+
+    page = page_of(run)
+
+    assert not re.search(r"<(script|b|i|u|s|img)\b", page)
+    assert "&lt;b&gt;" in page
+    assert "&lt;script&gt;" in page
+    assert "$x^2$ & 病院" in html.unescape(page)
+
+
+def test_figures_and_pictures_have_texts_for_who_does_not_see_them(shown: Path) -> None:
+    page = (shown / "report.html").read_text(encoding="utf-8")
+
+    graphics = re.findall(r"<svg[^>]*>", page)
+    assert len(graphics) == 11  # 4 learning curves, 4 strips, 3 of time and bytes
+    assert all('role="img"' in tag and 'aria-label="' in tag for tag in graphics)
+    assert all(re.search(r'alt="[^"]{20,}"', tag) for tag in re.findall(r"<img[^>]*>", page))
+    assert all("scope=" in tag for tag in re.findall(r"<th\b[^>]*>", page))
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.usefixtures("figures")
+def test_same_run_gives_the_same_page(tmp_path: Path, shown: Path) -> None:
+    run = tmp_path / shown.name
+    shutil.copytree(shown, run, ignore=shutil.ignore_patterns("report.html", "metrics.json"))
+
+    write_report(run, [shown.parent / OTHER])
+
+    for file in ("report.html", "metrics.json"):
+        assert (run / file).read_bytes() == (shown / file).read_bytes()
+
+
+def test_numbers_are_written_as_a_reader_wants_them() -> None:
+    assert format_ranges([5, 1, 3, 4, 8, 9]) == "1, 3 to 5, 8, 9"
+    assert [format_duration(seconds) for seconds in (2.5, 431.2, 7500, None)] == [
+        "2.5 s",
+        "7 min 11 s",
+        "2 h 5 min",
+        "\N{EN DASH}",
+    ]
+    assert format_difference(-0.0004, "dice") == "0.000"
+    assert format_difference(-0.25, "hd95_mm") == "\N{MINUS SIGN}0.2"
+    assert sorted(["site-10", "site-9", "b"], key=natural_key) == ["b", "site-9", "site-10"]
+
+
+# Overlays
+
+
+def test_worst_typical_and_best_case_are_shown_with_reference_and_prediction(shown: Path) -> None:
+    page = (shown / "report.html").read_text(encoding="utf-8")
+
+    # b1 has the lowest mean Dice, a1 the highest, a3 the lower of the two in the middle.
+    titles = re.findall(r"<h3>((?:Worst|Typical|Best): [^<]*)</h3>", page)
+    assert titles == ["Worst: b1, hospital-2", "Typical: a3, hospital-1", "Best: a1, hospital-1"]
+    pictures = [imread(io.BytesIO(base64.b64decode(png))) for png in re.findall(r"base64,([^\"]+)", page)]
+    assert len(pictures) == 12  # of each case FLAIR and T1c, reference and prediction
+    for colour in LABEL_COLOURS.values():
+        assert all((np.rint(picture[..., :3] * 255) == colour).all(axis=2).any() for picture in pictures)
+
+
+def test_picture_has_the_front_at_the_top_and_the_patients_right_on_the_left() -> None:
+    labels = np.zeros(
+        (40, 40), np.uint8
+    )  # the first axis runs from the patient's left to the right, the second from back to front
+    labels[30:36, 30:36] = ET  # the patient's right, front
+
+    pixels = paint_labels(np.ones((40, 40), np.float32), labels, None, (1.0, 1.0))
+
+    rows, columns = np.nonzero((pixels == LABEL_COLOURS[ET]).all(axis=2))
+    assert pixels.shape == (320, 320, 3)
+    assert rows.max() < 160
+    assert columns.max() < 160
+
+
+def test_voxels_longer_than_wide_are_shown_in_their_true_shape() -> None:
+    pixels = paint_labels(np.ones((20, 20), np.float32), np.zeros((20, 20), np.uint8), None, (1.0, 2.0))
+
+    assert pixels.shape == (320, 160, 3)  # 40 mm from back to front, 20 mm from side to side
+
+
+def test_page_without_masks_says_why_it_has_no_pictures(tmp_path: Path) -> None:
+    files = write_report(write_run(tmp_path / "run"))
+
+    assert "<img" not in files.page.read_text()
+    assert files.notes == ("No case is shown: the run has no predicted masks (masks/<site>/<case>_seg.nii.gz).",)
+
+
+@pytest.mark.parametrize(
+    ("volume", "reason"),
+    [(np.zeros((9, 9, 9), np.int16), "another grid"), (np.full((60, 60, 40), 7, np.int16), "the label 7")],
+)
+def test_mask_that_does_not_fit_is_left_out_with_its_reason(
+    tmp_path: Path, volume: np.ndarray[Any, Any], reason: str
+) -> None:
+    run = write_run(tmp_path / "run", rows=ROWS[:1], sites_dir=str(tmp_path / "sites"))
+    write_scans(tmp_path / "sites", run, ROWS[:1])
+    save(volume, np.diag([-2.0, -2.0, 2.0, 1.0]), run / "masks" / "hospital-1" / "a1_seg.nii.gz")
+
+    files = write_report(run)
+
+    assert len(files.notes) == 1
+    assert reason in files.notes[0]
+    assert reason in words(files.page.read_text())
+
+
+def test_cut_off_mask_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows=ROWS[:1], sites_dir=str(tmp_path / "sites"))
+    write_scans(tmp_path / "sites", run, ROWS[:1])
+    mask = run / "masks" / "hospital-1" / "a1_seg.nii.gz"
+    mask.write_bytes(mask.read_bytes()[:600])
+
+    assert "cannot be read" in write_report(run).notes[0]
+
+
+# Browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), "")
+
+
+def measure_in_browser(page: str, folder: Path, widths: Sequence[int]) -> dict[str, dict[str, int]]:
+    """What a browser makes of the page in a frame of each width: pixels it wants, rows of its tables."""
+    frames = "".join(
+        f'<iframe srcdoc="{html.escape(page)}" style="width:{width}px;height:900px;border:0"></iframe>'
+        for width in widths
+    )
+    script = """
+      const measure = frame => { const page = frame.contentDocument; return {
+        wanted: page.documentElement.scrollWidth,
+        dice: page.querySelectorAll('#scores-dice tbody tr').length,
+        hd95: page.querySelectorAll('#scores-hd95_mm tbody tr').length,
+        cases: page.querySelectorAll('#case-table tbody tr').length,
+        pictures: [...page.images].filter(image => image.naturalWidth > 0).length }; };
+      addEventListener('load', () => { document.body.innerHTML = '<pre>' + JSON.stringify(
+        [...document.querySelectorAll('iframe')].map(measure)) + '</pre>'; });
+    """
+    outer = folder / "outer.html"
+    outer.write_text(f"<!DOCTYPE html><body>{frames}<script>{script}</script>", encoding="utf-8")
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
+    quiet += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    profile = f"--user-data-dir={folder / 'profile'}"
+    command = [CHROMIUM, *quiet, profile, "--dump-dom", outer.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found = re.search(r"<pre>(.*)</pre>", done.stdout)
+    assert found, done.stdout[:500]
+    return dict(zip(map(str, widths), json.loads(found.group(1)), strict=True))
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine to open the page with")
+def test_browser_shows_every_row_and_never_scrolls_sideways(shown: Path, tmp_path: Path) -> None:
+    page = (shown / "report.html").read_text(encoding="utf-8")
+
+    seen = measure_in_browser(page, tmp_path, widths=(390, 1400))
+
+    for width, frame in seen.items():
+        assert frame["wanted"] <= int(width)
+        # hospital-1 (mean, median, worst), hospital-2 (one case: mean), all cases (3), mean of the hospitals.
+        assert frame["dice"] == frame["hd95"] == 3 + 1 + 3 + 1
+        assert frame["cases"] == 4
+        assert frame["pictures"] == 12
+
+
+# A federation whose hospitals keep their tables
+
+
+def final(site: str, tc: float, wt: float, et: float) -> dict[str, Any]:
+    """A hospital's report on the final model."""
+    dice = {"val_dice_tc": tc, "val_dice_wt": wt, "val_dice_et": et, "val_mean_dice": (tc + wt + et) / 3}
+    return {"phase": "final", "round": 2, "site": site, "status": "ok", "metrics": dice}
+
+
+@pytest.fixture
+def kept_at_home(tmp_path: Path) -> Path:
+    """A run folder without evaluation.csv: hospital-1 and hospital-2 reported on the final model."""
+    run = write_run(tmp_path / "run", rounds=2)
+    (run / "evaluation.csv").unlink()
+    lines = [train(number, site) for number in range(2) for site in SITES]
+    write_rounds(run, [*lines, final("hospital-1", 0.9, 0.8, 0.7), final("hospital-2", 0.3, 0.6, 0.0)])
+    return run
+
+
+def test_report_without_a_table_of_cases_shows_what_the_hospitals_reported(kept_at_home: Path) -> None:
+    files = write_report(kept_at_home)
+
+    metrics = json.loads(files.metrics.read_text(encoding="utf-8"))
+    assert metrics["split"] == "validation"
+    assert metrics["sites"]["hospital-2"]["dice"] == pytest.approx({"tc": 0.3, "wt": 0.6, "et": 0.0, "mean": 0.3})
+    assert metrics["sites"]["hospital-2"]["hd95_mm"] == {"tc": None, "wt": None, "et": None, "mean": None}
+    assert metrics["overall"]["dice"] == pytest.approx({"tc": 0.6, "wt": 0.7, "et": 0.35, "mean": 0.55})
+    assert (metrics["overall"]["worst_site"], metrics["overall"]["site_gap"]) == ("hospital-2", pytest.approx(0.5))
+    text = words(files.page.read_text(encoding="utf-8"))
+    assert "hospital-1 1 0.900 0.800 0.700 0.800 hospital-2 1 0.300 0.600 0.000 0.300" in text
+    assert "Validation cases helped to choose the model" in text
+    assert "Result on the test cases" not in text
+    assert "no evaluation.csv there" in files.notes[0]
+
+
+def test_report_of_nothing_is_refused(kept_at_home: Path) -> None:
+    write_rounds(kept_at_home, [train(number, site) for number in range(2) for site in SITES])
+
+    with pytest.raises(RunError, match=r"no evaluation.csv there, and no hospital reported .*`brats-fl evaluate "):
+        write_report(kept_at_home)
+
+    assert not (kept_at_home / "report.html").exists()
+
+
+def test_run_without_a_table_of_cases_is_not_compared(kept_at_home: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other")
+
+    with pytest.raises(RunError, match=r"evaluation.csv: no such file; `brats-fl evaluate "):
+        write_report(kept_at_home, [other])
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("file", "verb"),
+    [("run.json", "simulate"), ("rounds.jsonl", "simulate")],
+)
+def test_missing_file_is_named_with_the_command_that_makes_it(tmp_path: Path, file: str, verb: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / file).unlink()
+
+    with pytest.raises(RunError, match=rf"{file}: no such file; `brats-fl {verb} "):
+        write_report(run)
+
+    assert not (run / "report.html").exists()
+    assert not (run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a1,hospital-1,testing,tc,0.5,1,1,1", r"evaluation.csv:17: case a1 .* has two rows for tc"),
+        ("c1,hospital-1,testing,tumor,0.5,1,1,1", r"region must be one of tc, wt, et \(got 'tumor'\)"),
+        ("c1,hospital-1,test,tc,0.5,1,1,1", r"split must be one of training, .* \(got 'test'\)"),
+        ("c1,hospital-1,testing,tc,1.5,1,1,1", r"dice must be a number from 0 to 1 \(got '1.5'\)"),
+        ("c1,hospital-1,testing,tc,0.5,inf,1,1", r"hd95_mm must be .* 0 or more \(got 'inf'\)"),
+        ("c1,hospital-1,testing,tc,0.5,1,1,1", r"case c1 of hospital-1 has no row for wt"),
+    ],
+)
+def test_wrong_row_of_the_table_is_named(tmp_path: Path, line: str, message: str) -> None:
+    run = write_run(tmp_path / "run")
+    with (run / "evaluation.csv").open("a") as file:
+        file.write(line + "\n")
+
+    with pytest.raises(RunError, match=message):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"round": 0, "site": "a"}\n{"round": 1, "si', r"rounds.jsonl:2: is not JSON .* cut off there"),
+        ('{"site": "a"}', r"rounds.jsonl:1: must be an object with round and site"),
+        ('{"round": "x", "site": "a"}', r"round must be a whole number \(got 'x'\)"),
+        ('{"round": 0, "site": "a", "phase": "end"}', r"phase must be train or final \(got 'end'\)"),
+        ("\n", r"rounds.jsonl: holds no round"),
+    ],
+)
+def test_wrong_line_of_the_rounds_is_named(tmp_path: Path, text: str, message: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "rounds.jsonl").write_text(text)
+
+    with pytest.raises(RunError, match=message):
+        write_report(run)
+
+
+def test_run_without_a_test_case_has_no_report(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows=ROWS[-1:])
+
+    with pytest.raises(RunError, match="has no case of split testing with a reference"):
+        write_report(run)
+
+
+def test_report_is_not_overwritten_without_force(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "report.html").write_text("mine")
+
+    with pytest.raises(RunError, match=r"report.html: is there already; give --force"):
+        write_report(run)
+
+    assert (run / "report.html").read_text() == "mine"
+    assert "<h1>" in write_report(run, force=True).page.read_text()
+
+
+def test_earlier_report_stays_whole_when_a_new_one_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run")
+    before = page_of(run)
+
+    def fill_the_disk(path: Path, text: str, encoding: str = "") -> int:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fill_the_disk)
+    with pytest.raises(RunError, match="No space left on device"):
+        write_report(run, force=True)
+
+    assert (run / "report.html").read_text(encoding="utf-8") == before
+    assert not list(run.glob(".*"))
+
+
+def test_command_names_the_files_it_wrote_and_what_it_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    app = typer.Typer()
+    app.command()(report)
+
+    result = CliRunner().invoke(app, [str(run), "--against", str(write_run(tmp_path / "other"))])
+
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [f"wrote {run / 'metrics.json'}", f"wrote {run / 'report.html'}"]
+    assert "note: No case is shown" in result.stderr

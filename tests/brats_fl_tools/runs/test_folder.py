@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.runs.folder import (
+    Best,
+    Progress,
+    choose_best,
+    collect,
+    describe_record,
+    is_finished,
+    read_records,
+)
+
+
+def record(phase: str, round_index: int, site: str, dice: float | None = None, status: str = "ok") -> dict[str, Any]:
+    metrics = {} if dice is None else {"val_mean_dice": dice}
+    return {"phase": phase, "round": round_index, "site": site, "status": status, "cases": 2, "metrics": metrics}
+
+
+def job(start_round: int, num_rounds: int) -> BuiltJob:
+    variables = {"start_round": start_round, "num_rounds": num_rounds, "profile": "small", "local_epochs": 1, "seed": 0}
+    return BuiltJob(Path("job"), "brats_unet_fedavg", "brats_unet", ("hospital-1",), variables, "0123")
+
+
+def model(value: float) -> dict[str, Any]:
+    return {"model": {"w": torch.full((2, 3), value)}}
+
+
+def test_best_model_is_the_one_with_the_highest_mean_and_the_first_of_a_job_is_not_rated():
+    records = [record("train", r, s, dice) for r, dice in ((0, 0.9), (1, 0.5), (2, 0.7), (3, 0.6)) for s in ("a", "b")]
+
+    assert choose_best([], [*records, record("final", 4, "a", 0.65)], 0) == Best("later", 2)
+    assert choose_best([], [*records, record("final", 4, "a", 0.7)], 0) == Best("final", 4)  # among equals the latest
+    assert choose_best([], [record("train", 0, "a")], 0) == Best("final", -1)  # no validation case
+
+
+def test_best_model_of_a_resumed_run_may_be_from_before_it():
+    earlier = [record("train", 1, "a", 0.8)]
+    later = [record("train", 2, "a", 0.9), record("train", 3, "a", 0.7), record("final", 4, "a", 0.6)]
+
+    assert choose_best(earlier, later, 2) == Best("earlier", 1)  # round 2 began the second job: FLARE kept no copy
+    assert choose_best(earlier, [*later, record("train", 3, "a", 1.0)], 2) == Best("later", 3)
+
+
+def test_site_that_failed_has_no_say_in_the_best_model():
+    records = [record("train", 1, "a", 0.5), record("train", 1, "b", 0.9, "CASE_ERROR"), record("final", 2, "a", 0.6)]
+
+    assert choose_best([], records, 0) == Best("final", 2)
+
+
+def write_records(folder: Path, *records: dict[str, Any]) -> Path:
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records), encoding="utf-8")
+    return folder
+
+
+def test_run_is_finished_when_a_record_of_its_last_round_is_there(tmp_path: Path):
+    folder = write_records(tmp_path, record("train", 4, "a"))
+
+    assert is_finished(job(0, 5), folder)
+    assert is_finished(job(3, 2), folder)
+    assert not is_finished(job(0, 6), folder)
+    assert not is_finished(job(0, 5), write_records(tmp_path, record("final", 5, "a")))
+
+
+def test_job_that_trains_nothing_is_finished_when_its_result_is_there(tmp_path: Path):
+    counting = replace(job(0, 5), bundle=None, result="statistics.json")
+
+    assert not is_finished(counting, write_records(tmp_path, record("train", 4, "a")))
+    (tmp_path / "statistics.json").write_text("{}", encoding="utf-8")
+    assert is_finished(counting, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (record("train", 3, "a", 0.5), "round=3 site=a cases=2 val_mean_dice=0.500 seconds=0"),
+        (record("train", 3, "a"), "round=3 site=a cases=2 val_mean_dice=none seconds=0"),
+        (record("final", 4, "a", status="CASE_ERROR"), "final site=a status=CASE_ERROR"),
+    ],
+)
+def test_record_is_one_line(line, text):
+    assert describe_record(line) == text
+
+
+def test_progress_prints_each_record_once_and_says_that_the_run_goes_on(monkeypatch):
+    said: list[str] = []
+    progress = Progress(said.append)
+    now = progress.begin
+    monkeypatch.setattr("brats_fl_tools.runs.folder.time.monotonic", lambda: now)
+
+    now += 31
+    progress.show([])
+    progress.show([])
+    now += 1
+    progress.show([record("train", 0, "a")])
+    progress.show([record("train", 0, "a")])
+    now += 31
+    progress.show([record("train", 0, "a")])
+
+    assert said == [
+        "working, starting: 31 s since the start",
+        "round=0 site=a cases=2 val_mean_dice=none seconds=0",
+        "working, after answers of round 0: 63 s since the start",
+    ]
+
+
+def test_resumed_run_keeps_the_records_and_the_best_model_from_before_it(tmp_path):
+    run, server = tmp_path / "run", tmp_path / "server"
+    (run / "earlier").mkdir(parents=True)
+    (server / "app_server").mkdir(parents=True)
+    earlier = [record("train", r, "a", dice) for r, dice in ((0, 0.1), (1, 0.8), (2, 0.2))]  # round 2 was done again
+    later = [record("train", 2, "a", 0.3), record("train", 3, "a", 0.4), record("final", 4, "a", 0.5)]
+    (run / "earlier" / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in earlier), encoding="utf-8")
+    (server / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in later), encoding="utf-8")
+    torch.save(model(1), run / "earlier" / "best_FL_global_model.pt")
+    torch.save(model(2), server / "app_server" / "best_FL_global_model.pt")
+    torch.save(model(3), server / "app_server" / "FL_global_model.pt")
+
+    collect(run, server, job(2, 2), {"mode": "federation"})
+
+    assert [r["round"] for r in read_records(run / "rounds.jsonl")] == [0, 1, 2, 3, 4]
+    assert torch.load(run / "global_model.pt")["model"]["w"][0, 0] == 1
+    assert torch.load(run / "final_model.pt")["model"]["w"][0, 0] == 3
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert (facts["rounds"], facts["best_round"], facts["parameters"]) == (4, 1, 6)

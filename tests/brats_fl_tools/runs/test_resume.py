@@ -1,0 +1,110 @@
+"""Going on with a lost job, as far as it needs no server; the drill does it with one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from brats_fl.errors import ModelError, RunError
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.runs.resume import find_server_files, keep_earlier_part
+from brats_fl_tools.runs.folder import read_records
+from brats_fl_tools.runs.submit import Submission, read_submission, write_submission
+
+
+def line(round_index: int, dice: float, phase: str = "train") -> dict[str, Any]:
+    metrics = {"val_mean_dice": dice}
+    return {"phase": phase, "round": round_index, "site": "a", "status": "ok", "metrics": metrics}
+
+
+def lost_job(folder: Path, rounds_done: int, lines: list[dict[str, Any]], best: float | None = None) -> Path:
+    """What a server kept of a job; weights are the number of rounds, so that they can be told apart."""
+    app = folder / "app_server"
+    app.mkdir(parents=True)
+    model = {"model": {"w": torch.tensor([float(rounds_done)])}, "rounds_done": rounds_done}
+    torch.save(model, app / "FL_global_model.pt")
+    if best is not None:
+        torch.save({"model": {"w": torch.tensor([best])}}, app / "best_FL_global_model.pt")
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines), encoding="utf-8")
+    return folder
+
+
+def weight(path: Path) -> float:
+    return float(torch.load(path)["model"]["w"])
+
+
+def submission(kit: Path) -> Submission:
+    options = JobOptions("small", 4, {"steps_per_epoch": 2}, preinstalled=True, checkpoint=Path("/x/model.pt"))
+    return Submission(
+        "brats_unet_fedavg", "0f7a", str(kit), "2026-11-24T20:00:00+00:00", options, {"mode": "federation"}
+    )
+
+
+def test_submission_reads_back_as_it_was_written(tmp_path):
+    write_submission(tmp_path, submission(tmp_path / "kit"))
+
+    assert read_submission(tmp_path) == submission(tmp_path / "kit")
+
+
+def test_folder_without_a_submission_and_a_damaged_one_are_named(tmp_path):
+    with pytest.raises(RunError, match=r"no submission\.json there; give the run folder of a submitted job"):
+        read_submission(tmp_path)
+    (tmp_path / "submission.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RunError, match=r"submission\.json: damaged"):
+        read_submission(tmp_path)
+
+
+def test_rounds_that_were_done_are_kept_and_the_one_that_was_lost_is_not(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    files = lost_job(tmp_path / "server", 2, [line(0, 0.1), line(1, 0.2), line(2, 0.3)], best=1.0)
+
+    assert keep_earlier_part(run, files) == 2
+
+    assert [entry["round"] for entry in read_records(run / "earlier" / "rounds.jsonl")] == [0, 1]
+    assert weight(run / "earlier" / "last_model.pt") == 2
+    assert weight(run / "earlier" / "best_FL_global_model.pt") == 1
+
+
+def test_job_that_was_lost_twice_keeps_all_rounds_and_the_better_of_the_two_best_models(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    keep_earlier_part(run, lost_job(tmp_path / "first", 2, [line(0, 0.1), line(1, 0.9), line(2, 0.3)], best=10.0))
+
+    done = keep_earlier_part(
+        run, lost_job(tmp_path / "second", 4, [line(2, 0.3), line(3, 0.4), line(4, 0.5)], best=20.0)
+    )
+
+    assert done == 4
+    assert [entry["round"] for entry in read_records(run / "earlier" / "rounds.jsonl")] == [0, 1, 2, 3]
+    assert weight(run / "earlier" / "best_FL_global_model.pt") == 10  # 0.9 in round 1 of the first
+    assert weight(run / "earlier" / "last_model.pt") == 4
+
+
+def test_damaged_model_is_refused(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    files = lost_job(tmp_path / "server", 2, [line(0, 0.1)])
+    (files / "app_server" / "FL_global_model.pt").write_bytes(b"half a file")
+
+    with pytest.raises(ModelError, match=r"FL_global_model\.pt: damaged, or not of this release"):
+        keep_earlier_part(run, files)
+
+
+def test_server_s_files_are_found_beside_the_lead_s_kit_or_where_they_are_given(tmp_path):
+    kits = tmp_path / "kits"
+    (kits / "server" / "startup").mkdir(parents=True)
+    (kits / "server" / "startup" / "fed_server.json").write_text("{}", encoding="utf-8")
+    lost = submission(kits / "lead")
+    with pytest.raises(RunError, match="copy SERVER_KIT/0f7a from the server's machine and give it as --server-files"):
+        find_server_files(tmp_path / "run", lost, None)
+
+    beside = lost_job(kits / "server" / "0f7a", 1, [line(0, 0.1)])
+    given = lost_job(tmp_path / "copy", 1, [line(0, 0.1)])
+
+    assert find_server_files(tmp_path / "run", lost, None) == beside
+    assert find_server_files(tmp_path / "run", lost, given) == given

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from nvflare.fuel.flare_api.api_spec import InternalError
+
+from brats_fl.errors import RunError
+from brats_fl_tools.runs import session
+from brats_fl_tools.runs.folder import Progress
+
+
+class Server:
+    """A session whose server gives these answers, one after the other; an error is raised."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+        self.jobs = ["0f7a"]
+
+    def get_job_meta(self, job_id: str) -> dict[str, str]:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return {"status": answer}
+
+    def get_system_info(self) -> SimpleNamespace:
+        return SimpleNamespace(job_info=[SimpleNamespace(job_id=name) for name in self.jobs])
+
+    def show_stats(self, job_id: str, target: str) -> dict[str, Any]:
+        records = [{"phase": "train", "round": 0, "site": "hospital-1", "status": "missing"}]
+        return {"server": {"RoundRecords": {session.STATISTIC: records}}}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(session, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(session, "LOST_SECONDS", 0.1)
+    monkeypatch.setattr(session, "SETTLE_SECONDS", 0.0)
+
+
+def test_server_that_does_not_answer_for_a_moment_does_not_end_the_watching():
+    said: list[str] = []
+    server = Server("RUNNING", InternalError("no space left"), InternalError("busy"), "RUNNING", "FINISHED:COMPLETED")
+
+    assert session.follow(server, "0f7a", Progress(said.append)) == "FINISHED:COMPLETED"
+    assert said == ["round=0 site=hospital-1 status=missing"]
+
+
+def test_server_that_stays_away_does():
+    with pytest.raises(RunError, match=r"status of job 0f7a: the server did not carry it out \(gone\)"):
+        session.follow(Server("RUNNING", InternalError("gone")), "0f7a", Progress(lambda line: None))
+
+
+def test_job_that_a_restarted_server_does_not_know_is_lost():
+    server = Server(InternalError("gone"), "RUNNING")
+    server.jobs = []
+
+    with pytest.raises(RunError, match=r"job 0f7a: the server was away .* go on .* with `brats-fl resume RUN`"):
+        session.follow(server, "0f7a", Progress(lambda line: None))
+
+
+def test_job_without_a_process_that_is_being_put_away_is_not_lost():
+    server = Server(*["RUNNING"] * 30, "FINISHED:COMPLETED")
+    server.jobs = []
+
+    assert session.follow(server, "0f7a", Progress(lambda line: None)) == "FINISHED:COMPLETED"
