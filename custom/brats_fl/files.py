@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 CASE_TABLE_FILE = "evaluation.csv"
+CASE_TABLE_COLUMNS = ("case", "site", "split", "region", "dice", "hd95_mm", "volume_ml", "reference_volume_ml")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -17,11 +17,11 @@ from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.constants import REGIONS, SITES
 from brats_fl.errors import DataListError, RunError
+from brats_fl.round_records import read_records
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.report import write_report
 from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs.folder import read_records
 from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
 
 JOB = "brats_unet_fedavg"

@@ -16,13 +16,13 @@ from tests.tiny_sites import make_tiny_sites
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.constants import SITES
 from brats_fl.errors import KitError, RunError
+from brats_fl.round_records import read_records
 from brats_fl.sharing.fingerprints import KEY_FILE
 from brats_fl.sharing.site_statistics import FEATURES, MIN_CASES_VARIABLE, RELEASES_FILE
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.report import report
 from brats_fl_tools.report.statistics_page import ALL, read_statistics
 from brats_fl_tools.runs import host_federation as fed
-from brats_fl_tools.runs.folder import read_records
 from brats_fl_tools.runs.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
 from brats_fl_tools.runs.session import admin_session, connected_clients
 from brats_fl_tools.runs.simulate import POLLING_SECONDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,15 +21,7 @@ from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from brats_fl.components.aggregator import REJECTION
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
-
-RECORDS_FILE = "rounds.jsonl"
-
-STATISTIC = "rounds"
-"""Name under which FLARE's ``show_stats`` gives the records of a running job, so that its lead can watch it."""
-
-
-PHASES = {AppConstants.TASK_TRAIN: "train", AppConstants.TASK_VALIDATION: "final"}
-"""Task -> what the records call it; other tasks by their own names."""
+from brats_fl.round_records import PHASES, RECORDS_FILE, STATISTIC, as_lines
 
 
 class RoundRecords(FLComponent):
@@ -118,7 +109,7 @@ class RoundRecords(FLComponent):
             self.answered.add(site)
             self.lines.append(line)
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(as_lines([line]))
 
 
 def read_dxo(result: Shareable) -> DXO:

@@ -16,20 +16,10 @@ from ignite.engine import Engine, Events
 
 from brats_fl.cases.datalists import load_split
 from brats_fl.errors import DataListError
-from brats_fl.files import CASE_TABLE_FILE, write_whole
+from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE, write_whole
 from brats_fl.scoring.metrics import case_rows, summarise
 
 SUMMARY_FILE = "summary.json"
-CASE_TABLE_COLUMNS = (
-    "case",
-    "site",
-    "split",
-    "region",
-    "dice",
-    "hd95_mm",
-    "volume_ml",
-    "reference_volume_ml",
-)
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from brats_fl.cases.datalists import DataList, read_datalist, write_datalist
 from brats_fl.constants import SITES
+from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.assembly import JobOptions
-from brats_fl_tools.runs.folder import RECORDS_FILE, read_records
 from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
 
 ROUNDS = 5

@@ -10,8 +10,8 @@ import brats_fl
 from brats_fl.gate import RULES, Finding, Rule, errors_of
 from brats_fl.gate.lists import Entry
 from brats_fl_tools.check.thumbnails import Thumbnail, draw_thumbnails
+from brats_fl_tools.pages.pictures import LABEL_COLOURS, LABEL_NAMES
 from brats_fl_tools.pages.templates import page_environment
-from brats_fl_tools.report.overlays import LABEL_COLOURS, LABEL_NAMES
 
 MOST_PICTURES = 40
 """Cases shown with pictures, 0.3 MB each; the others are listed."""

@@ -14,7 +14,7 @@ from brats_fl.cases.scans import split_volume
 from brats_fl.constants import ED, MODALITIES
 from brats_fl.gate.headers import LABEL, READ_ERRORS, scans_of
 from brats_fl.gate.labels import as_library_labels
-from brats_fl_tools.report.overlays import as_png, paint_labels
+from brats_fl_tools.pages.pictures import as_png, paint_labels
 
 Array = NDArray[Any]
 

@@ -23,12 +23,12 @@ import yaml
 from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, read_datalist, write_datalist
 from brats_fl.constants import SITES, SPLITS
 from brats_fl.errors import RunError
+from brats_fl.round_records import read_records
 from brats_fl_tools.drill.hosts import Hosts
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_kit
 from brats_fl_tools.kit.site_files import site_files, write_site_files
 from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import host_federation as fed
-from brats_fl_tools.runs.folder import read_records
 from brats_fl_tools.runs.processes import end_tree
 
 Array = npt.NDArray[np.floating]

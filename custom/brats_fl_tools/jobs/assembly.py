@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 import brats_fl
 from brats_fl.bundle import config_files
 from brats_fl.errors import JobError
-from brats_fl.provenance import required_code
+from brats_fl.provenance import hash_files, required_code
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, CUSTOM, JOBS
 
 SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
@@ -180,7 +179,7 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
     if options.checkpoint:
         shutil.copyfile(options.checkpoint, folder / "app_server" / CHECKPOINT_FILE)
     meta["min_clients"] = server["min_clients"]
-    content_hash = hash_folder(folder)
+    content_hash = hash_files(folder, ("*",))
     result = differences.get("result")
     meta |= {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash, "result": result}
     _write_json(folder / "meta.json", meta)
@@ -262,12 +261,3 @@ def _bring_code(folder: Path, bundle: str | None) -> None:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-
-
-def hash_folder(folder: Path) -> str:
-    """SHA-256 over the relative path and the bytes of every file, in the order of the paths."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()

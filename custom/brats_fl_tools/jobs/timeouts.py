@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_fl.errors import RunError
-from brats_fl_tools.runs.folder import RECORDS_FILE, read_records
+from brats_fl.round_records import RECORDS_FILE, read_records
 
 FACTOR = 3
 """The slowest seen is no upper bound: a cold cache, a busy disk or a backup make a round two or three times as long."""

@@ -18,13 +18,11 @@ from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, RUN_FILE
 from brats_fl_tools.runs.processes import last_lines, python_module, running
 
 if TYPE_CHECKING:
     import pandas as pd
-
-EVALUATION_FILE = "evaluation.json"
-MASKS_FOLDER = "masks"
 
 
 def evaluate(
@@ -49,7 +47,7 @@ def evaluate(
 def profile_of(model: Path) -> str:
     """Profile of the run folder that a model lies in, else ``full``."""
     try:
-        return str(json.loads((model.parent / "run.json").read_text(encoding="utf-8"))["profile"])
+        return str(json.loads((model.parent / RUN_FILE).read_text(encoding="utf-8"))["profile"])
     except (OSError, ValueError, KeyError):
         return "full"
 

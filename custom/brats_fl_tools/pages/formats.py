@@ -7,6 +7,13 @@ from collections.abc import Iterable
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
+REGION_NAMES = {
+    "tc": "tumour core",
+    "wt": "whole tumour",
+    "et": "enhancing tumour",
+    "mean": "mean of the regions",
+}
+
 
 def format_dice(value: float | None) -> str:
     """Dice with three decimals."""

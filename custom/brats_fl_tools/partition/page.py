@@ -15,13 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import MODALITIES, SPLITS
 from brats_fl_tools.data.case_table import GRADES, CaseRow
+from brats_fl_tools.pages.diagrams import Diagram, paint_strips, stack_bars
 from brats_fl_tools.pages.formats import format_count
 from brats_fl_tools.pages.svg import MARKERS, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.partition.intensities import EDGES, Intensities, measure_sites
 from brats_fl_tools.partition.plan import OWN_STRATEGY, Partition
 from brats_fl_tools.partition.strategies import shuffle_names
-from brats_fl_tools.report.figures import Diagram, paint_strips, stack_bars
 
 CASES_MEASURED = 5
 """Cases of a hospital whose scans are read: enough to tell scanners apart, and read in seconds."""
@@ -138,7 +138,7 @@ def _bars(
     name: str, title: str, caption: str, hospitals: Sequence[HospitalRow], stacks: Mapping[str, Sequence[int]]
 ) -> Diagram:
     def paint(axes: Axes) -> None:
-        stack_bars(axes, range(len(hospitals)), stacks)
+        stack_bars(axes, range(len(hospitals)), stacks, {})
         axes.set_xticks(range(len(hospitals)), [hospital.site for hospital in hospitals], rotation=30, ha="right")
         axes.set_ylabel("Cases")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from brats_fl.errors import RunError
-from brats_fl.files import write_whole
+from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl_tools.report.comparison import as_json, compare
 from brats_fl_tools.report.metrics import TEST_SPLIT, build_metrics, build_reported_metrics, read_reported, score
 from brats_fl_tools.report.page import render_page, render_reported
-from brats_fl_tools.report.run_folder import EVALUATION_FILE, read_run
+from brats_fl_tools.report.run_folder import read_run
 from brats_fl_tools.report.statistics_page import STATISTICS_FILE, render_statistics
 
 REPORT_FILE = "report.html"
@@ -73,7 +73,7 @@ def write_report(run: Path, against: Sequence[Path] = (), *, force: bool = False
     page_path, metrics_path = run / REPORT_FILE, run / METRICS_FILE
     for path in (page_path, metrics_path):
         refuse_to_overwrite(path, force)
-    folder = read_run(run, with_cases=(run / EVALUATION_FILE).is_file() or bool(against))
+    folder = read_run(run, with_cases=(run / CASE_TABLE_FILE).is_file() or bool(against))
     if not folder.results:
         reported = read_reported(folder)
         page = render_reported(folder, reported)

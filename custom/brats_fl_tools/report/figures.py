@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from brats_fl.constants import KEY_METRIC, REGIONS
-from brats_fl_tools.pages.formats import format_count
+from brats_fl_tools.pages.diagrams import Diagram, paint_strips, stack_bars
+from brats_fl_tools.pages.formats import REGION_NAMES, format_count
 from brats_fl_tools.pages.svg import INK, MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.report.curves import Curve, gap_curve, mean_curve, metric_curves, region_curves, site_curves
 from brats_fl_tools.report.metrics import TEST_SPLIT, train_rounds, training_sites
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.report.timing import WORK, RoundTime, round_times
-
-REGION_NAMES = {
-    "tc": "tumour core",
-    "wt": "whole tumour",
-    "et": "enhancing tumour",
-    "mean": "mean of the regions",
-}
-
-
-@dataclass(frozen=True)
-class Diagram:
-    """A drawn figure and its caption."""
-
-    svg: Markup
-    title: str
-    caption: str
 
 
 def learning_curves(run: RunFolder) -> list[Diagram]:
@@ -138,31 +120,6 @@ def _case_strip(run: RunFolder, column: str) -> Diagram:
     return Diagram(draw(f"strip-{column}", f"{title}. {summary}", paint), title, caption)
 
 
-def paint_strips(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
-    """A column a name: a point for each number, and a box of the middle half with the median."""
-    line = {"color": MUTED, "linewidth": 1}
-    axes.boxplot(
-        list(values.values()),
-        widths=0.55,
-        showfliers=False,
-        medianprops={"color": INK, "linewidth": 1.8},
-        boxprops=line,
-        whiskerprops=line,
-        capprops=line,
-    )
-    for place, numbers in enumerate(values.values(), start=1):
-        colour = PALETTE[(place - 1) % len(PALETTE)]
-        marker = MARKERS[(place - 1) % len(MARKERS)]
-        axes.scatter(place + _spread(len(numbers)), numbers, s=20, color=colour, marker=marker, alpha=0.8, zorder=3)
-    axes.set_xticks(range(1, len(values) + 1), list(values), rotation=30, ha="right")
-    axes.grid(visible=False, axis="x")
-
-
-def _spread(count: int) -> npt.NDArray[np.float64]:
-    """Sideways places of points that would lie on each other, (count,); the same in every report."""
-    return 0.16 * np.sin(np.arange(count) * 2.4)  # 2.4 rad is the golden angle: neighbours fall apart
-
-
 def cost_diagrams(run: RunFolder) -> list[Diagram]:
     """Time per round, time per hospital and bytes per round; only those with data."""
     times = round_times(run)
@@ -182,7 +139,7 @@ def _round_diagram(by_round: Mapping[int, Sequence[RoundTime]]) -> Diagram:
     }
 
     def paint(axes: Axes) -> None:
-        stack_bars(axes, list(by_round), stacks)
+        stack_bars(axes, list(by_round), stacks, WORK)
         axes.set_xlabel("Round")
         axes.set_ylabel("Seconds")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -200,7 +157,7 @@ def _site_diagram(by_site: Mapping[str, Sequence[RoundTime]]) -> Diagram:
     stacks = {part: [sum(getattr(time, part) for time in times) for times in by_site.values()] for part in WORK}
 
     def paint(axes: Axes) -> None:
-        stack_bars(axes, list(range(len(by_site))), stacks)
+        stack_bars(axes, list(range(len(by_site))), stacks, WORK)
         axes.set_xticks(range(len(by_site)), list(by_site), rotation=30, ha="right")
         axes.set_ylabel("Seconds")
         axes.grid(visible=False, axis="x")
@@ -220,7 +177,7 @@ def _bytes_diagram(run: RunFolder) -> Diagram:
     }
 
     def paint(axes: Axes) -> None:
-        stack_bars(axes, list(rounds), stacks)
+        stack_bars(axes, list(rounds), stacks, WORK)
         axes.set_xlabel("Round")
         axes.set_ylabel("MB")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -229,19 +186,6 @@ def _bytes_diagram(run: RunFolder) -> Diagram:
     title = "Bytes per round"
     caption = "All hospitals together, 1 MB = 1,000,000 bytes. Only weights and figures travel, no scan does."
     return Diagram(draw("bytes", f"{title}, mean MB: {_shares(stacks)}", paint), title, caption)
-
-
-def stack_bars(axes: Axes, places: Sequence[int], stacks: Mapping[str, Sequence[float]]) -> None:
-    """Bars at the places, one part on the other in the order of ``stacks``."""
-    bottom = np.zeros(len(places))
-    for index, (part, heights) in enumerate(stacks.items()):
-        label = WORK.get(part, part)
-        axes.bar(places, heights, bottom=bottom, width=0.7, color=STACK_COLOURS[index], label=label)
-        bottom += np.asarray(heights)
-    axes.grid(visible=False, axis="x")
-
-
-STACK_COLOURS = ("#0072b2", "#56b4e9", "#cc79a7", "#b3b3b3")
 
 
 def _shares(stacks: Mapping[str, Sequence[float]]) -> str:

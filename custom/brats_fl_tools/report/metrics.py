@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from brats_fl.constants import KEY_METRIC, REGIONS
 from brats_fl.errors import RunError
-from brats_fl_tools.report.run_folder import EVALUATION_FILE, CaseResult, RoundRecord, RunFolder
+from brats_fl.files import CASE_TABLE_FILE
+from brats_fl_tools.report.run_folder import CaseResult, RoundRecord, RunFolder
 
 METRICS = ("dice", "hd95_mm")
 COLUMNS = (*REGIONS, "mean")
@@ -98,7 +99,7 @@ def score(run: RunFolder, split: str) -> Scores:
     results = run.scored(split)
     if not results:
         raise RunError(
-            f"{run.path / EVALUATION_FILE}: has no case of split {split} with a reference; "
+            f"{run.path / CASE_TABLE_FILE}: has no case of split {split} with a reference; "
             "give the sites' data lists some and run `brats-fl evaluate` again"
         )
     sites = {site: summarise([result for result in results if result.site == site]) for site in run.sites}
@@ -133,7 +134,7 @@ def read_reported(run: RunFolder) -> Reported:
     }
     if not sites:
         raise RunError(
-            f"{run.path}: no {EVALUATION_FILE} there, and no hospital reported on the final model (none has validation "
+            f"{run.path}: no {CASE_TABLE_FILE} there, and no hospital reported on the final model (none has validation "
             "cases); `brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes the table"
         )
     return Reported(sites)

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from brats_fl.constants import MISSED_HD95_MM, REGIONS
+from brats_fl.files import CASE_TABLE_FILE
 from brats_fl_tools.pages import formats
+from brats_fl_tools.pages.formats import REGION_NAMES
+from brats_fl_tools.pages.pictures import LABEL_COLOURS, LABEL_NAMES
 from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
-from brats_fl_tools.report.figures import REGION_NAMES, case_strips, cost_diagrams, learning_curves
+from brats_fl_tools.report.figures import case_strips, cost_diagrams, learning_curves
 from brats_fl_tools.report.metrics import (
     COLUMNS,
     METRICS,
@@ -24,8 +27,8 @@ from brats_fl_tools.report.metrics import (
     train_rounds,
     updates_per_site,
 )
-from brats_fl_tools.report.overlays import LABEL_COLOURS, LABEL_NAMES, draw_overlays
-from brats_fl_tools.report.run_folder import EVALUATION_FILE, RunFolder, finite
+from brats_fl_tools.report.overlays import draw_overlays
+from brats_fl_tools.report.run_folder import RunFolder, finite
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
 
 METRIC_NAMES = {"dice": "Dice", "hd95_mm": "HD95 in mm"}
@@ -107,7 +110,7 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
         )
     )
     note = (
-        f"no {EVALUATION_FILE} there: the report shows what hospitals reported on their validation cases; "
+        f"no {CASE_TABLE_FILE} there: the report shows what hospitals reported on their validation cases; "
         "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it of test cases"
     )
     return Page(html, (note,))

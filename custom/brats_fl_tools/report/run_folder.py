@@ -13,13 +13,9 @@ from typing import Any
 
 from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
-
-RUN_FILE = "run.json"
-ROUNDS_FILE = "rounds.jsonl"
-EVALUATION_FILE = "evaluation.csv"
-EVALUATION_INFO_FILE = "evaluation.json"
-
-COLUMNS = ("case", "site", "split", "region", "dice", "hd95_mm", "volume_ml", "reference_volume_ml")
+from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
+from brats_fl.round_records import RECORDS_FILE
+from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -126,13 +122,13 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
     """
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder; `brats-fl simulate NAME --sites SITES --out RUN` makes one")
-    rounds = path / ROUNDS_FILE
+    rounds = path / RECORDS_FILE
     return RunFolder(
         path=path,
         info=_read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it"),
         records=read_rounds(rounds) if with_rounds or rounds.exists() else (),
-        results=read_evaluation(path / EVALUATION_FILE) if with_cases else (),
-        evaluation=_read_object(path / EVALUATION_INFO_FILE) if (path / EVALUATION_INFO_FILE).exists() else _EMPTY,
+        results=read_evaluation(path / CASE_TABLE_FILE) if with_cases else (),
+        evaluation=_read_object(path / EVALUATION_FILE) if (path / EVALUATION_FILE).exists() else _EMPTY,
     )
 
 
@@ -220,7 +216,7 @@ def read_evaluation(path: Path) -> tuple[CaseResult, ...]:
     """
     mend = "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it"
     reader = csv.DictReader(_read_text(path, mend).split("\n"))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    missing = [column for column in CASE_TABLE_COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise RunError(f"{path}: has no column {missing[0]!r}; {mend}")
     cases: dict[tuple[str, str, str], dict[str, tuple[float | None, ...]]] = {}
@@ -246,7 +242,7 @@ def _add_row(
         raise RunError(f"{place}: case {row['case']} of {row['site']} has two rows for {region}; evaluate it again")
     dice = _as_number(place, row, "dice", high=1.0)
     hd95_mm = _as_number(place, row, "hd95_mm")
-    regions[region] = (dice, hd95_mm, *(_as_number(place, row, name) for name in COLUMNS[6:]))
+    regions[region] = (dice, hd95_mm, *(_as_number(place, row, name) for name in CASE_TABLE_COLUMNS[6:]))
 
 
 def _as_number(place: str, row: Mapping[str, str | None], column: str, high: float = math.inf) -> float | None:

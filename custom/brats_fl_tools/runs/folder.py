@@ -20,15 +20,19 @@ from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import KEY_METRIC, SPLITS
 from brats_fl.errors import DataListError, RunError
 from brats_fl.files import write_whole
+from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob, job_sites, read_job
 from brats_fl_tools.runs.processes import last_lines
 
-RECORDS_FILE = "rounds.jsonl"
 FINAL_MODEL = "final_model.pt"
 BEST_MODEL = "global_model.pt"
 RUN_FILE = "run.json"
 FLARE_FINAL = "FL_global_model.pt"
 FLARE_BEST = "best_FL_global_model.pt"
+EVALUATION_FILE = "evaluation.json"
+"""What was evaluated: model, bundle, profile, split; the figures are in ``CASE_TABLE_FILE``."""
+
+MASKS_FOLDER = "masks"
 EARLIER = "earlier"
 """Folder of a resumed run: records and best model of what had been done before."""
 
@@ -69,19 +73,6 @@ def prepare_run_folder(run: Path, force: bool) -> None:
             raise RunError(f"{run} is not empty and no run folder; choose another --out")
         shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Lines of ``rounds.jsonl``; a last line that is still being written is left out."""
-    if not path.is_file():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
 
 
 def describe_record(record: dict[str, Any]) -> str:
@@ -167,7 +158,7 @@ def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, 
     later = read_records(server_run_dir / RECORDS_FILE)
     if job.result:
         shutil.copyfile(server_run_dir / job.result, run / job.result)
-        write_whole(run / RECORDS_FILE, "".join(json.dumps(record) + "\n" for record in later))
+        write_whole(run / RECORDS_FILE, as_lines(later))
         write_whole(run / RUN_FILE, json.dumps({**facts_of(job), **facts}, indent=1) + "\n")
         return
     app = server_run_dir / "app_server"
@@ -176,7 +167,7 @@ def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, 
         raise RunError(f"the run left no global model ({final})")
     start_round = int(job.variables["start_round"])
     earlier = [r for r in read_records(run / EARLIER / RECORDS_FILE) if r["round"] < start_round]
-    write_whole(run / RECORDS_FILE, "".join(json.dumps(record) + "\n" for record in [*earlier, *later]))
+    write_whole(run / RECORDS_FILE, as_lines([*earlier, *later]))
     shutil.copyfile(final, run / FINAL_MODEL)
     best = choose_best(earlier, later, start_round)
     source = {"final": final, "later": app / FLARE_BEST, "earlier": run / EARLIER / FLARE_BEST}[best.where]

@@ -14,7 +14,8 @@ from brats_fl.errors import ModelError, RunError
 from brats_fl.files import write_whole
 from brats_fl_tools.jobs.assembly import build_job, describe_job
 from brats_fl_tools.kit.kits import read_kit
-from brats_fl_tools.runs.folder import EARLIER, FLARE_BEST, FLARE_FINAL, RECORDS_FILE, choose_best, read_records
+from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
+from brats_fl_tools.runs.folder import EARLIER, FLARE_BEST, FLARE_FINAL, choose_best
 from brats_fl_tools.runs.session import admin_session, is_running
 from brats_fl_tools.runs.submit import SERVER_FILES, Submission, read_submission, run_job
 
@@ -114,5 +115,5 @@ def keep_earlier_part(run: Path, files: Path) -> int:
     if best.is_file() and choose_best(kept, found, first).where == "later":
         shutil.copyfile(best, folder / FLARE_BEST)
     shutil.copyfile(last, folder / LAST_MODEL)
-    write_whole(folder / RECORDS_FILE, "".join(json.dumps(record) + "\n" for record in [*kept, *found]))
+    write_whole(folder / RECORDS_FILE, as_lines([*kept, *found]))
     return rounds_done

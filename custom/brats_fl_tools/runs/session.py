@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from brats_fl.errors import RunError
+from brats_fl.round_records import STATISTIC
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.runs.folder import Progress
-
-STATISTIC = "rounds"
-"""As in ``brats_fl.components.records``, which is not imported here: it would bring all of FLARE along."""
 
 POLL_SECONDS = 1.0
 SETTLE_SECONDS = 5.0

@@ -22,10 +22,10 @@ from brats_fl_tools.jobs.options import (
     TimeoutsOption,
     options_from,
 )
+from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
 from brats_fl_tools.runs.processes import python_module, running
 from brats_fl_tools.runs.folder import (
-    RECORDS_FILE,
     Progress,
     announce,
     check_sites,
@@ -33,7 +33,6 @@ from brats_fl_tools.runs.folder import (
     is_finished,
     now,
     prepare_run_folder,
-    read_records,
     reason,
 )
 

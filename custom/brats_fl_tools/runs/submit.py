@@ -29,18 +29,17 @@ from brats_fl_tools.jobs.options import (
     TimeoutsOption,
     options_from,
 )
+from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.kit.kits import Kit, read_kit
 from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.runs.folder import (
-    RECORDS_FILE,
     Progress,
     announce,
     collect,
     is_finished,
     now,
     prepare_run_folder,
-    read_records,
     reason,
 )
 from brats_fl_tools.runs.session import (

@@ -25,11 +25,11 @@ from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, write_datali
 from brats_fl.constants import ET, REGIONS
 from brats_fl.errors import RunError
 from brats_fl_tools.pages.formats import format_difference, format_duration, format_ranges
+from brats_fl_tools.pages.pictures import LABEL_COLOURS, paint_labels
 from brats_fl_tools.report import page as page_module
 from brats_fl_tools.report import report, write_report
 from brats_fl_tools.report.comparison import bootstrap_interval, compare
 from brats_fl_tools.report.curves import gap_curve, mean_curve, metric_curves
-from brats_fl_tools.report.overlays import LABEL_COLOURS, paint_labels
 from brats_fl_tools.report.run_folder import natural_key, read_run
 from brats_fl_tools.report.timing import round_times
 

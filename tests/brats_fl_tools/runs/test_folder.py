@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from brats_fl.round_records import read_records
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.runs.folder import (
     Best,
@@ -16,7 +17,6 @@ from brats_fl_tools.runs.folder import (
     collect,
     describe_record,
     is_finished,
-    read_records,
 )
 
 
