@@ -1,60 +1,44 @@
-"""Federated averaging as plain functions on updates: name of a parameter -> its change, an array.
-
-Source: McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data"
-(arXiv 1602.05629), algorithm 1: w <- w + sum over clients k of (n_k / n) * (w_k - w), n_k the client's training cases.
-"""
+"""Means of updates, and whether an update may be part of one; plain functions on named arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from brats_fl.errors import ModelError
-
-Array = npt.NDArray[np.floating]
-Update = Mapping[str, Array]
+from brats_fl.exchange import Weights
 
 
-class WeightedMean:
-    """Running weighted mean of updates, in float64, so that the result does not depend on who came first.
+def weighted_mean(updates: Sequence[tuple[Weights, float]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Mean of updates, each with its weight, float32; computed in float64, one parameter after the other.
 
-    Memory: one float64 copy of the parameters, however many sites there are.
+    Raises:
+        ModelError: There is no update.
     """
-
-    def __init__(self) -> None:
-        self.total: dict[str, npt.NDArray[np.float64]] = {}
-        self.weight = 0.0
-
-    def add(self, update: Update, weight: float) -> None:
-        """Add an update.
-
-        Raises:
-            ModelError: The weight is not a finite number above 0.
-        """
-        if not (isinstance(weight, (int, float, np.number)) and np.isfinite(weight) and weight > 0):
-            raise ModelError(f"the weight of an update must be a finite number > 0 (got {weight!r})")
-        for name, change in update.items():
-            scaled = np.multiply(change, weight, dtype=np.float64)
-            if name in self.total:
-                self.total[name] += scaled
-            else:
-                self.total[name] = scaled
-        self.weight += weight
-
-    def result(self) -> dict[str, npt.NDArray[np.float32]]:
-        """The mean, float32.
-
-        Raises:
-            ModelError: Nothing was added.
-        """
-        if not self.weight:
-            raise ModelError("no update to average: none was accepted")
-        return {name: (total / self.weight).astype(np.float32) for name, total in self.total.items()}
+    if not updates:
+        raise ModelError("no update to average: none was accepted")
+    total = sum(weight for _, weight in updates)
+    mean: dict[str, npt.NDArray[np.float32]] = {}
+    for name in updates[0][0]:
+        scaled = (np.multiply(update[name], weight, dtype=np.float64) for update, weight in updates)
+        mean[name] = np.asarray(sum(scaled) / total, dtype=np.float32)
+    return mean
 
 
-def check_update(update: Update, like: Mapping[str, Array]) -> None:
+def count_of_cases(value: object) -> int:
+    """A site's number of training cases, by which its update counts.
+
+    Raises:
+        ModelError: It is not a whole number above 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ModelError(f"its number of training cases must be a whole number > 0 (got {value!r})")
+    return int(value)
+
+
+def check_update(update: Weights, like: Weights) -> None:
     """Raise ``ModelError`` unless weights or an update have exactly a network's keys and shapes, and finite values."""
     missing = sorted(set(like) - set(update))
     unknown = set(update) - set(like)
@@ -74,7 +58,7 @@ def check_update(update: Update, like: Mapping[str, Array]) -> None:
             raise ModelError(f"{name} holds NaN or infinite values; the training diverged: lower the learning rate")
 
 
-def check_size(update: Update, model: Update, max_ratio: float) -> None:
+def check_size(update: Weights, model: Weights, max_ratio: float) -> None:
     """Raise ``ModelError`` where an update is implausibly large for one round of training.
 
     Args:
@@ -87,7 +71,7 @@ def check_size(update: Update, model: Update, max_ratio: float) -> None:
         raise ModelError(f"it has L2 norm {size:.3g}, the most that counts as training is {limit:.3g}")
 
 
-def global_norm(values: Update) -> float:
+def global_norm(values: Weights) -> float:
     """L2 norm over all parameters together."""
     return float(np.sqrt(sum(float(np.sum(np.square(value, dtype=np.float64))) for value in values.values())))
 

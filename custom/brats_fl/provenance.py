@@ -24,6 +24,11 @@ def hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
     return digest.hexdigest()
 
 
+def hash_text(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def library_digest(library: Path = LIBRARY) -> str:
     """Digest of this library's source, the same in a checkout, a job and an installed wheel."""
     return hash_files(library, ("*.py",))

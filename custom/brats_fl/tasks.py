@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-Weights = Mapping[str, npt.NDArray[np.float32]]
-"""Name of a parameter -> its values, or their change."""
+from brats_fl.exchange import WEIGHTS, Payloads, Weights
 
 
 class TrainingAborted(Exception):  # noqa: N818  (an order that was carried out, not an error)
@@ -27,7 +23,7 @@ class LocalSettings:
     datalist: Path
     """The site's data list."""
     state_dir: Path
-    """Where the site keeps its own last model; never leaves the site."""
+    """Where the site keeps what is its own in this study, such as its last model; never leaves the site."""
     site: str
     rounds: int
     """Of the whole study: the learning rate decays over all of them."""
@@ -37,6 +33,11 @@ class LocalSettings:
     seed: int = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Variables of the bundle to set, such as ``{"learning_rate": 0.0005}``."""
+    algorithm: str = "fedavg"
+    """Name of the federated algorithm."""
+    algorithm_settings: Mapping[str, float] = field(default_factory=dict)
+    code: Path | None = None
+    """Folder of the code that came with the job; None where it brought none."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,14 @@ class Task:
     """One thing to do with the global model."""
 
     name: Literal["train", "validate"]
-    weights: Weights
+    payloads: Payloads
+    """``weights``, and what the algorithm sends beside them."""
     round_index: int = 0
+
+    @property
+    def weights(self) -> Weights:
+        """The global model."""
+        return self.payloads[WEIGHTS]
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,13 @@ class TaskResult:
     """Of the weights that came with the task, on the site's validation cases; empty where it has none."""
     statistics: Mapping[str, Any]
     """``cases`` and seconds; of a training also ``steps`` and the mean ``loss``."""
-    update: Weights | None = None
-    """Local minus global weights; None where nothing was trained."""
+    payloads: Payloads = field(default_factory=dict)
+    """``weights``, local minus global, and what the algorithm sends beside them; empty where nothing was trained."""
+
+    @property
+    def update(self) -> Weights:
+        """Local minus global weights."""
+        return self.payloads[WEIGHTS]
 
 
 @dataclass(frozen=True)

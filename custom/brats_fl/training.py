@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import io
 import logging
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
@@ -26,10 +24,14 @@ from monai.fl.utils.constants import WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from brats_fl.aggregation import check_update
+from brats_fl.algorithms import LocalRun, load_algorithm
 from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import read_datalist
+from brats_fl.exchange import WEIGHTS, Payloads, Weights, load_shared, shared_weights
 from brats_fl.gate import check_headers, refuse_errors
-from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted, Weights
+from brats_fl.network.checkpoints import save_whole
+from brats_fl.site_state import LOCAL_MODEL_FILE, read_own, write_own
+from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class LocalTraining(MonaiAlgo):
         self.losses: list[float] = []
         self.train_seconds = 0.0
         self.steps = 0
+        self.learning_rate_sum = 0.0
+        self.algorithm = load_algorithm(settings.algorithm, settings.algorithm_settings, settings.code)
 
     def initialize(self, extra: dict[str, Any] | None = None) -> None:
         """Build trainer and, where the site has validation cases, evaluator from the bundle.
@@ -77,13 +81,14 @@ class LocalTraining(MonaiAlgo):
         )
         self.train_workflow.initialize()
         self.trainer = self.train_workflow.trainer
-        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._note_loss)
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._note_step)
         # Trainer and evaluator come from one parsed configuration and so share the network.
         self.evaluator = self.train_workflow.evaluator if datalist.validation else None
         self.trainer.network.register_forward_pre_hook(self._stop_if_aborted)
 
-    def _note_loss(self, engine: Any) -> None:
+    def _note_step(self, engine: Any) -> None:
         self.losses.append(float(engine.state.output["loss"].detach()))
+        self.learning_rate_sum += float(self.trainer.optimizer.param_groups[0]["lr"])
 
     def _stop_if_aborted(self, *_: Any) -> None:
         if self.aborted:
@@ -93,17 +98,19 @@ class LocalTraining(MonaiAlgo):
         """Train the local epochs of one round, from the global weights in ``data``.
 
         Args:
-            data: ``weights``: parameter name -> array, exactly the network's.
-            extra: ``{"round": index of the round, from 0}``.
+            data: ``weights``: parameter name -> array, exactly the network's shared ones.
+            extra: ``{"round": index of the round, from 0}``, and as ``received`` and ``own`` what the algorithm sent
+                beside the weights and what the site remembers; see ``brats_fl.algorithms``.
 
         Raises:
             ModelError: Keys or shapes differ from the network's.
             TrainingAborted: ``abort`` was called.
         """
-        round_index = int((extra or {})["round"])
+        extra = dict(extra or {})
+        round_index = int(extra["round"])
         begin = time.perf_counter()
         self.aborted = False
-        self.losses = []
+        self.losses, self.learning_rate_sum = [], 0.0
         self.global_weights = self._load(data.weights)
         self._seed(round_index)
         trainer = self.trainer
@@ -113,7 +120,8 @@ class LocalTraining(MonaiAlgo):
         trainer.state.iteration = trainer.state.epoch * trainer.state.epoch_length
         trainer.state.max_epochs = trainer.state.epoch + self.settings.local_epochs
         trainer._internal_run_generator = None  # what an aborted round left behind
-        trainer.run()
+        with self._local_term(extra.get("received", {}), extra.get("own", {})):
+            trainer.run()
         self.steps = len(self.losses)
         self.train_seconds = time.perf_counter() - begin
 
@@ -124,11 +132,37 @@ class LocalTraining(MonaiAlgo):
         # The loader's background thread draws from the transforms' own generators only.
         self.trainer.data_loader.dataset.transform.set_random_state(seed)
 
-    def _load(self, weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
+    @contextmanager
+    def _local_term(self, received: Payloads, own: Payloads) -> Iterator[None]:
+        """While training: the algorithm's term is added to each gradient as it is computed, before it is clipped."""
+        if not self.algorithm.has_local_term:
+            yield
+            return
+        hooks = [
+            parameter.register_hook(self._term_of(name, parameter, received, own))
+            for name, parameter in self.trainer.network.named_parameters()
+            if name in self.global_weights
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _term_of(
+        self, name: str, parameter: torch.Tensor, received: Payloads, own: Payloads
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        def entries(payloads: Payloads) -> dict[str, torch.Tensor]:
+            return {key: torch.tensor(part[name], device=parameter.device) for key, part in payloads.items()}
+
+        start = torch.tensor(self.global_weights[name], device=parameter.device)
+        sent, kept = entries(received), entries(own)
+        return lambda gradient: gradient + self.algorithm.local_term(parameter.detach(), start, sent, kept)
+
+    def _load(self, weights: Weights) -> Weights:
         received = {name: np.asarray(value) for name, value in weights.items()}
-        state = self.trainer.network.state_dict()
-        check_update(received, {name: value.numpy(force=True) for name, value in state.items()})
-        self.trainer.network.load_state_dict({name: torch.tensor(value) for name, value in received.items()})
+        check_update(received, shared_weights(self.trainer.network))
+        load_shared(self.trainer.network, received)
         return received
 
     def get_weights(self, extra: dict[str, Any] | None = None) -> ExchangeObject:
@@ -137,10 +171,10 @@ class LocalTraining(MonaiAlgo):
         Raises:
             ModelError: A value is not finite: the training diverged.
         """
-        local = {name: value.numpy(force=True) for name, value in self.trainer.network.state_dict().items()}
+        local = shared_weights(self.trainer.network)
         update = {name: local[name] - value for name, value in self.global_weights.items()}
         check_update(update, self.global_weights)
-        save_state(self.settings.state_dir / "local_model.pt", local)
+        save_whole(self.settings.state_dir / LOCAL_MODEL_FILE, {"model": self.trainer.network.state_dict()})
         statistics = {
             "cases": self.cases,
             "steps": self.steps,
@@ -148,6 +182,11 @@ class LocalTraining(MonaiAlgo):
             "train_seconds": round(self.train_seconds, 3),
         }
         return ExchangeObject(weights=update, weight_type=WeightType.WEIGHT_DIFF, statistics=statistics)
+
+    def local_run(self) -> LocalRun:
+        """What was done in the round just trained, for the algorithm."""
+        trained = shared_weights(self.trainer.network)
+        return LocalRun(self.global_weights, trained, self.steps, self.learning_rate_sum)
 
     def evaluate(self, data: ExchangeObject, extra: dict[str, Any] | None = None) -> ExchangeObject:
         """Metrics of the weights in ``data`` on the site's validation cases; empty where it has none.
@@ -186,16 +225,23 @@ def train_round(training: LocalTraining, task: Task) -> TaskResult:
     """A site's part of a round: metrics of the global model, then the update of its local epochs."""
     begin = time.perf_counter()
     model = ExchangeObject(weights=dict(task.weights))
+    received = {name: arrays for name, arrays in task.payloads.items() if name != WEIGHTS}
+    own = read_own(training.settings.state_dir, task.round_index)
+    for arrays in (*received.values(), *own.values()):
+        check_update(arrays, task.weights)
     metrics = training.evaluate(model).metrics
     evaluate_seconds = time.perf_counter() - begin
-    training.train(model, {"round": task.round_index})
+    training.train(model, {"round": task.round_index, "received": received, "own": own})
     update = training.get_weights()
+    remembered, sent = training.algorithm.client_update(training.local_run(), received, own)
+    if remembered:
+        write_own(training.settings.state_dir, task.round_index, remembered)
     statistics = {
         **update.statistics,
         "evaluate_seconds": round(evaluate_seconds, 3),
         "seconds": round(time.perf_counter() - begin, 3),
     }
-    return TaskResult(metrics, statistics, update.weights)
+    return TaskResult(metrics, statistics, {WEIGHTS: update.weights, **sent})
 
 
 def validate(training: LocalTraining, task: Task) -> TaskResult:
@@ -203,18 +249,3 @@ def validate(training: LocalTraining, task: Task) -> TaskResult:
     begin = time.perf_counter()
     metrics = training.evaluate(ExchangeObject(weights=dict(task.weights))).metrics
     return TaskResult(metrics, {"cases": training.cases, "evaluate_seconds": round(time.perf_counter() - begin, 3)})
-
-
-def save_state(path: Path, weights: Weights) -> None:
-    """Write weights as ``{"model": state_dict}``; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Through memory: of a full disk torch says things like "unexpected pos 64 vs 0", Python says that it is full.
-    content = io.BytesIO()
-    torch.save({"model": {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}}, content)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as scratch:
-        name = Path(scratch.name)
-    try:
-        name.write_bytes(content.getbuffer())
-        name.replace(path)
-    finally:
-        name.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brats_fl.aggregation import WeightedMean, check_size, check_update
+from brats_fl.aggregation import check_size, check_update, count_of_cases, weighted_mean
 from brats_fl.errors import ModelError
 
 MODEL = {"conv.weight": np.zeros((2, 2), np.float32), "conv.bias": np.zeros(2, np.float32)}
@@ -17,10 +17,7 @@ def update(value: float) -> dict[str, Any]:
 
 
 def mean_of(*contributions: tuple[dict[str, Any], float]) -> dict[str, Any]:
-    mean = WeightedMean()
-    for change, weight in contributions:
-        mean.add(change, weight)
-    return mean.result()
+    return weighted_mean(contributions)
 
 
 def test_site_with_three_cases_counts_three_times_as_much_as_one_with_one():
@@ -62,20 +59,15 @@ def test_large_counts_of_half_precision_updates_do_not_overflow():
     assert mean_of((change, 1000), (change, 1000))["w"].tolist() == [60_000, 60_000]
 
 
-@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), None, "3"])
-def test_weight_that_is_no_positive_finite_number_is_refused_and_adds_nothing(weight: Any):
-    mean = WeightedMean()
-    mean.add(update(1.0), 1)
-
-    with pytest.raises(ModelError, match="the weight of an update must be a finite number > 0"):
-        mean.add(update(100.0), weight)
-
-    assert mean.result()["conv.bias"].tolist() == [1.0, 1.0]
+@pytest.mark.parametrize("cases", [0, -1, 3.0, float("nan"), None, "3", True, [3]])
+def test_number_of_cases_that_is_no_positive_whole_number_is_refused(cases: Any):
+    with pytest.raises(ModelError, match="its number of training cases must be a whole number > 0"):
+        count_of_cases(cases)
 
 
 def test_mean_of_nothing_is_refused():
     with pytest.raises(ModelError, match="no update to average: none was accepted"):
-        WeightedMean().result()
+        weighted_mean([])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

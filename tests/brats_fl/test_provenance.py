@@ -35,7 +35,7 @@ def test_library_has_the_same_digest_in_a_copy_with_compiled_files_and_another_w
 
     assert library_digest(copy) == library_digest()
 
-    (copy / "losses.py").write_text((copy / "losses.py").read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    (copy / "training.py").write_text((copy / "training.py").read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert library_digest(copy) != library_digest()
 
 
@@ -64,7 +64,7 @@ def test_job_that_brings_its_code_uses_the_bundle_it_brings(tmp_path):
 
 def test_installed_library_that_hides_another_one_in_the_job_is_an_error(tmp_path):
     custom = job_with_code(tmp_path)
-    (custom / "brats_fl" / "losses.py").write_text("# newer\n", encoding="utf-8")
+    (custom / "brats_fl" / "training.py").write_text("# newer\n", encoding="utf-8")
 
     with pytest.raises(CodeMismatchError, match=r"another one is installed in .* and hides it; uninstall it"):
         find_bundle("brats_unet", custom, {})

@@ -91,10 +91,10 @@ def is_training(trainer: Trainer) -> bool:
 
 def test_trainer_gives_what_a_training_in_this_process_gives_and_comes_back_after_a_kill(tmp_path, start):
     settings = settings_for(tmp_path)
-    expected = TaskLoop(settings).carry_out(Task("train", tiny_model(), 1))
+    expected = TaskLoop(settings).carry_out(Task("train", {"weights": tiny_model()}, 1))
     trainer = start(settings)
 
-    result = trainer.run(Task("train", tiny_model(), 1))
+    result = trainer.run(Task("train", {"weights": tiny_model()}, 1))
 
     assert isinstance(result, TaskResult)
     assert isinstance(expected, TaskResult)
@@ -107,7 +107,7 @@ def test_trainer_gives_what_a_training_in_this_process_gives_and_comes_back_afte
     first.kill()
     first.wait()
 
-    again = trainer.run(Task("train", tiny_model(), 1))
+    again = trainer.run(Task("train", {"weights": tiny_model()}, 1))
     assert process_of(trainer).pid != first.pid
     for name, change in result.update.items():
         np.testing.assert_array_equal(again.update[name], change)
@@ -115,7 +115,7 @@ def test_trainer_gives_what_a_training_in_this_process_gives_and_comes_back_afte
 
 def test_trainer_killed_while_it_trains_is_an_error_at_once_and_leaves_no_process(tmp_path, start):
     trainer = start(settings_for(tmp_path, ENDLESS))
-    thread, outcome = in_thread(lambda: trainer.run(Task("train", tiny_model())))
+    thread, outcome = in_thread(lambda: trainer.run(Task("train", {"weights": tiny_model()})))
     wait_for(lambda: is_training(trainer))
 
     process = process_of(trainer)
@@ -132,7 +132,7 @@ def test_trainer_killed_while_it_trains_is_an_error_at_once_and_leaves_no_proces
 def test_abort_stops_a_training_within_seconds_and_the_trainer_goes_on(tmp_path, start):
     trainer = start(settings_for(tmp_path, ENDLESS))
     called_off = threading.Event()
-    thread, outcome = in_thread(lambda: trainer.run(Task("train", tiny_model()), called_off.is_set))
+    thread, outcome = in_thread(lambda: trainer.run(Task("train", {"weights": tiny_model()}), called_off.is_set))
     wait_for(lambda: is_training(trainer))
     pid = process_of(trainer).pid
 
@@ -142,7 +142,7 @@ def test_abort_stops_a_training_within_seconds_and_the_trainer_goes_on(tmp_path,
 
     assert time.monotonic() - begin < 5
     assert isinstance(outcome[0], TrainingAborted)
-    assert isinstance(trainer.run(Task("validate", tiny_model())), TaskResult)
+    assert isinstance(trainer.run(Task("validate", {"weights": tiny_model()})), TaskResult)
     assert process_of(trainer).pid == pid
 
 
@@ -154,7 +154,7 @@ def test_trainer_that_does_not_listen_is_killed(tmp_path, start, monkeypatch):
     process.send_signal(signal.SIGSTOP)
 
     with pytest.raises(TrainingAborted):
-        trainer.run(Task("train", tiny_model()), lambda: True)
+        trainer.run(Task("train", {"weights": tiny_model()}), lambda: True)
 
     assert not process.is_running()
 
@@ -222,13 +222,13 @@ def test_memory_that_runs_out_has_a_code_and_the_next_task_works(tmp_path, monke
     with monkeypatch.context() as patched:
         patched.setattr(LocalTraining, "train", raising(error))
 
-        failure = loop.carry_out(Task("train", tiny_model()))
+        failure = loop.carry_out(Task("train", {"weights": tiny_model()}))
 
     assert isinstance(failure, TaskFailure)
     assert failure.code == "OUT_OF_MEMORY"
     assert "lower batch_size or patch_size" in failure.text
     assert loop.training is None
-    assert isinstance(loop.carry_out(Task("train", tiny_model())), TaskResult)
+    assert isinstance(loop.carry_out(Task("train", {"weights": tiny_model()})), TaskResult)
 
 
 def test_memory_error_is_known_however_deep_it_is_wrapped():
@@ -254,6 +254,6 @@ def test_network_is_gone_before_memory_is_given_back(tmp_path, monkeypatch):
     monkeypatch.setattr(LocalTraining, "train", run_out_of_memory)
     monkeypatch.setattr(LocalTraining, "free_memory", staticmethod(look))
 
-    TaskLoop(settings_for(tmp_path)).carry_out(Task("train", tiny_model()))
+    TaskLoop(settings_for(tmp_path)).carry_out(Task("train", {"weights": tiny_model()}))
 
     assert still_there == [False]

@@ -18,8 +18,9 @@ from tests.tiny_sites import corrupt
 
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import CaseError, DataListError, ModelError, cause_of
+from brats_fl.network.checkpoints import save_whole
 from brats_fl.trainer_process import describe_failure
-from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted, save_state
+from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_unet"
 Weights = dict[str, Any]
@@ -342,11 +343,11 @@ def test_corrupt_case_stops_the_round_with_its_name_and_the_next_task_works(sett
 
 def test_state_that_cannot_be_written_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "local_model.pt"
-    save_state(path, {"w": np.ones(2, np.float32)})
+    save_whole(path, {"model": {"w": torch.ones(2)}})
     monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
 
     with pytest.raises(OSError, match="No space left"):
-        save_state(path, {"w": np.zeros(2, np.float32)})
+        save_whole(path, {"model": {"w": torch.zeros(2)}})
 
     assert torch.load(path)["model"]["w"].tolist() == [1, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["local_model.pt"]
@@ -366,7 +367,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_full_disk_is_called_so_and_leaves_no_half_model(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left") as full:
-        save_state(small_disk / "local_model.pt", {"w": np.zeros(100_000, np.float32)})
+        save_whole(small_disk / "local_model.pt", {"model": {"w": torch.zeros(100_000)}})
 
     assert describe_failure(full.value).code == "DISK_FULL"
     assert list(small_disk.iterdir()) == []

@@ -48,7 +48,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 def local_models(run: Path) -> dict[str, dict[str, np.ndarray]]:
     """What each site had trained when the run ended; it stays in the site's own folder."""
-    return {path.parents[1].name: load(path) for path in run.glob("workspace/*/simulate_job/local_model.pt")}
+    return {path.parents[1].name: load(path) for path in run.glob("state/*/*/local_model.pt")}
 
 
 def test_global_model_is_the_mean_of_the_local_models_weighted_by_cases(run: Path) -> None:

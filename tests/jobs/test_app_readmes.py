@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from brats_fl_tools.jobs.assembly import job_names, read_job, variables_of
+from brats_fl_tools.jobs.assembly import variables_of
+from brats_fl_tools.jobs.source import job_names, read_source
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, JOBS
 
 
@@ -25,5 +26,5 @@ def test_every_job_has_a_row() -> None:
     text = (JOBS / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, flags=re.MULTILINE)
 
-    jobs = {name: read_job(name)[1].get("bundle", "none") for name in job_names()}
+    jobs = {name: read_source(name).differences.get("bundle", "none") for name in job_names()}
     assert dict(rows) == jobs

@@ -17,8 +17,10 @@ from brats_fl.errors import JobError
 from brats_fl.provenance import required_code
 from brats_fl.sharing.site_statistics import FEATURES
 from brats_fl_tools.jobs import assembly as jobs
-from brats_fl_tools.jobs.assembly import JobOptions, build_job, describe_job, job_names
+from brats_fl_tools.jobs import source
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.options import parse_values
+from brats_fl_tools.jobs.source import job_names
 from brats_fl_tools.kit.site_files import policy_names, read_policy
 from brats_fl_tools.repository import BUNDLES, CUSTOM, ROOT
 
@@ -155,7 +157,7 @@ def test_unknown_key_in_the_job_file_is_an_error(tmp_path: Path, monkeypatch: py
     folder.mkdir(parents=True)
     (folder / "meta.json").write_text('{"name": "mine", "deploy_map": {}}', encoding="utf-8")
     (folder / "job.json").write_text('{"bundle": "brats_unet", "num_round": 3}', encoding="utf-8")
-    monkeypatch.setattr(jobs, "JOBS", tmp_path / "jobs")
+    monkeypatch.setattr(source, "JOBS", tmp_path / "jobs")
 
     with pytest.raises(JobError, match="mine: unknown key 'num_round'"):
         build_job("mine", tmp_path / "out", SMALL)
@@ -199,16 +201,27 @@ def test_preinstalled_job_holds_no_code_and_states_what_must_be_installed(tmp_pa
         assert config["required_code"] == required_code(BUNDLES / "brats_unet")
 
 
-def test_site_that_is_left_out_gets_no_job_and_a_round_wants_one_fewer(tmp_path):
-    built = build_job("brats_unet_fedavg", tmp_path, JobOptions("small", leave_out="hospital-3"))
+def test_other_sites_take_the_place_of_the_jobs_own_and_as_many_may_be_missing(tmp_path):
+    others = ("hospital-1", "hospital-2", "hospital-4")
 
-    others = tuple(site for site in SITES if site != "hospital-3")
+    built = build_job("brats_unet_fedavg", tmp_path, JobOptions("small", sites=others))
+
     meta = json.loads((built.folder / "meta.json").read_text(encoding="utf-8"))
     assert built.sites == describe_job(built.folder).sites == others
     assert meta["deploy_map"] == {"app_server": ["server"], "app_client": list(others)}
-    assert meta["min_clients"] == read_config(built, "server")["min_clients"] == 3
-    with pytest.raises(JobError, match="--leave-out hospital-9: brats_unet_fedavg goes to hospital-1"):
-        build_job("brats_unet_fedavg", tmp_path / "again", JobOptions("small", leave_out="hospital-9"))
+    assert meta["min_clients"] == read_config(built, "server")["min_clients"] == 2  # 3 - (5 - 4)
+
+
+@pytest.mark.parametrize(("sites", "needed"), [(1, 1), (2, 1), (3, 2), (5, 4), (7, 6)])
+def test_one_site_may_be_missing_whatever_their_number(sites: int, needed: int):
+    assert jobs.fewest_updates(4, 5, sites) == needed
+
+
+def test_more_updates_than_sites_cannot_be_asked_for(tmp_path):
+    options = JobOptions("small", values={"min_clients": 4}, sites=("hospital-1", "hospital-2"))
+
+    with pytest.raises(JobError, match=r"min_clients must be 1 to 2, the sites \(got 4\)"):
+        build_job("brats_unet_fedavg", tmp_path, options)
 
 
 def test_job_from_a_checkpoint_ships_it_to_the_server_only(tmp_path):

@@ -1,8 +1,9 @@
-"""The server's aggregator: the exact mean of the updates that pass, weighted by training cases."""
+"""The server's aggregator: an algorithm's step over the updates that pass."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.fl_context import FLContext
@@ -11,23 +12,42 @@ from nvflare.app_common.abstract.aggregator import Aggregator
 from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
-from brats_fl.aggregation import WeightedMean, check_size, check_update
+from brats_fl.aggregation import check_size, check_update, count_of_cases
+from brats_fl.algorithms import Algorithm, Contribution, load_algorithm
+from brats_fl.components.bundle_location import app_root
+from brats_fl.components.exchange import payloads_of
+from brats_fl.components.executor import STATISTICS
 from brats_fl.errors import LateUpdateError, ModelError
+from brats_fl.exchange import WEIGHTS, Payloads, Weights
 
 REJECTION = "brats_fl_rejection"
 """Property of the FL context: why the last contribution was not accepted, for the round records."""
 
+ALGORITHM_STATE = "brats_fl_algorithm_state"
+"""Property of the FL context: what the algorithm keeps at the server; saved with the model, and loaded with it."""
 
-class WeightedAggregator(Aggregator):
+
+class AlgorithmAggregator(Aggregator):
     """Accepts an update that fits the global model, is finite, of this round and states its cases.
+
+    Accepted updates are kept until the round ends, one float32 copy of the parameters for each site, and handed to the
+    algorithm in the order of the sites' names: the result does not depend on who came first, not in the last bit.
 
     Args:
         min_accepted: Fewest updates that make a round; fewer end the job rather than average too little.
         max_update_ratio: Largest L2 norm of an update, as a multiple of the global model's. It keeps out what a broken
             site sends, not what a hostile one does.
+        algorithm: Name of the federated algorithm, see ``brats_fl.algorithms``.
+        algorithm_settings: Its numbers; those that are not given have its defaults.
     """
 
-    def __init__(self, min_accepted: int, max_update_ratio: float) -> None:
+    def __init__(
+        self,
+        min_accepted: int,
+        max_update_ratio: float,
+        algorithm: str = "fedavg",
+        algorithm_settings: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         if not max_update_ratio > 0:
             raise ValueError(f"max_update_ratio must be > 0 (got {max_update_ratio})")
@@ -35,47 +55,69 @@ class WeightedAggregator(Aggregator):
         if min_accepted < 1:
             raise ValueError(f"min_accepted must be >= 1 (got {min_accepted})")
         self.min_accepted = min_accepted
-        self.mean = WeightedMean()
-        self.accepted: set[str] = set()
+        self.algorithm_name = algorithm
+        self.algorithm_settings = dict(algorithm_settings or {})
+        self.loaded: Algorithm | None = None
+        self.accepted: dict[str, Contribution] = {}
         self.lock = threading.Lock()
 
+    def algorithm(self, fl_ctx: FLContext) -> Algorithm:
+        """The job's algorithm; of the library, or of the code that came with the job."""
+        if self.loaded is None:
+            self.loaded = load_algorithm(self.algorithm_name, self.algorithm_settings, app_root(fl_ctx) / "custom")
+        return self.loaded
+
+    def broadcast(self, fl_ctx: FLContext) -> Payloads:
+        """What sites are sent beside the weights in the round that begins."""
+        return self.algorithm(fl_ctx).broadcast(self._state(fl_ctx))
+
+    def _state(self, fl_ctx: FLContext) -> Payloads:
+        state: Payloads | None = fl_ctx.get_prop(ALGORITHM_STATE)
+        if state is None:
+            state = self.algorithm(fl_ctx).server_state(global_weights(fl_ctx))
+            self._keep(state, fl_ctx)
+        return state
+
+    def _keep(self, state: Payloads, fl_ctx: FLContext) -> None:
+        fl_ctx.set_prop(ALGORITHM_STATE, state, private=True, sticky=True)
+
     def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
-        """Add an update to the mean; False, with the reason logged and recorded, where it does not pass."""
+        """Take an update; False, with the reason logged and recorded, where it does not pass."""
         peer = fl_ctx.get_peer_context()
         site = peer.get_identity_name() if peer else "?"
         try:
             with self.lock:
-                self._add(site, shareable, fl_ctx)
+                self.accepted[site] = self._check(site, shareable, fl_ctx)
         except (ModelError, ValueError, TypeError) as error:  # what a site sends is not to be trusted
             self.log_error(fl_ctx, f"update of {site} is not accepted: {error}")
             fl_ctx.set_prop(REJECTION, getattr(error, "code", "BAD_UPDATE"), private=True, sticky=False)
             return False
         return True
 
-    def _add(self, site: str, shareable: Shareable, fl_ctx: FLContext) -> None:
+    def _check(self, site: str, shareable: Shareable, fl_ctx: FLContext) -> Contribution:
         dxo = from_shareable(shareable)
         current = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         contributed = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
         if contributed != current:
             raise LateUpdateError(f"it belongs to round {contributed}, this is round {current}")
-        if dxo.data_kind != DataKind.WEIGHT_DIFF:
-            raise ModelError(f"it is of kind {dxo.data_kind}, expected {DataKind.WEIGHT_DIFF}")
         if site in self.accepted:
             raise ModelError("the site has contributed to this round already")
-        model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS]
-        check_update(dxo.data, model)
-        check_size(dxo.data, model, self.max_update_ratio)
-        cases = dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)
-        if cases is None:
-            raise ModelError("it does not state its number of training cases")
-        self.mean.add(dxo.data, cases)
-        self.accepted.add(site)
+        payloads, model = payloads_of(dxo, DataKind.WEIGHT_DIFF), global_weights(fl_ctx)
+        if set(payloads) != {WEIGHTS, *self.algorithm(fl_ctx).sent}:
+            raise ModelError(f"it must hold {', '.join((WEIGHTS, *self.algorithm(fl_ctx).sent))} and nothing else")
+        for name, arrays in payloads.items():
+            check_update(arrays, model)
+            if name == WEIGHTS:
+                check_size(arrays, model, self.max_update_ratio)
+        cases = count_of_cases(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND))
+        steps = dxo.get_meta_prop(STATISTICS, {}).get("steps")
+        return Contribution(site, cases, steps if isinstance(steps, int) else 0, payloads)
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
-        """The weighted mean as a weight difference.
+        """The algorithm's change of the model, as a weight difference; its state is kept for the persistor.
 
         Raises:
-            ModelError: Fewer than ``min_accepted`` updates were accepted.
+            ModelError: Fewer than ``min_accepted`` updates were accepted, or the change is not finite.
         """
         with self.lock:
             if len(self.accepted) < self.min_accepted:
@@ -83,11 +125,20 @@ class WeightedAggregator(Aggregator):
                     f"{len(self.accepted)} of the {self.min_accepted} updates that a round needs were accepted "
                     f"({', '.join(sorted(self.accepted)) or 'none'}); see rounds.jsonl for the others"
                 )
-            mean = self.mean.result()
-        return DXO(DataKind.WEIGHT_DIFF, data=mean).to_shareable()
+            contributions = [self.accepted[site] for site in sorted(self.accepted)]
+            model = global_weights(fl_ctx)
+            update, state = self.algorithm(fl_ctx).server_update(model, self._state(fl_ctx), contributions)
+        check_update(update, model)
+        self._keep(state, fl_ctx)
+        return DXO(DataKind.WEIGHT_DIFF, data=dict(update)).to_shareable()
 
     def reset(self, fl_ctx: FLContext) -> None:
         """Begin the next round."""
         with self.lock:
-            self.mean = WeightedMean()
-            self.accepted = set()
+            self.accepted = {}
+
+
+def global_weights(fl_ctx: FLContext) -> Weights:
+    """The global model of the round."""
+    weights: Weights = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS]
+    return weights

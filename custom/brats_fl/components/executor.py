@@ -17,9 +17,11 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 
 from brats_fl.cases.datalists import find_datalist
-from brats_fl.components.bundle_location import locate_bundle
+from brats_fl.components.bundle_location import app_root, locate_bundle
+from brats_fl.components.exchange import as_dxo, payloads_of
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import BratsFLError
+from brats_fl.site_state import find_state_dir
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer import Trainer
 
@@ -45,6 +47,9 @@ class BratsExecutor(Executor):
         profile: ``full`` or an overlay of the bundle.
         local_epochs: Epochs a round.
         seed: Seed of the study; each site and round derives its own.
+        algorithm: Name of the federated algorithm, see ``brats_fl.algorithms``.
+        algorithm_settings: Its numbers; those that are not given have its defaults.
+        study: Hash of what makes runs comparable; the site's own state lies under it, so that a resumed job finds it.
         overrides: Variables of the bundle to set.
         start_round: Number of the job's first round; above 0 in a job that goes on where another ended.
         required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
@@ -56,6 +61,9 @@ class BratsExecutor(Executor):
         profile: str,
         local_epochs: int,
         seed: int,
+        algorithm: str = "fedavg",
+        algorithm_settings: Mapping[str, float] | None = None,
+        study: str = "",
         overrides: Mapping[str, Any] | None = None,
         start_round: int = 0,
         required_code: Mapping[str, str] | None = None,
@@ -65,6 +73,9 @@ class BratsExecutor(Executor):
         self.profile = profile
         self.local_epochs = local_epochs
         self.seed = seed
+        self.algorithm = algorithm
+        self.algorithm_settings = dict(algorithm_settings or {})
+        self.study = study
         self.overrides = dict(overrides or {})
         self.start_round = start_round
         self.required_code = required_code
@@ -86,7 +97,8 @@ class BratsExecutor(Executor):
             return make_reply(ReturnCode.TASK_UNKNOWN)
         try:
             round_index = int(shareable.get_header(AppConstants.CURRENT_ROUND, 0))
-            task = Task(TASKS[task_name], from_shareable(shareable).data, round_index)
+            payloads = payloads_of(from_shareable(shareable), DataKind.WEIGHTS)
+            task = Task(TASKS[task_name], payloads, round_index)
             result = self._trainer(shareable, fl_ctx).run(task, lambda: bool(abort_signal.triggered))
         except TrainingAborted:
             self.log_info(fl_ctx, f"{task_name} was called off")
@@ -110,13 +122,16 @@ class BratsExecutor(Executor):
             self.trainer.settings = LocalSettings(
                 bundle=locate_bundle(self.bundle, self.required_code, fl_ctx),
                 datalist=find_datalist(site, kit=Path(workspace.get_root_dir())),
-                state_dir=Path(workspace.get_run_dir(fl_ctx.get_job_id())),
+                state_dir=find_state_dir(site, self.study, kit=Path(workspace.get_root_dir())),
                 site=site,
                 rounds=self.start_round + int(shareable.get_header(AppConstants.NUM_ROUNDS, 1)),
                 local_epochs=self.local_epochs,
                 profile=self.profile,
                 seed=self.seed,
                 overrides=self.overrides,
+                algorithm=self.algorithm,
+                algorithm_settings=self.algorithm_settings,
+                code=app_root(fl_ctx) / "custom",
             )
         return self.trainer
 
@@ -131,7 +146,7 @@ class BratsExecutor(Executor):
         meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: statistics["cases"], STATISTICS: dict(statistics)}
         if result.metrics:
             meta[MetaKey.INITIAL_METRICS] = dict(result.metrics)
-        return DXO(DataKind.WEIGHT_DIFF, data=dict(result.update or {}), meta=meta).to_shareable()
+        return as_dxo(result.payloads, DataKind.WEIGHT_DIFF, meta).to_shareable()
 
 
 def metrics_of(result: TaskResult) -> Shareable:

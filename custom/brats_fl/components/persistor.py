@@ -13,8 +13,11 @@ from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 
 from brats_fl.aggregation import check_update
 from brats_fl.bundle import build_network
+from brats_fl.components.aggregator import ALGORITHM_STATE
 from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.errors import BratsFLError
+from brats_fl.exchange import Payloads, shared_weights
+from brats_fl.site_state import as_arrays, as_tensors
 
 ROUNDS_DONE = "rounds_done"
 """Key of a persisted model, beside ``model``."""
@@ -64,18 +67,25 @@ class BundlePersistor(PTFileModelPersistor):
         learnable = super().load_model(fl_ctx)
         if learnable is None:
             return None
-        network = {name: value.numpy(force=True) for name, value in self.model.state_dict().items()}
         try:
-            check_update(learnable[ModelLearnableKey.WEIGHTS], network)
+            check_update(learnable[ModelLearnableKey.WEIGHTS], shared_weights(self.model))
+            kept = self.persistence_manager.other_props.get(ALGORITHM_STATE)
+            state = None if kept is None else as_arrays(kept)
         except BratsFLError as error:
             self.system_panic(f"{self.start_from or 'the model'} does not fit {self.bundle}: {error}", fl_ctx)
             return None
+        if state is not None:
+            fl_ctx.set_prop(ALGORITHM_STATE, state, private=True, sticky=True)
         return learnable
 
     def save_model(self, ml: ModelLearnable, fl_ctx: FLContext) -> None:
         """Keep the global model with the number of rounds that made it, so that a job can go on from it."""
         rounds_done = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
-        self._get_persistence_manager(fl_ctx).other_props[ROUNDS_DONE] = rounds_done
+        kept = self._get_persistence_manager(fl_ctx).other_props
+        kept[ROUNDS_DONE] = rounds_done
+        state: Payloads | None = fl_ctx.get_prop(ALGORITHM_STATE)
+        if state is not None:
+            kept[ALGORITHM_STATE] = as_tensors(state)
         super().save_model(ml, fl_ctx)
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
-from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from brats_fl.components.aggregator import REJECTION
+from brats_fl.components.exchange import read_dxo
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
 from brats_fl.round_records import PHASES, RECORDS_FILE, STATISTIC, as_lines
 
@@ -29,6 +29,7 @@ class RoundRecords(FLComponent):
 
     def __init__(self) -> None:
         super().__init__()
+        self.bytes_down = 0
         self.seen: set[str] = set()
         self.answered: set[str] = set()
         self.lines: list[dict[str, Any]] = []
@@ -38,6 +39,8 @@ class RoundRecords(FLComponent):
         """Record what the event says."""
         if event_type == AppEventType.ROUND_STARTED:
             self.answered = set()
+        elif event_type == AppEventType.BEFORE_TRAIN_TASK:
+            self.bytes_down = size_in_bytes(read_dxo(fl_ctx.get_prop(AppConstants.TRAIN_SHAREABLE)))
         elif event_type == AppEventType.AFTER_CONTRIBUTION_ACCEPT:
             self._record_contribution(fl_ctx)
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
@@ -60,7 +63,6 @@ class RoundRecords(FLComponent):
         accepted = fl_ctx.get_prop(AppConstants.AGGREGATION_ACCEPTED)
         dxo = read_dxo(result)
         status = "ok" if accepted else fl_ctx.get_prop(REJECTION, "BAD_UPDATE")
-        model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS]
         self._write(
             fl_ctx,
             "train",
@@ -68,8 +70,8 @@ class RoundRecords(FLComponent):
             {
                 **dxo.get_meta_prop(STATISTICS, {}),
                 "metrics": dxo.get_meta_prop(MetaKey.INITIAL_METRICS, {}),
-                "bytes_down": size_in_bytes(model),
-                "bytes_up": size_in_bytes(dxo.data),
+                "bytes_down": self.bytes_down,
+                "bytes_up": size_in_bytes(dxo),
             },
         )
 
@@ -112,14 +114,8 @@ class RoundRecords(FLComponent):
                 file.write(as_lines([line]))
 
 
-def read_dxo(result: Shareable) -> DXO:
-    """What a site sent; empty where it is no DXO, so that a line is written all the same."""
-    try:
-        return from_shareable(result)
-    except ValueError:
-        return DXO(DataKind.APP_DEFINED, data={})
-
-
-def size_in_bytes(weights: Mapping[str, Any]) -> int:
-    """Bytes of the arrays of a model or update."""
-    return sum(int(np.asarray(value).nbytes) for value in weights.values())
+def size_in_bytes(dxo: DXO) -> int:
+    """Bytes of the arrays of all payloads."""
+    parts = dxo.data.values() if dxo.data_kind == DataKind.COLLECTION else [dxo]
+    named = [part.data for part in parts if isinstance(part, DXO) and isinstance(part.data, Mapping)]
+    return sum(int(np.asarray(array).nbytes) for arrays in named for array in arrays.values())

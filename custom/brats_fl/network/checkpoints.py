@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,21 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ModelError(f"{path}: holds no state dict; expected parameters, plain or under the key 'model'")
     return state
+
+
+def save_whole(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Through memory: of a full disk torch says things like "unexpected pos 64 vs 0", Python says that it is full.
+    file = io.BytesIO()
+    torch.save(content, file)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as scratch:
+        name = Path(scratch.name)
+    try:
+        name.write_bytes(file.getbuffer())
+        name.replace(path)
+    finally:
+        name.unlink(missing_ok=True)
 
 
 def check_state(state: Mapping[str, torch.Tensor], network: torch.nn.Module) -> None:

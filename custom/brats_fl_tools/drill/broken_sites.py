@@ -21,7 +21,7 @@ BODIES: Final[Mapping[str, str]] = {
     "keys": f"""result = honest(training, task)
         first = next(iter(result.update))
         update = {{("{CANARY}" if name == first else name): value for name, value in result.update.items()}}
-        return dataclasses.replace(result, update=update)""",
+        return dataclasses.replace(result, payloads={{"weights": update}})""",
     "slow": """begin = time.monotonic()
         result = honest(training, task)
         time.sleep(9 * (time.monotonic() - begin))
@@ -39,7 +39,8 @@ if "brats_fl.trainer_process" in sys.orig_argv:
     honest = brats_fl.training.train_round
 
     def change(result, of):
-        return dataclasses.replace(result, update={{name: of(name, value) for name, value in result.update.items()}})
+        update = {{name: of(name, value) for name, value in result.update.items()}}
+        return dataclasses.replace(result, payloads={{"weights": update}})
 
     def train_round(training, task):
         {body}

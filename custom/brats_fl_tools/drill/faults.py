@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from brats_fl.best_model import mean_votes
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import SITES
 from brats_fl_tools.drill.broken_sites import ALTERED_AFTER_SIGNING, CANARY, broken_training, write_fault
 from brats_fl_tools.drill.certificates import expire, foreign_kit, new_kit
 from brats_fl_tools.drill.federation import Drill, Outcome, wait_until
-from brats_fl_tools.runs.folder import mean_key_metric
 from brats_fl_tools.runs.host_federation import CONSOLE_LOG
 
 SITE: Final = "hospital-2"
@@ -81,7 +81,7 @@ def unbroken(job: str) -> Callable[[Drill], str]:
         outcome = drill.run(job, 2, values={"steps_per_epoch": 10}, job=job, tiny=False)
         text = expect_others_finished(drill, outcome, 2)
         expect(statuses(outcome, 2) == "ok, ok", f"{SITE} is {statuses(outcome, 2)}")
-        dice = mean_key_metric(outcome.records).get(("final", 2))
+        dice = mean_votes(outcome.records).get(("final", 2))
         return f"{text.replace('4 sites', '5 sites')}; val_mean_dice {'none' if dice is None else f'{dice:.3f}'}"
 
     return inject

@@ -24,6 +24,7 @@ from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, read_datalis
 from brats_fl.constants import SITES, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.round_records import read_records
+from brats_fl.site_state import LOCAL_MODEL_FILE, find_state_dir
 from brats_fl_tools.drill.hosts import Hosts
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_kit
 from brats_fl_tools.kit.site_files import site_files, write_site_files
@@ -305,8 +306,9 @@ class Drill:
             for record in outcome.records
             if record["phase"] == "train" and record["round"] == round_index and record["status"] == "ok"
         }
+        study = json.loads(next((outcome.run / "job").glob("*/meta.json")).read_text(encoding="utf-8"))["study"]
         for site, count in cases.items():
-            local = load(self.kit_folder(site) / self.job_id(outcome.run) / "local_model.pt")
+            local = load(find_state_dir(site, study, self.kit_folder(site), environ={}) / LOCAL_MODEL_FILE)
             for name, value in local.items():
                 total[name] = total.get(name, 0.0) + value.astype(np.float64) * count
         return {name: value / sum(cases.values()) for name, value in total.items()}

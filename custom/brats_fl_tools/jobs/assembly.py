@@ -10,18 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import brats_fl
+from brats_fl.algorithms import load_algorithm
 from brats_fl.bundle import config_files
 from brats_fl.errors import JobError
-from brats_fl.provenance import hash_files, required_code
-from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, CUSTOM, JOBS
+from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
+from brats_fl_tools.jobs.source import (
+    CLIENT_CONFIG,
+    SERVER_CONFIG,
+    JobSource,
+    read_object,
+    read_source,
+    shared_config,
+    sites_of,
+)
+from brats_fl_tools.jobs.variants import STRUCTURE, Variant, apply_differences
+from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
 
-SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
-CLIENT_CONFIG = Path("app_client/config/config_fed_client.json")
 CHECKPOINT_FILE = "start_from.pt"
-NOT_VARIABLES = frozenset({"description", "result"})
-"""Keys of a job.json that are about the job, and not set in an app."""
+NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings"}) | STRUCTURE
+"""Keys of a job.json that are no variables of an app."""
+SET_BY_BUILDER = frozenset({"format_version", "start_from", "study"})
+"""Root values of the apps that no job and no user sets."""
 SET_BY_EXECUTOR = frozenset({"bundle_root", "data_list_file_path", "rounds", "local_epochs", "epochs", "seed"})
 """Set by the executor for each site; a job that set them would lie."""
+
+
+IN_PASSING = frozenset(
+    {"start_round", "task_check_period", "default_task_fetch_interval", "wait_time_after_min_received"}
+    | {"train_timeout", "validation_timeout"}
+)
+"""Variables that change when a job goes on where another ended, or that do not change what is learnt."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +49,11 @@ class JobOptions:
     profile: str = "full"
     rounds: int | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
-    """Variables of the apps or of the bundle, from ``--set``."""
+    """Variables of the apps, of the algorithm or of the bundle, from ``--set``."""
     preinstalled: bool = False
     """The job holds configuration only, and states what must be installed at server and sites."""
-    leave_out: str | None = None
-    """A site that does not take part."""
+    sites: tuple[str, ...] | None = None
+    """Who takes part; None for the job's own list."""
     checkpoint: Path | None = None
     """Model to start from in place of random weights."""
     polling_seconds: float | None = None
@@ -55,72 +73,104 @@ class BuiltJob:
     content_hash: str
     result: str | None = None
     """File that the server of a job that trains nothing writes last."""
+    study: str = ""
+    """Hash of what makes runs comparable; empty of a job that trains nothing."""
 
 
-def job_names() -> list[str]:
-    """Names of the jobs of this checkout."""
-    return sorted(path.parent.name for path in JOBS.glob("*/job.json"))
+@dataclass(frozen=True)
+class Configuration:
+    """What server and sites of a job are to run, before it is written."""
+
+    meta: Mapping[str, Any]
+    server: Mapping[str, Any]
+    client: Mapping[str, Any]
+    bundle: Path | None
+    variables: Mapping[str, Any]
+    study: str
 
 
-def read_job(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A job's own ``meta.json`` and ``job.json``.
-
-    Raises:
-        JobError: There is no such job, or a file is no JSON object.
-    """
-    folder = JOBS / name
-    if not (folder / "job.json").is_file():
-        raise JobError(f"no job {name!r}; there are {', '.join(job_names())}")
-    return _read(folder / "meta.json"), _read(folder / "job.json")
-
-
-def read_config(name: str, config: Path) -> dict[str, Any]:
-    """The app of a side: the shared one, or the job's own where it does something else than train."""
-    own = JOBS / name / config.name
-    shared = {SERVER_CONFIG: APP_SERVER, CLIENT_CONFIG: APP_CLIENT}[config]
-    return _read(own if own.is_file() else shared / "config" / config.name)
-
-
-def job_sites(name: str, leave_out: str | None = None) -> tuple[str, ...]:
-    """Names of the sites that a job is deployed to.
+def configure(source: JobSource, options: JobOptions) -> Configuration:
+    """Meta data and both apps of a job, with its differences and the options.
 
     Raises:
-        JobError: The site to leave out is none of them.
+        JobError: Unknown bundle, profile, algorithm, component or key; a value of the wrong type; too few sites.
     """
-    sites = _sites_of(read_job(name)[0])
-    if leave_out is not None and leave_out not in sites:
-        raise JobError(f"--leave-out {leave_out}: {name} goes to {', '.join(sites)}; leave out one of these")
-    return tuple(site for site in sites if site != leave_out)
+    place = str(source.folder / "job.json")
+    apps = Variant(place, shared_config(SERVER_CONFIG), shared_config(CLIENT_CONFIG))
+    apply_differences(apps, source.differences, source.code)
+    server, client, bundle = apps.server, apps.client, source.bundle
+    own = {key: value for key, value in source.differences.items() if key not in NOT_VARIABLES}
+    asked: dict[str, Any] = {"num_rounds": options.rounds} if options.rounds else {}
+    asked |= {"profile": options.profile} if bundle else {}
+    settings = _algorithm_settings(source, {**own, **options.values})
+    of_bundle = bundle_variables(bundle, options.profile) if bundle else {}
+    wanted = {**own, **asked, **options.values}
+    overrides = _apply(source.name, wanted, server, client, of_bundle, settings)
+    sites = options.sites or source.sites
+    if "min_clients" not in options.values:
+        server["min_clients"] = fewest_updates(int(server["min_clients"]), len(source.sites), len(sites))
+    elif not 1 <= server["min_clients"] <= len(sites):
+        raise JobError(f"{source.name}: min_clients must be 1 to {len(sites)}, the sites (got {server['min_clients']})")
+    meta = {
+        **source.meta,
+        "name": source.name,
+        "min_clients": server["min_clients"],
+        "deploy_map": {"app_server": ["server"], "app_client": list(sites)},
+    }
+    variables = {**variables_of(client), **variables_of(server), **overrides, **settings}
+    study = ""
+    if bundle:
+        study = study_of(bundle, {**variables, "num_rounds": server["start_round"] + server["num_rounds"]}, sites)
+        client |= {"overrides": overrides, "algorithm_settings": settings, "study": study}
+        server |= {"algorithm_settings": settings}
+    if options.polling_seconds:
+        server["server"]["task_request_interval"] = options.polling_seconds
+        client["default_task_fetch_interval"] = options.polling_seconds
+        if "task_check_period" in server:
+            server["task_check_period"] = options.polling_seconds
+    return Configuration(meta, server, client, bundle, variables, study)
 
 
-def _sites_of(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(site for names in meta["deploy_map"].values() for site in names if site != "server")
+def _algorithm_settings(source: JobSource, wanted: Mapping[str, Any]) -> dict[str, float]:
+    """Settings of the job's algorithm: the module's defaults, the job's, then those of the options."""
+    if not source.trains:
+        return {}
+    name = wanted.get("algorithm", shared_config(SERVER_CONFIG)["algorithm"])
+    defaults = load_algorithm(str(name), code=source.code).settings
+    given = {**source.differences.get("algorithm_settings", {})}
+    given |= {key: wanted[key] for key in defaults if key in wanted}
+    return dict(load_algorithm(str(name), given, source.code).settings)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise JobError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise JobError(f"{path}: must hold an object")
-    return content
+def fewest_updates(asked: int, of: int, sites: int) -> int:
+    """Updates that make a round of ``sites``, where ``asked`` make one ``of`` others: as many may be missing."""
+    return max(1, sites - (of - asked))
+
+
+def study_of(bundle: Path, variables: Mapping[str, Any], sites: tuple[str, ...]) -> str:
+    """Hash of what makes runs comparable, the same when a run is interrupted and resumed; sites keep their state by it.
+
+    Args:
+        bundle: Root of the bundle; its configurations count.
+        variables: Of both apps, the algorithm and the bundle, with ``num_rounds`` those of the whole study.
+        sites: Who takes part.
+    """
+    facts = {key: value for key, value in variables.items() if key not in IN_PASSING}
+    return hash_text(json.dumps([bundle_digest(bundle), facts, sorted(sites)], sort_keys=True))
 
 
 def variables_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Root values of an app's configuration that are not structure: FLARE's variables."""
     return {
-        key: value
-        for key, value in config.items()
-        if key not in ("format_version", "overrides", "start_from") and not isinstance(value, (dict, list))
+        key: value for key, value in config.items() if key not in SET_BY_BUILDER and not isinstance(value, (dict, list))
     }
 
 
-def bundle_variables(bundle: str, profile: str) -> dict[str, Any]:
+def bundle_variables(bundle: Path, profile: str) -> dict[str, Any]:
     """Variables of a bundle that a job may set: root literals of its training configuration with the overlays."""
     merged: dict[str, Any] = {}
-    for path in config_files(BUNDLES / bundle, profile, ["federated"]):
-        merged.update(_read(Path(path)))
+    for path in config_files(bundle, profile, ["federated"]):
+        merged.update(read_object(Path(path)))
     return {
         key: value
         for key, value in merged.items()
@@ -132,59 +182,38 @@ def bundle_variables(bundle: str, profile: str) -> dict[str, Any]:
     }
 
 
-def build_job(name: str, out: Path, options: JobOptions, force: bool = False) -> BuiltJob:
+def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = False) -> BuiltJob:
     """Write the self-contained FLARE job folder ``out/NAME`` and return what it holds.
 
     The same checkout and options give the same bytes and the same content hash.
 
     Raises:
-        JobError: Unknown job, bundle, profile or key; a value of the wrong type; the folder exists already.
+        JobError: As ``configure``; the folder exists already; a job that brings code is to be preinstalled.
     """
-    meta, differences = read_job(name)
-    sites = job_sites(name, options.leave_out)
-    server, client = read_config(name, SERVER_CONFIG), read_config(name, CLIENT_CONFIG)
-    wanted = {key: value for key, value in differences.items() if key not in NOT_VARIABLES}
-    bundle: str | None = differences.get("bundle")
-    if bundle:
-        if not (BUNDLES / bundle / "configs" / "train.json").is_file():
-            raise JobError(f"{JOBS / name / 'job.json'}: no bundle {bundle!r} in {BUNDLES}")
-        wanted["profile"] = options.profile
-    if options.rounds:
-        wanted["num_rounds"] = options.rounds
-    if options.leave_out:
-        wanted["min_clients"] = max(1, int(wanted.get("min_clients", server["min_clients"])) - 1)
-        for app_name, names in meta["deploy_map"].items():
-            meta["deploy_map"][app_name] = [site for site in names if site in ("server", *sites)]
-    wanted.update(options.values)
-    overrides = _apply(name, wanted, server, client, bundle_variables(bundle, options.profile) if bundle else {})
-    if bundle:
-        client["overrides"] = overrides
-    if options.polling_seconds:
-        server["server"]["task_request_interval"] = options.polling_seconds
-        client["default_task_fetch_interval"] = options.polling_seconds
-        if "task_check_period" in server:
-            server["task_check_period"] = options.polling_seconds
-    folder = out / name
+    source = read_source(name)
+    built = configure(source, options)
+    if options.preinstalled and source.code:
+        raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
+    folder = out / source.name
     if folder.exists():
         if not force:
             raise JobError(f"{folder} exists; choose another --out or add --force")
         shutil.rmtree(folder)
+    server, client = dict(built.server), dict(built.client)
     if options.checkpoint:
         server["start_from"] = CHECKPOINT_FILE
     if options.preinstalled:
-        server["required_code"] = client["required_code"] = required_code(BUNDLES / bundle if bundle else None)
+        server["required_code"] = client["required_code"] = required_code(built.bundle)
     _write_apps(folder, server, client)
     if not options.preinstalled:
-        _bring_code(folder, bundle)
+        _bring_code(folder, source, built.bundle)
     if options.checkpoint:
         shutil.copyfile(options.checkpoint, folder / "app_server" / CHECKPOINT_FILE)
-    meta["min_clients"] = server["min_clients"]
     content_hash = hash_files(folder, ("*",))
-    result = differences.get("result")
-    meta |= {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash, "result": result}
-    _write_json(folder / "meta.json", meta)
-    variables = {**variables_of(client), **variables_of(server), **overrides}
-    return BuiltJob(folder, name, bundle, sites, variables, content_hash, result)
+    result = source.differences.get("result")
+    facts = {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash, "result": result}
+    _write_json(folder / "meta.json", {**built.meta, **facts, "study": built.study})
+    return describe_job(folder)
 
 
 def describe_job(folder: Path) -> BuiltJob:
@@ -193,11 +222,21 @@ def describe_job(folder: Path) -> BuiltJob:
     Raises:
         JobError: It is no such folder.
     """
-    meta, server, client = (_read(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
-    sites = _sites_of(meta)
-    variables = {**variables_of(client), **variables_of(server), **client.get("overrides", {})}
-    bundle, content_hash = server.get("bundle"), meta["content_hash"]
-    return BuiltJob(folder, meta["name"], bundle, sites, variables, content_hash, meta.get("result"))
+    meta, server, client = (read_object(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
+    if missing := [key for key in ("name", "content_hash", "deploy_map") if key not in meta]:
+        raise JobError(f"{folder / 'meta.json'}: has no {missing[0]}; give a folder that `brats-fl job build` wrote")
+    settings = client.get("algorithm_settings", {})
+    variables = {**variables_of(client), **variables_of(server), **client.get("overrides", {}), **settings}
+    return BuiltJob(
+        folder,
+        meta["name"],
+        server.get("bundle"),
+        sites_of(meta),
+        variables,
+        meta["content_hash"],
+        meta.get("result"),
+        meta.get("study", ""),
+    )
 
 
 def _apply(
@@ -206,12 +245,15 @@ def _apply(
     server: dict[str, Any],
     client: dict[str, Any],
     of_bundle: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     for key, value in wanted.items():
         places = [config for config in (server, client) if key in variables_of(config)]
+        if not places and key in settings:
+            continue
         if not places and key not in of_bundle:
-            known = sorted({*variables_of(server), *variables_of(client), *of_bundle})
+            known = sorted({*variables_of(server), *variables_of(client), *of_bundle, *settings})
             raise JobError(f"{name}: unknown key {key!r}; known are {', '.join(known)}")
         default = places[0][key] if places else of_bundle[key]
         if not _same_type(value, default):
@@ -245,15 +287,18 @@ def _write_apps(folder: Path, server: Mapping[str, Any], client: Mapping[str, An
         _write_json(folder / config_path, config)
 
 
-def _bring_code(folder: Path, bundle: str | None) -> None:
-    """Copy library and bundle into both apps."""
+def _bring_code(folder: Path, source: JobSource, bundle: Path | None) -> None:
+    """Copy library, bundle and the job's own modules into both apps."""
+    compiled = shutil.ignore_patterns("__pycache__")
     for app in (APP_SERVER, APP_CLIENT):
         custom = folder / app.name / "custom"
-        shutil.copytree(CUSTOM / "brats_fl", custom / "brats_fl", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CUSTOM / "brats_fl", custom / "brats_fl", ignore=compiled)
+        if source.code:
+            shutil.copytree(source.code, custom, dirs_exist_ok=True, ignore=compiled)
         if bundle:
             shutil.copytree(
-                BUNDLES / bundle,
-                custom / "bundles" / bundle,
+                bundle,
+                custom / "bundles" / bundle.name,
                 ignore=shutil.ignore_patterns("models", "eval", "__pycache__"),
             )
 

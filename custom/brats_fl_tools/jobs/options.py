@@ -58,7 +58,6 @@ def options_from(
     profile: str,
     rounds: int | None,
     values: Sequence[str] | None,
-    leave_out: str | None,
     timeouts_from: Path | None,
     preinstalled: bool = False,
     polling_seconds: float | None = None,
@@ -72,4 +71,4 @@ def options_from(
     if limits:
         typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
     settings = {**limits, **parse_values(values)}
-    return JobOptions(profile, rounds, settings, preinstalled, leave_out, polling_seconds=polling_seconds)
+    return JobOptions(profile, rounds, settings, preinstalled, polling_seconds=polling_seconds)

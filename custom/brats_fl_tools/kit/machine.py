@@ -15,7 +15,8 @@ import psutil
 
 from brats_fl.errors import JobError
 from brats_fl.provenance import library_digest
-from brats_fl_tools.jobs.assembly import CLIENT_CONFIG, BuiltJob, describe_job
+from brats_fl_tools.jobs.assembly import BuiltJob, describe_job
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, read_object
 from brats_fl_tools.kit import environment_probe
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
@@ -63,12 +64,9 @@ def read_stated_job(folder: Path) -> StatedJob:
     Raises:
         JobError: It is no job folder that ``brats-fl job build`` wrote.
     """
-    try:
-        job = describe_job(folder)
-        client = json.loads((folder / CLIENT_CONFIG).read_text(encoding="utf-8"))
-        profile = job.variables["profile"] if job.bundle else None
-    except KeyError as error:
-        raise JobError(f"{folder}: no job of brats-fl ({error} is missing); give a folder of `job build`") from error
+    job = describe_job(folder)
+    client = read_object(folder / CLIENT_CONFIG)
+    profile = job.variables.get("profile") if job.bundle else None
     if job.bundle and profile not in NEEDS:
         raise JobError(f"{folder / CLIENT_CONFIG}: profile must be one of {', '.join(NEEDS)} (got {profile!r})")
     return StatedJob(job, client.get("required_code") or {})

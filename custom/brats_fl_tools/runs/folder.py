@@ -6,8 +6,7 @@ import json
 import platform
 import shutil
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -17,11 +16,12 @@ from typing import Any, Literal
 import typer
 
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
+from brats_fl.best_model import mean_votes
 from brats_fl.constants import KEY_METRIC, SPLITS
 from brats_fl.errors import DataListError, RunError
 from brats_fl.files import write_whole
 from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
-from brats_fl_tools.jobs.assembly import BuiltJob, job_sites, read_job
+from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.runs.processes import last_lines
 
 FINAL_MODEL = "final_model.pt"
@@ -37,14 +37,17 @@ EARLIER = "earlier"
 """Folder of a resumed run: records and best model of what had been done before."""
 
 
-def check_sites(sites: Path, job: str, leave_out: str | None) -> dict[str, dict[str, int]]:
+def check_sites(sites: Path, names: Sequence[str], trains: bool) -> dict[str, dict[str, int]]:
     """Cases per split of each site of a job.
 
+    Args:
+        sites: Folder with ``SITE/datalist.json``.
+        names: The sites that take part.
+        trains: Whether the job needs training cases.
+
     Raises:
-        JobError: The site to leave out is not of the job.
         DataListError: A site's data list is missing, wrong or has no training case; all such sites are named.
     """
-    names, trains = job_sites(job, leave_out), "bundle" in read_job(job)[1]
     counts: dict[str, dict[str, int]] = {}
     problems: list[str] = []
     for name in names:
@@ -135,16 +138,6 @@ def reason(log: Path) -> str:
     return errors[-1].strip()[-300:] if errors else last_lines(log, 1)
 
 
-def mean_key_metric(records: list[dict[str, Any]]) -> dict[tuple[str, int], float]:
-    """(phase, round) -> mean of the key metric over the sites that reported it, each site counting once."""
-    values: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for record in records:
-        value = (record.get("metrics") or {}).get(KEY_METRIC)
-        if record["status"] == "ok" and value is not None:
-            values[record["phase"], record["round"]].append(float(value))
-    return {key: sum(numbers) / len(numbers) for key, numbers in values.items()}
-
-
 def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, Any]) -> None:
     """Write records, final and best model and ``run.json`` of a finished run; of a job that trains nothing its result.
 
@@ -169,7 +162,7 @@ def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, 
     earlier = [r for r in read_records(run / EARLIER / RECORDS_FILE) if r["round"] < start_round]
     write_whole(run / RECORDS_FILE, as_lines([*earlier, *later]))
     shutil.copyfile(final, run / FINAL_MODEL)
-    best = choose_best(earlier, later, start_round)
+    best = choose_best(earlier, later)
     source = {"final": final, "later": app / FLARE_BEST, "earlier": run / EARLIER / FLARE_BEST}[best.where]
     found = source.is_file()
     shutil.copyfile(source if found else final, run / BEST_MODEL)
@@ -216,13 +209,13 @@ class Best:
     round: int
 
 
-def choose_best(earlier: list[dict[str, Any]], later: list[dict[str, Any]], start_round: int) -> Best:
-    """The best model by the mean key metric; among equals the latest. FLARE does not rate a job's first model."""
-    rated = [(mean, key[1], "earlier") for key, mean in mean_key_metric(earlier).items() if key[1] > 0]
-    for (phase, round_index), mean in mean_key_metric(later).items():
+def choose_best(earlier: list[dict[str, Any]], later: list[dict[str, Any]]) -> Best:
+    """The best model by the mean of the sites' votes; among equals the latest. Random weights are no candidate."""
+    rated = [(mean, key[1], "earlier") for key, mean in mean_votes(earlier).items() if key[1] > 0]
+    for (phase, round_index), mean in mean_votes(later).items():
         if phase == "final":
             rated.append((mean, round_index, "final"))
-        elif round_index > start_round:
+        elif round_index > 0:
             rated.append((mean, round_index, "later"))
     if not rated:
         return Best("final", -1)

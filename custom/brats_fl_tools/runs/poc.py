@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +33,8 @@ from brats_fl_tools.jobs.options import (
     options_from,
 )
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.participants import choose_sites
+from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation
 from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.repository import POC_WORKSPACE
@@ -192,7 +194,8 @@ def submit(
 
     Ctrl-C aborts the job.
     """
-    options = options_from(profile, rounds, values, leave_out, timeouts_from, preinstalled, POLLING_SECONDS)
+    options = options_from(profile, rounds, values, timeouts_from, preinstalled, POLLING_SECONDS)
+    options = replace(options, sites=choose_sites(read_source(name), leave_out))
     submit_poc(read_poc(workspace), name, out, options, force)
 
 
@@ -207,9 +210,10 @@ def submit_poc(poc: Poc, name: str, run: Path, options: JobOptions, force: bool 
     if not fed.processes(poc.kits):
         raise RunError(f"{poc.folder}: nothing is running; run `brats-fl poc start` first")
     facts: dict[str, Any] = {"mode": "poc", "poc_workspace": str(poc.folder.resolve())}
+    source = read_source(name)
     sites = poc.sites or (Path(os.environ[SITES_VARIABLE]) if os.environ.get(SITES_VARIABLE) else None)
     if sites is not None:
-        facts |= {"sites": check_sites(sites, name, options.leave_out), "sites_dir": str(sites)}
+        facts |= {"sites": check_sites(sites, options.sites or source.sites, source.trains), "sites_dir": str(sites)}
     prepare_run_folder(run, force)
     job = build_job(name, run / "job", options)
     run_job(poc.lead, job, options, run, facts, abort_on_interrupt=True)

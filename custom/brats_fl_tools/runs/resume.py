@@ -112,7 +112,7 @@ def keep_earlier_part(run: Path, files: Path) -> int:
     first = min((record["round"] for record in found), default=rounds_done)
     kept = [record for record in read_records(folder / RECORDS_FILE) if record["round"] < first]
     best = files / "app_server" / FLARE_BEST
-    if best.is_file() and choose_best(kept, found, first).where == "later":
+    if best.is_file() and choose_best(kept, found).where == "later":
         shutil.copyfile(best, folder / FLARE_BEST)
     shutil.copyfile(last, folder / LAST_MODEL)
     write_whole(folder / RECORDS_FILE, as_lines([*kept, *found]))

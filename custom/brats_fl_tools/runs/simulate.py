@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import RunError
+from brats_fl.site_state import STATE_VARIABLE
 from brats_fl_tools.jobs.options import (
     ForceOption,
     LeaveOutOption,
@@ -24,6 +26,8 @@ from brats_fl_tools.jobs.options import (
 )
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.participants import choose_sites
+from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.runs.processes import python_module, running
 from brats_fl_tools.runs.folder import (
     Progress,
@@ -40,6 +44,8 @@ POLLING_SECONDS = 0.05
 """All processes are on one machine: a round's fixed cost is polling, and loopback bears twenty looks a second."""
 
 SERVER_RUN_DIR = Path("workspace/server/simulate_job")
+STATE_FOLDER = "state"
+"""Of a run folder: what each simulated site keeps for itself."""
 
 
 def simulate(
@@ -54,8 +60,8 @@ def simulate(
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT: global_model.pt, final_model.pt, rounds.jsonl, run.json, from a run on this machine."""
-    options = options_from(profile, rounds, values, leave_out, timeouts_from, polling_seconds=POLLING_SECONDS)
-    run_simulation(name, sites, out, options, force)
+    options = options_from(profile, rounds, values, timeouts_from, polling_seconds=POLLING_SECONDS)
+    run_simulation(name, sites, out, replace(options, sites=choose_sites(read_source(name), leave_out)), force)
 
 
 def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force: bool = False) -> BuiltJob:
@@ -66,13 +72,15 @@ def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force
         RunError: The run did not finish; the message names its log.
     """
     sites, run = sites.resolve(), run.resolve()
-    counts = check_sites(sites, name, options.leave_out)
+    source = read_source(name)
+    counts = check_sites(sites, options.sites or source.sites, source.trains)
     prepare_run_folder(run, force)
     job = build_job(name, run / "job", options)
     log = run / "simulator.log"
     threads = max(1, (os.cpu_count() or 1) // len(job.sites))
     environment = {
         SITES_VARIABLE: str(sites),
+        STATE_VARIABLE: str(run / STATE_FOLDER),
         # Each site's process would take every core; together they would fight for them (only this variable works).
         "OMP_NUM_THREADS": str(threads),
         "PYTHONWARNINGS": "ignore",

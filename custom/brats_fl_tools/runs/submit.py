@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,8 @@ from brats_fl_tools.jobs.options import (
 )
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.participants import choose_sites
+from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import Kit, read_kit
 from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.runs.folder import (
@@ -91,8 +93,11 @@ def read_submission(run: Path) -> Submission:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         options = content.pop("options")
-        checkpoint = options.pop("checkpoint")
-        return Submission(options=JobOptions(checkpoint=Path(checkpoint) if checkpoint else None, **options), **content)
+        checkpoint, sites = options.pop("checkpoint"), options.pop("sites")
+        found = JobOptions(
+            checkpoint=Path(checkpoint) if checkpoint else None, sites=tuple(sites) if sites else None, **options
+        )
+        return Submission(options=found, **content)
     except FileNotFoundError:
         raise RunError(f"{run}: no {SUBMISSION_FILE} there; give the run folder of a submitted job") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -172,9 +177,8 @@ def submit(
     Ctrl-C leaves the job running: `brats-fl collect OUT` watches it again and fetches what it made.
     """
     run, admin = out.resolve(), read_kit(kit)
-    options = options_from(
-        profile, rounds, values, preinstalled=preinstalled, leave_out=leave_out, timeouts_from=timeouts_from
-    )
+    options = options_from(profile, rounds, values, timeouts_from, preinstalled)
+    options = replace(options, sites=choose_sites(read_source(name), leave_out))
     prepare_run_folder(run, force)
     run_job(admin, build_job(name, run / "job", options), options, run, {"mode": "federation"})
 

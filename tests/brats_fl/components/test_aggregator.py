@@ -12,7 +12,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.shareablegenerators.full_model_shareable_generator import FullModelShareableGenerator
 from tests.flare import Engine
 
-from brats_fl.components.aggregator import REJECTION, WeightedAggregator
+from brats_fl.components.aggregator import REJECTION, AlgorithmAggregator
 from brats_fl.errors import ModelError
 
 ROUND = 3
@@ -39,14 +39,14 @@ def contribution(
     return shareable
 
 
-def accept(aggregator: WeightedAggregator, engine: Engine, site: str, shareable: Shareable) -> tuple[bool, Any]:
+def accept(aggregator: AlgorithmAggregator, engine: Engine, site: str, shareable: Shareable) -> tuple[bool, Any]:
     """Whether it was accepted, and the code that goes into the round records."""
     fl_ctx = engine.new_context(peer=site)
     return aggregator.accept(shareable, fl_ctx), fl_ctx.get_prop(REJECTION)
 
 
 def test_two_sites_give_the_mean_weighted_by_their_cases(engine):
-    aggregator = WeightedAggregator(min_accepted=2, max_update_ratio=1e9)
+    aggregator = AlgorithmAggregator(min_accepted=2, max_update_ratio=1e9)
 
     assert accept(aggregator, engine, "hospital-1", contribution(1.0, cases=3)) == (True, None)
     assert accept(aggregator, engine, "hospital-2", contribution(5.0, cases=1)) == (True, None)
@@ -57,7 +57,7 @@ def test_two_sites_give_the_mean_weighted_by_their_cases(engine):
 
 
 def test_flare_adds_the_mean_to_the_global_model(engine):
-    aggregator = WeightedAggregator(min_accepted=1, max_update_ratio=1e9)
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
     accept(aggregator, engine, "hospital-1", contribution(0.5))
     fl_ctx = engine.new_context()
 
@@ -72,14 +72,14 @@ def test_flare_adds_the_mean_to_the_global_model(engine):
     [
         (contribution(round_index=2), "belongs to round 2, this is round 3"),
         (contribution(round_index=None), "belongs to round None, this is round 3"),
-        (contribution(kind=DataKind.WEIGHTS), "WEIGHTS, expected "),
+        (contribution(kind=DataKind.WEIGHTS), "its weights are of kind"),
         (contribution(float("nan")), "holds NaN or infinite values"),
-        (contribution(cases=None), "does not state its number of training cases"),
-        (contribution(cases=0), "the weight of an update must be a finite number > 0 (got 0)"),
-        (contribution(cases=-3), "the weight of an update must be a finite number > 0 (got -3)"),
-        (contribution(cases=float("nan")), "the weight of an update must be a finite number > 0 (got nan)"),
-        (contribution(cases="many"), "the weight of an update must be a finite number > 0 (got 'many')"),
-        (contribution(cases=[3]), "the weight of an update must be a finite number > 0 (got [3])"),
+        (contribution(cases=None), "its number of training cases must be a whole number > 0 (got None)"),
+        (contribution(cases=0), "its number of training cases must be a whole number > 0 (got 0)"),
+        (contribution(cases=-3), "its number of training cases must be a whole number > 0 (got -3)"),
+        (contribution(cases=float("nan")), "its number of training cases must be a whole number > 0 (got nan)"),
+        (contribution(cases="many"), "its number of training cases must be a whole number > 0 (got 'many')"),
+        (contribution(cases=[3]), "its number of training cases must be a whole number > 0 (got [3])"),
         (contribution(other=np.zeros(1)), "0 missing, 1 unknown;"),
         (contribution(**{"conv.bias": np.zeros(3)}), "conv.bias has shape (3,), the network's has (2,)"),
         (contribution(**{"conv.bias": np.array(["a", "b"])}), "hospital-1 is not accepted"),
@@ -87,7 +87,7 @@ def test_flare_adds_the_mean_to_the_global_model(engine):
     ],
 )
 def test_contribution_that_does_not_pass_is_refused_with_the_reason_and_changes_nothing(engine, caplog, bad, reason):
-    aggregator = WeightedAggregator(min_accepted=1, max_update_ratio=1e9)
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
 
     accepted, code = accept(aggregator, engine, "hospital-1", bad)
 
@@ -99,7 +99,7 @@ def test_contribution_that_does_not_pass_is_refused_with_the_reason_and_changes_
 
 
 def test_second_contribution_of_a_site_is_refused(engine, caplog):
-    aggregator = WeightedAggregator(min_accepted=1, max_update_ratio=1e9)
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
 
     assert accept(aggregator, engine, "hospital-1", contribution(1.0))[0]
     assert not accept(aggregator, engine, "hospital-1", contribution(100.0))[0]
@@ -109,14 +109,14 @@ def test_second_contribution_of_a_site_is_refused(engine, caplog):
 
 
 def test_refused_site_may_send_a_good_update_in_the_same_round(engine):
-    aggregator = WeightedAggregator(min_accepted=1, max_update_ratio=1e9)
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
 
     assert not accept(aggregator, engine, "hospital-1", contribution(float("inf")))[0]
     assert accept(aggregator, engine, "hospital-1", contribution(1.0))[0]
 
 
 def test_round_with_too_few_updates_ends_the_job_rather_than_average_them(engine):
-    aggregator = WeightedAggregator(min_accepted=4, max_update_ratio=1e9)
+    aggregator = AlgorithmAggregator(min_accepted=4, max_update_ratio=1e9)
     for site in ("hospital-2", "hospital-1", "hospital-3"):
         accept(aggregator, engine, site, contribution())
 
@@ -126,11 +126,11 @@ def test_round_with_too_few_updates_ends_the_job_rather_than_average_them(engine
 
 def test_round_without_any_update_says_so(engine):
     with pytest.raises(ModelError, match=r"0 of the 1 updates that a round needs were accepted \(none\)"):
-        WeightedAggregator(min_accepted=1, max_update_ratio=1e9).aggregate(engine.new_context())
+        AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9).aggregate(engine.new_context())
 
 
 def test_next_round_begins_with_nothing(engine):
-    aggregator = WeightedAggregator(min_accepted=1, max_update_ratio=1e9)
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
     accept(aggregator, engine, "hospital-1", contribution(1.0))
 
     aggregator.reset(engine.new_context())
@@ -141,4 +141,4 @@ def test_next_round_begins_with_nothing(engine):
 
 def test_round_of_no_sites_cannot_be_asked_for():
     with pytest.raises(ValueError, match=r"min_accepted must be >= 1 \(got 0\)"):
-        WeightedAggregator(min_accepted=0, max_update_ratio=1e9)
+        AlgorithmAggregator(min_accepted=0, max_update_ratio=1e9)

@@ -121,12 +121,11 @@ def test_validate_task_gives_metrics_only(executor, engine, sites):
     assert dxo.get_meta_prop(STATISTICS)["cases"] == 2
 
 
-def test_what_the_site_keeps_lies_in_the_job_s_run_folder(executor, engine, sites, tmp_path):
+def test_what_the_site_keeps_lies_in_its_kit_by_the_study_and_not_by_the_job(executor, engine, sites, tmp_path):
     run(executor, engine, "train", task(tiny_model()))
 
-    assert [path.relative_to(tmp_path / f"kit-{CANARY}").parts[1] for path in tmp_path.rglob("local_model.pt")] == [
-        "local_model.pt"
-    ]
+    kept = [path.relative_to(tmp_path / f"kit-{CANARY}").as_posix() for path in tmp_path.rglob("local_model.pt")]
+    assert kept == ["state/none/local_model.pt"]
 
 
 def test_unknown_task_is_said_to_be_unknown(executor, engine):

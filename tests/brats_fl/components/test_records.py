@@ -58,7 +58,11 @@ def contribute(
 
 
 def test_accepted_update_is_a_line_with_what_the_site_states_and_what_was_sent(engine, tmp_path):
-    contribute(RoundRecords(), engine, "hospital-1", update())
+    records = RoundRecords()
+    sent = DXO(DataKind.WEIGHTS, data=dict(MODEL)).to_shareable()
+    records.handle_event(AppEventType.BEFORE_TRAIN_TASK, context(engine, **{AppConstants.TRAIN_SHAREABLE: sent}))
+
+    contribute(records, engine, "hospital-1", update())
 
     assert lines(tmp_path) == [
         {
@@ -172,5 +176,9 @@ def test_failed_final_evaluation_is_recorded_once(engine, tmp_path):
     assert lines(tmp_path) == [{"phase": "final", "round": 2, "site": "hospital-1", "status": "CASE_ERROR"}]
 
 
-def test_size_counts_the_bytes_of_the_arrays():
-    assert size_in_bytes({"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.float64)}) == 24 + 32
+def test_size_counts_the_bytes_of_the_arrays_of_all_payloads():
+    weights = DXO(DataKind.WEIGHT_DIFF, data={"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.float64)})
+    control = DXO(DataKind.WEIGHTS, data={"a": np.zeros(5, np.float16)})
+
+    assert size_in_bytes(weights) == 24 + 32
+    assert size_in_bytes(DXO(DataKind.COLLECTION, data={"weights": weights, "control": control})) == 24 + 32 + 10

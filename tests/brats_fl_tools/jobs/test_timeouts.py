@@ -51,7 +51,7 @@ def test_run_in_which_nobody_finished_a_round_gives_no_limit(tmp_path: Path):
 def test_job_takes_the_limits_and_what_is_set_by_hand_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = write_run(tmp_path, line(0, "a", 500.0), line(0, "b", 400.0))
 
-    options = options_from("small", 3, ["validation_timeout=77"], None, run)
+    options = options_from("small", 3, ["validation_timeout=77"], run)
 
     assert "train_timeout=1500 wait_time_after_min_received=300" in capsys.readouterr().out
     built = build_job("brats_unet_fedavg", tmp_path / "jobs", options)

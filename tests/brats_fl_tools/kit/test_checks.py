@@ -428,7 +428,7 @@ def test_job_folder_says_all_without_the_checkout_that_it_came_from(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = build_job(name, tmp_path, JobOptions(preinstalled=True))
-    monkeypatch.setattr("brats_fl_tools.jobs.assembly.JOBS", tmp_path / "a hospital has none")
+    monkeypatch.setattr("brats_fl_tools.jobs.source.JOBS", tmp_path / "a hospital has none")
 
     assert kit_machine.read_stated_job(built.folder).job == built
 
@@ -447,7 +447,7 @@ def test_folder_that_is_no_job_of_ours_is_refused(tmp_path: Path, jobs: Mapping[
     for name in ("meta.json", "app_server/config/config_fed_server.json", "app_client/config/config_fed_client.json"):
         (foreign / name).parent.mkdir(parents=True, exist_ok=True)
         (foreign / name).write_text("{}", encoding="utf-8")
-    with pytest.raises(JobError, match=r"no job of brats-fl \('deploy_map' is missing\); give a folder of `job build`"):
+    with pytest.raises(JobError, match=r"has no name; give a folder that `brats-fl job build` wrote"):
         kit_machine.read_stated_job(foreign)
 
 

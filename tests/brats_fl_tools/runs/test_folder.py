@@ -34,26 +34,26 @@ def model(value: float) -> dict[str, Any]:
     return {"model": {"w": torch.full((2, 3), value)}}
 
 
-def test_best_model_is_the_one_with_the_highest_mean_and_the_first_of_a_job_is_not_rated():
+def test_best_model_is_the_one_with_the_highest_mean_and_random_weights_are_none():
     records = [record("train", r, s, dice) for r, dice in ((0, 0.9), (1, 0.5), (2, 0.7), (3, 0.6)) for s in ("a", "b")]
 
-    assert choose_best([], [*records, record("final", 4, "a", 0.65)], 0) == Best("later", 2)
-    assert choose_best([], [*records, record("final", 4, "a", 0.7)], 0) == Best("final", 4)  # among equals the latest
-    assert choose_best([], [record("train", 0, "a")], 0) == Best("final", -1)  # no validation case
+    assert choose_best([], [*records, record("final", 4, "a", 0.65)]) == Best("later", 2)
+    assert choose_best([], [*records, record("final", 4, "a", 0.7)]) == Best("final", 4)  # among equals the latest
+    assert choose_best([], [record("train", 0, "a")]) == Best("final", -1)  # no validation case
 
 
 def test_best_model_of_a_resumed_run_may_be_from_before_it():
     earlier = [record("train", 1, "a", 0.8)]
     later = [record("train", 2, "a", 0.9), record("train", 3, "a", 0.7), record("final", 4, "a", 0.6)]
 
-    assert choose_best(earlier, later, 2) == Best("earlier", 1)  # round 2 began the second job: FLARE kept no copy
-    assert choose_best(earlier, [*later, record("train", 3, "a", 1.0)], 2) == Best("later", 3)
+    assert choose_best(earlier, later) == Best("later", 2)  # round 2 began the second job, with a trained model
+    assert choose_best(earlier, later[1:]) == Best("earlier", 1)
 
 
 def test_site_that_failed_has_no_say_in_the_best_model():
     records = [record("train", 1, "a", 0.5), record("train", 1, "b", 0.9, "CASE_ERROR"), record("final", 2, "a", 0.6)]
 
-    assert choose_best([], records, 0) == Best("final", 2)
+    assert choose_best([], records) == Best("final", 2)
 
 
 def write_records(folder: Path, *records: dict[str, Any]) -> Path:

@@ -1,0 +1,107 @@
+"""A job as its author wrote it: a folder with ``meta.json`` and ``job.json``, in this checkout or anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brats_fl.errors import JobError
+from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, JOBS
+
+SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
+CLIENT_CONFIG = Path("app_client/config/config_fed_client.json")
+
+
+@dataclass(frozen=True)
+class JobSource:
+    """A job folder."""
+
+    folder: Path
+    meta: Mapping[str, Any]
+    """FLARE's ``meta.json``: who takes part."""
+    differences: Mapping[str, Any]
+    """``job.json``: what differs from the shared apps."""
+
+    @property
+    def name(self) -> str:
+        """The folder's name, by which FLARE lists the job."""
+        return self.folder.name
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Who takes part where nobody says otherwise."""
+        return sites_of(self.meta)
+
+    @property
+    def trains(self) -> bool:
+        """Whether a model is trained; a job without a bundle counts, compares or asks."""
+        return bool(self.differences.get("bundle"))
+
+    @property
+    def code(self) -> Path | None:
+        """Folder of modules that the job brings of its own; None where it brings none."""
+        folder = self.folder / "custom"
+        return folder if folder.is_dir() else None
+
+    @property
+    def bundle(self) -> Path | None:
+        """Root of the job's bundle: of ``bundles/`` beside the folder of the job, else of this checkout.
+
+        Raises:
+            JobError: There is no such bundle in either.
+        """
+        name = self.differences.get("bundle")
+        if not name:
+            return None
+        places = dict.fromkeys((self.folder.parent.parent / "bundles", BUNDLES))
+        for place in places:
+            if (place / str(name) / "configs" / "train.json").is_file():
+                return place / str(name)
+        tried = " or ".join(str(place) for place in places)
+        raise JobError(f"{self.folder / 'job.json'}: no bundle {name!r} in {tried}")
+
+
+def job_names() -> list[str]:
+    """Names of the jobs of this checkout."""
+    return sorted(path.parent.name for path in JOBS.glob("*/job.json"))
+
+
+def read_source(name: str | Path) -> JobSource:
+    """A job by its name in this checkout, or by the path of its folder.
+
+    Raises:
+        JobError: There is no such job, or a file is no JSON object.
+    """
+    for folder in (JOBS / name, Path(name)):
+        if (folder / "job.json").is_file():
+            folder = folder.resolve()
+            return JobSource(folder, read_object(folder / "meta.json"), read_object(folder / "job.json"))
+    raise JobError(f"no job {str(name)!r}; there are {', '.join(job_names())}, or give a folder that holds job.json")
+
+
+def sites_of(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sites that a ``meta.json`` deploys to."""
+    return tuple(site for names in meta["deploy_map"].values() for site in names if site != "server")
+
+
+def shared_config(config: Path) -> dict[str, Any]:
+    """The shared app of a side, ``SERVER_CONFIG`` or ``CLIENT_CONFIG``."""
+    return read_object({SERVER_CONFIG: APP_SERVER, CLIENT_CONFIG: APP_CLIENT}[config] / "config" / config.name)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a file.
+
+    Raises:
+        JobError: It cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise JobError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise JobError(f"{path}: must hold an object")
+    return content
