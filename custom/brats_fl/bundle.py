@@ -7,6 +7,7 @@ takes seconds.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,18 @@ def config_files(bundle: Path, profile: str, overlays: Sequence[str] = ()) -> li
         ModelError: The bundle has no such profile.
     """
     names = ["train", *([] if profile == "full" else [profile]), *overlays]
+    make_importable(bundle)
     paths = [bundle / "configs" / f"{name}.json" for name in names]
     for path in paths:
         if not path.is_file():
             raise ModelError(f"{bundle.name} has no {path.name}; profiles are full and small ({path})")
     return [str(path) for path in paths]
+
+
+def make_importable(bundle: Path) -> None:
+    """Let this process import the bundle's own classes, ``scripts.MODULE.CLASS``, where it has some as MONAI's may."""
+    if (bundle / "scripts").is_dir() and str(bundle) not in sys.path:
+        sys.path.insert(0, str(bundle))
 
 
 def network_definition(bundle: Path, profile: str) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def library_digest(library: Path = LIBRARY) -> str:
 
 
 def bundle_digest(bundle: Path) -> str:
-    """Digest of a bundle's configurations, which are code; weights and documents are left out."""
-    return hash_files(bundle / "configs", ("*",))
+    """Digest of a bundle's configurations and scripts, which are code; weights and documents are left out."""
+    return hash_files(bundle, ("configs/*", "scripts/*.py"))
 
 
 def installed_package(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -164,8 +165,10 @@ def evaluate_site(
         "save_masks": str(masks),
     }
     arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
-    log = out / "evaluate.log"
-    with running(python_module("monai.bundle", "run", *arguments), log, {"PYTHONWARNINGS": "ignore"}) as process:
+    # MONAI's command finds a bundle's own classes, scripts.MODULE.CLASS, where the bundle is on the path.
+    path = os.pathsep.join(filter(None, (str(bundle), os.environ.get("PYTHONPATH"))))
+    log, environment = out / "evaluate.log", {"PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
+    with running(python_module("monai.bundle", "run", *arguments), log, environment) as process:
         process.wait()
     if process.returncode != 0 or not (out / CASE_TABLE_FILE).is_file():
         raise RunError(f"{datalist.parent.name}: {reason(log)}; see {log}")
