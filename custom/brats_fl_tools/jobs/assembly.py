@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import brats_fl
-from brats_fl.bundle import config_files
+from brats_fl.bundle import config_files, is_bundle
 from brats_fl.errors import JobError
 from brats_fl.provenance import required_code
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, CUSTOM, JOBS
@@ -147,7 +147,7 @@ def build_job(name: str, out: Path, options: JobOptions, force: bool = False) ->
     wanted = {key: value for key, value in differences.items() if key not in NOT_VARIABLES}
     bundle: str | None = differences.get("bundle")
     if bundle:
-        if not (BUNDLES / bundle / "configs" / "train.json").is_file():
+        if not is_bundle(BUNDLES / bundle):
             raise JobError(f"{JOBS / name / 'job.json'}: no bundle {bundle!r} in {BUNDLES}")
         wanted["profile"] = options.profile
     if options.rounds:
