@@ -38,7 +38,7 @@ wheel: env
 bench: env
 	$(BIN)/python -m brats_fl_tools.bench.__main__
 
-# Copies what the two bundles share from brats_unet to brats_attention_unet; a test holds the two together.
+# Copies what all bundles share from brats_unet to the others; a test holds them together.
 bundles: env
 	$(BIN)/python -m brats_fl_tools.sync_bundles
 

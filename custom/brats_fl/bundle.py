@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     import torch
 
 
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle that trains: it holds ``configs/train.json``."""
+    return (folder / "configs" / "train.json").is_file()
+
+
+def bundle_names(folder: Path) -> list[str]:
+    """Names of the bundles in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir() if is_bundle(path))
+
+
 def config_files(bundle: Path, profile: str, overlays: Sequence[str] = ()) -> list[str]:
     """Paths of the bundle's train configuration, its profile and its overlays, in the order in which they apply.
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import brats_fl
+from brats_fl.bundle import is_bundle
 from brats_fl.errors import CodeMismatchError, JobError
 
 LIBRARY = Path(brats_fl.__file__).parent
@@ -58,7 +59,7 @@ def installed_bundle(name: str) -> Path | None:
         bundle = installed_package(INSTALLED_BUNDLES) / name
     except JobError:
         return None
-    return bundle if (bundle / "configs" / "train.json").is_file() else None
+    return bundle if is_bundle(bundle) else None
 
 
 def required_code(bundle: Path | None) -> dict[str, str]:
@@ -94,7 +95,7 @@ def find_bundle(name: str, custom: Path, required: Mapping[str, str]) -> Path:
     """
     if not required:
         bundle = custom / "bundles" / name
-        if not (bundle / "configs" / "train.json").is_file():
+        if not is_bundle(bundle):
             raise JobError(f"the job holds no bundle {name!r}; build it with `brats-fl job build` ({bundle})")
         check_brought(custom / "brats_fl")
         return bundle

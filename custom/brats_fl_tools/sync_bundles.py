@@ -1,8 +1,9 @@
-"""Copies what the two bundles share from ``brats_unet``; what is a bundle's own stays.
+"""Copies what all bundles share from ``brats_unet``; what is a bundle's own stays.
 
-Own are ``metadata.json``, the note in ``models``, what stands in the model card before its section "Data" and, in every
-configuration, the keys that begin with ``network_def``. A test holds the bundles together, so a change made in one
-place only does not pass.
+Own are ``metadata.json``, what stands in the model card before its section "Data" and, in every configuration, the keys
+that begin with ``network_def``. A new bundle needs these and no more: ``metadata.json``, the top of ``docs/README.md``
+and a ``train.json`` that holds its ``network_def``; ``make bundles`` writes the rest. A test holds all bundles
+together, so that a change made in one place only does not pass.
 """
 
 from __future__ import annotations
@@ -12,40 +13,35 @@ import re
 from pathlib import Path
 from typing import Any
 
+from brats_fl.bundle import bundle_names
 from brats_fl_tools.repository import BUNDLES
 
 SOURCE = "brats_unet"
-OTHERS = ("brats_attention_unet",)
-CONFIGS = (
-    "train.json",
-    "evaluate.json",
-    "inference.json",
-    "multi_gpu_train.json",
-    "federated.json",
-    "small.json",
-)
+OWN_CONFIG, OWN_KEYS = "metadata.json", "network_def"
 LONGEST_LIST = 80
-COPIES = ("configs/logging.conf", "LICENSE", "docs/data_license.txt")
+COPIES = ("configs/logging.conf", "LICENSE", "docs/data_license.txt", "models/README.md")
 MODEL_CARD = "docs/README.md"
 SHARED_FROM = "## Data\n"
 """Heading of the model card from which on it is the same for all bundles."""
 
 
+def other_bundles(bundles: Path = BUNDLES) -> list[str]:
+    """Names of the bundles that are held to ``SOURCE``."""
+    return [name for name in bundle_names(bundles) if name != SOURCE]
+
+
 def shared_config(source: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """``source`` with its ``network_def`` keys replaced by those of ``own``, in the order of ``source``."""
+    """``source`` with the ``network_def`` keys of ``own`` where its own are, in the order of ``source``."""
+    network = {key: value for key, value in own.items() if key.startswith(OWN_KEYS)}
     merged: dict[str, Any] = {}
     for key, value in source.items():
-        if not key.startswith("network_def"):
-            merged[key] = value
-        elif key in own:
-            merged[key] = own[key]
-    return merged
+        merged |= network if key.startswith(OWN_KEYS) else {key: value}
+    return merged | network
 
 
 def shared_model_card(source: str, own: str) -> str:
     """``own`` up to the section "Data", ``source`` from there."""
-    head, heading, _ = own.partition(SHARED_FROM)
-    return head + heading + source.partition(SHARED_FROM)[2]
+    return own.partition(SHARED_FROM)[0] + SHARED_FROM + source.partition(SHARED_FROM)[2]
 
 
 def expected_files(bundle: str, bundles: Path = BUNDLES) -> dict[str, str]:
@@ -53,7 +49,7 @@ def expected_files(bundle: str, bundles: Path = BUNDLES) -> dict[str, str]:
     configs = bundles / SOURCE / "configs"
     network = json.loads((bundles / bundle / "configs" / "train.json").read_text(encoding="utf-8"))
     files: dict[str, str] = {}
-    for name in CONFIGS:
+    for name in sorted(path.name for path in configs.glob("*.json") if path.name != OWN_CONFIG):
         source = json.loads((configs / name).read_text(encoding="utf-8"))
         own_path = bundles / bundle / "configs" / name
         own = json.loads(own_path.read_text(encoding="utf-8")) if own_path.is_file() else {}
@@ -78,15 +74,23 @@ def format_config(config: dict[str, Any]) -> str:
     return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", on_one_line, text) + "\n"
 
 
-def main() -> None:
-    """Write every shared file of the other bundles."""
-    for bundle in OTHERS:
-        for name, text in expected_files(bundle).items():
-            path = BUNDLES / bundle / name
+def write_shared_files(bundles: Path = BUNDLES) -> list[Path]:
+    """Write every shared file of the other bundles that is missing or differs, and return which."""
+    written = []
+    for bundle in other_bundles(bundles):
+        for name, text in expected_files(bundle, bundles).items():
+            path = bundles / bundle / name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
-                print(f"wrote {path}")
+                written.append(path)
+    return written
+
+
+def main() -> None:
+    """Write what differs, and say which files."""
+    for path in write_shared_files():
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from tests.monai_command import run, tiny_training
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.bundle import build_network
@@ -21,35 +20,21 @@ from brats_fl.constants import REGIONS
 from brats_fl.network.checkpoints import check_state, read_state
 from brats_fl.scoring.evaluation import CASE_TABLE_COLUMNS
 from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.sync_bundles import SOURCE, other_bundles
 
-TIME_LIMIT_S = 240
-"""A command takes about 8 s on an idle machine, most of it the import of MONAI."""
-
-UNET = "brats_unet"
-ATTENTION = "brats_attention_unet"
 EVALUATE = ("train", "evaluate", "small")
 INFERENCE = ("inference", "small")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+SHARED, OTHERS = BUNDLES / SOURCE, [BUNDLES / name for name in other_bundles()]
+every_bundle = pytest.mark.parametrize("bundle", [SHARED, *OTHERS], ids=lambda path: path.name)
+each_other_slow = [pytest.param(path, marks=pytest.mark.slow) for path in OTHERS]
+first_bundle_or_slow = pytest.mark.parametrize("bundle", [SHARED, *each_other_slow], ids=lambda path: path.name)
 
 
-def run(bundle: str, configs: Sequence[str], *launcher: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """``python -m monai.bundle run`` inside the bundle's folder."""
-    files = "[" + ",".join(f"'configs/{name}.json'" for name in configs) + "]"
-    options = {"meta_file": "configs/metadata.json", "logging_file": "configs/logging.conf", **settings}
-    return subprocess.run(
-        [*(launcher or [sys.executable]), "-m", "monai.bundle", "run", "--config_file", files]
-        + [part for key, value in options.items() for part in (f"--{key}", str(value))],
-        cwd=BUNDLES / bundle,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT_S,
-        check=False,
-    )
-
-
-def random_model(bundle: str, folder: Path) -> Path:
+def random_model(bundle: Path, folder: Path) -> Path:
     """``model.pt`` with random weights of the profile ``small``."""
-    torch.save(build_network(BUNDLES / bundle, "small", seed=0).state_dict(), folder / "model.pt")
+    torch.save(build_network(bundle, "small", seed=0).state_dict(), folder / "model.pt")
     return folder / "model.pt"
 
 
@@ -63,20 +48,8 @@ def turn(site: Path, case: str) -> None:
         nib.save(nib.Nifti1Image(voxels[::-1].copy(), volume.affine @ flip), path)
 
 
-def tiny_training(site: Path, folder: Path) -> dict[str, object]:
-    """Settings of a training of two steps and one validation."""
-    return {
-        "data_list_file_path": site / "datalist.json",
-        "ckpt_dir": folder / "models",
-        "epochs": 1,
-        "steps_per_epoch": 2,
-        "val_interval": 1,
-        "patch_size": [32, 32, 32],
-    }
-
-
-def assert_is_model_of(bundle: str, model: Path) -> None:
-    check_state(read_state(model), build_network(BUNDLES / bundle, "small", seed=0))
+def assert_is_model_of(bundle: Path, model: Path) -> None:
+    check_state(read_state(model), build_network(bundle, "small", seed=0))
 
 
 def assert_has_geometry_of(mask: Path, scan: Path) -> None:
@@ -86,19 +59,20 @@ def assert_has_geometry_of(mask: Path, scan: Path) -> None:
     assert set(np.unique(np.asanyarray(predicted.dataobj))) <= {0, 1, 2, 4}
 
 
-def test_training_writes_the_best_model_and_inference_segments_cases_with_it(tmp_path: Path):
+@first_bundle_or_slow
+def test_training_writes_the_best_model_and_inference_segments_cases_with_it(bundle: Path, tmp_path: Path):
     site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (1, 1, 0)}) / "hospital-1"
     cases = ["hospital-1-case-001", "hospital-1-case-002"]
 
-    trained = run(UNET, ("train", "small"), **tiny_training(site, tmp_path))
+    trained = run(bundle, ("train", "small"), **tiny_training(site, tmp_path))
 
     assert trained.returncode == 0, trained.stderr
     assert "train_loss" in trained.stdout
     assert "Got new best metric of val_mean_dice" in trained.stdout
-    assert_is_model_of(UNET, tmp_path / "models" / "model.pt")
+    assert_is_model_of(bundle, tmp_path / "models" / "model.pt")
 
     (site / cases[0] / f"{cases[0]}_seg.nii.gz").unlink()  # inference needs no label
-    inferred = run(UNET, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path / "models", output_dir=tmp_path / "masks")
+    inferred = run(bundle, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path / "models", output_dir=tmp_path / "masks")
 
     assert inferred.returncode == 0, inferred.stderr
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [f"{case}_seg.nii.gz" for case in cases]
@@ -106,7 +80,8 @@ def test_training_writes_the_best_model_and_inference_segments_cases_with_it(tmp
         assert_has_geometry_of(tmp_path / "masks" / f"{case}_seg.nii.gz", site / case / f"{case}_flair.nii.gz")
 
 
-def test_evaluation_puts_masks_where_the_label_is_in_scans_that_lie_either_way(tmp_path: Path):
+@first_bundle_or_slow
+def test_evaluation_puts_masks_where_the_label_is_in_scans_that_lie_either_way(bundle: Path, tmp_path: Path):
     site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (1, 0, 2)}) / "hospital-1"
     first, second = "hospital-1-case-002", "hospital-1-case-003"
     turn(site, second)
@@ -118,7 +93,7 @@ def test_evaluation_puts_masks_where_the_label_is_in_scans_that_lie_either_way(t
     network = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3, "kernel_size": 1}
 
     done = run(
-        UNET,
+        bundle,
         ("train", "evaluate"),
         network_def=json.dumps(network),
         spacing_mm=[2.0, 2.0, 2.0],
@@ -146,12 +121,13 @@ def test_evaluation_puts_masks_where_the_label_is_in_scans_that_lie_either_way(t
     assert set(summary["regions"]) == set(REGIONS)
 
 
-def test_attention_unet_is_evaluated_by_the_same_command(shared_sites: Path, tmp_path: Path):
+@pytest.mark.parametrize("bundle", OTHERS, ids=lambda path: path.name)
+def test_every_bundle_is_evaluated_by_the_same_command(bundle: Path, shared_sites: Path, tmp_path: Path):
     done = run(
-        ATTENTION,
+        bundle,
         EVALUATE,
         data_list_file_path=shared_sites / "hospital-1" / "datalist.json",
-        checkpoint=random_model(ATTENTION, tmp_path),
+        checkpoint=random_model(bundle, tmp_path),
         output_dir=tmp_path / "out",
     )
 
@@ -160,11 +136,15 @@ def test_attention_unet_is_evaluated_by_the_same_command(shared_sites: Path, tmp
     assert not (tmp_path / "out" / "masks").exists()  # they were not asked for
 
 
-def test_weights_of_another_architecture_are_refused_with_the_file_and_the_mend(shared_sites: Path, tmp_path: Path):
-    model = random_model(ATTENTION, tmp_path)
+@first_bundle_or_slow
+def test_weights_of_another_architecture_are_refused_with_the_file_and_the_mend(
+    bundle: Path, shared_sites: Path, tmp_path: Path
+):
+    model = tmp_path / "model.pt"
+    torch.save(torch.nn.Conv3d(4, 3, 1).state_dict(), model)
 
     done = run(
-        UNET,
+        bundle,
         EVALUATE,
         data_list_file_path=shared_sites / "hospital-1" / "datalist.json",
         checkpoint=model,
@@ -177,13 +157,14 @@ def test_weights_of_another_architecture_are_refused_with_the_file_and_the_mend(
     assert not (tmp_path / "out").exists()
 
 
-def test_corrupt_scan_ends_inference_with_the_name_of_the_case_and_leaves_no_mask_of_it(tmp_path: Path):
+@first_bundle_or_slow
+def test_corrupt_scan_ends_inference_with_the_name_of_the_case_and_leaves_no_mask_of_it(bundle: Path, tmp_path: Path):
     site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (2, 0, 0)}) / "hospital-1"
     damaged = site / "hospital-1-case-002" / "hospital-1-case-002_t2.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:5000])  # a download that broke off
-    random_model(UNET, tmp_path)
+    random_model(bundle, tmp_path)
 
-    done = run(UNET, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path, output_dir=tmp_path / "masks")
+    done = run(bundle, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path, output_dir=tmp_path / "masks")
 
     assert done.returncode != 0
     assert "brats_fl.errors.CaseError: hospital-1-case-002: t2w cannot be read" in done.stderr
@@ -192,12 +173,11 @@ def test_corrupt_scan_ends_inference_with_the_name_of_the_case_and_leaves_no_mas
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bundle", [UNET, ATTENTION])
-def test_two_processes_train_together_and_write_one_model(bundle: str, tmp_path: Path):
+@every_bundle
+def test_two_processes_train_together_and_write_one_model(bundle: Path, tmp_path: Path):
     site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (3, 3, 0)}) / "hospital-1"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
-    done = run(bundle, ("train", "multi_gpu_train", "small"), *torchrun, **tiny_training(site, tmp_path), batch_size=1)
+    done = run(bundle, ("train", "multi_gpu_train", "small"), *TORCHRUN, **tiny_training(site, tmp_path), batch_size=1)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Epoch[1] Metrics") == 1  # one process reports
@@ -205,20 +185,9 @@ def test_two_processes_train_together_and_write_one_model(bundle: str, tmp_path:
 
 
 @pytest.mark.slow
-def test_attention_unet_trains_and_segments(shared_sites: Path, tmp_path: Path):
-    site = shared_sites / "hospital-1"
-    trained = run(ATTENTION, ("train", "small"), **tiny_training(site, tmp_path))
-    inferred = run(ATTENTION, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path / "models", output_dir=tmp_path / "masks")
-
-    assert trained.returncode == 0, trained.stderr
-    assert inferred.returncode == 0, inferred.stderr
-    assert len(list((tmp_path / "masks").iterdir())) == 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bundle", [UNET, ATTENTION])
-def test_bundle_is_verified_and_exported_by_monais_commands(bundle: str, tmp_path: Path):
-    torch.save(build_network(BUNDLES / bundle, "full", seed=0).state_dict(), tmp_path / "model.pt")
+@every_bundle
+def test_bundle_is_verified_and_exported_by_monais_commands(bundle: Path, tmp_path: Path):
+    torch.save(build_network(bundle, "full", seed=0).state_dict(), tmp_path / "model.pt")
     files = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
     weights = ["--ckpt_file", str(tmp_path / "model.pt")]
     for arguments in (
@@ -227,7 +196,7 @@ def test_bundle_is_verified_and_exported_by_monais_commands(bundle: str, tmp_pat
         ["onnx_export", "network_def", "--filepath", str(tmp_path / "model.onnx"), *weights, *files],
     ):
         command = [sys.executable, "-m", "monai.bundle", *arguments]
-        done = subprocess.run(command, cwd=BUNDLES / bundle, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stderr
 
     assert (tmp_path / "model.ts").stat().st_size > 1e6

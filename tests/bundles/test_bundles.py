@@ -15,11 +15,12 @@ import pytest
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, ConfigWorkflow, verify_net_in_out
 
 import brats_fl
+from brats_fl.bundle import bundle_names
 from brats_fl.constants import KEY_METRIC, MODALITIES, REGIONS
 from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.sync_bundles import OTHERS, expected_files
+from brats_fl_tools.sync_bundles import SOURCE, expected_files, other_bundles
 
-NAMES = ("brats_unet", "brats_attention_unet")
+NAMES = bundle_names(BUNDLES)
 FILES = {
     "LICENSE",
     "docs/README.md",
@@ -28,8 +29,11 @@ FILES = {
     *(f"configs/{name}.json" for name in ("metadata", "train", "evaluate", "inference", "multi_gpu_train")),
     *("configs/federated.json", "configs/small.json", "configs/logging.conf"),
 }
-CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train", "federated", "small")
-OVERLAYS = ("evaluate", "multi_gpu_train", "federated", "small")
+COMPLETE = ("train", "inference")
+OVERLAYS = sorted(
+    path.stem for path in (BUNDLES / SOURCE / "configs").glob("*.json") if path.stem not in (*COMPLETE, "metadata")
+)
+CONFIGS = (*COMPLETE, *OVERLAYS)
 # Not part of this repository: the schema that MONAI downloads, equivalent, for checks without a network.
 SCHEMA = Path(__file__).parents[3] / "shared" / "schema" / "meta_schema_20240725.json"
 
@@ -69,7 +73,7 @@ def variables(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", other_bundles())
 def test_what_the_bundles_share_is_the_same(name: str):
     for path, text in expected_files(name).items():
         assert (BUNDLES / name / path).read_text(encoding="utf-8") == text, f"{path} differs: run `make bundles`"

@@ -7,12 +7,13 @@ shows 373.13 and not float32's 373.130005.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 import torch
+from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -232,6 +233,26 @@ class RegionDice(CumulativeIterationMetric):
         if values is None:
             raise ValueError("RegionDice has seen no case; is the validation split empty?")
         return values.mean()
+
+
+class RegionDiceHandler(IgniteMetricHandler):
+    """Mean Dice over the cases of an epoch, in ``engine.state.metrics`` under the name it is attached by.
+
+    The rows per case, (N, 3) or (N, 1) for one region, are in ``engine.state.metric_details``.
+
+    Args:
+        region: ``tc``, ``wt`` or ``et``; None for the mean of the three.
+        output_transform: From the engine's output to binary ``(pred, label)``, each (B, 3, H, W, D) or a list
+            of (3, H, W, D), as ``monai.handlers.from_engine(["pred", "label"])`` gives.
+
+    Raises:
+        ValueError: There is no such region.
+    """
+
+    def __init__(
+        self, region: str | None = None, output_transform: Callable[[Any], Any] = lambda output: output
+    ) -> None:
+        super().__init__(metric_fn=RegionDice(region), output_transform=output_transform)
 
 
 def _dice(pred: Tensor, label: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brats_fl.bundle import is_bundle
 from brats_fl.errors import JobError
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, JOBS
 
@@ -58,7 +59,7 @@ class JobSource:
             return None
         places = dict.fromkeys((self.folder.parent.parent / "bundles", BUNDLES))
         for place in places:
-            if (place / str(name) / "configs" / "train.json").is_file():
+            if is_bundle(place / str(name)):
                 return place / str(name)
         tried = " or ".join(str(place) for place in places)
         raise JobError(f"{self.folder / 'job.json'}: no bundle {name!r} in {tried}")

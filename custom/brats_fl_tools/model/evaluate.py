@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brats_fl.bundle import build_network, config_files
+from brats_fl.bundle import build_network, bundle_names, config_files, is_bundle
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import REGIONS, SPLITS
 from brats_fl.errors import DataListError, ModelError, RunError
@@ -60,9 +60,9 @@ def resolve_bundle(bundle: Path) -> Path:
         ModelError: There is no such bundle.
     """
     for candidate in (bundle, BUNDLES / bundle):
-        if (candidate / "configs" / "train.json").is_file():
+        if is_bundle(candidate):
             return candidate.resolve()
-    names = ", ".join(sorted(path.name for path in BUNDLES.iterdir() if path.is_dir()))
+    names = ", ".join(bundle_names(BUNDLES))
     raise ModelError(f"{bundle}: no bundle there; give a folder with configs/train.json or one of {names}")
 
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 import typer
 
-from brats_fl.bundle import build_network
+from brats_fl.bundle import build_network, bundle_names
 from brats_fl.errors import ModelError
 from brats_fl_tools.model import export as exporting
 from brats_fl_tools.model.export import export, export_model
 from brats_fl_tools.repository import BUNDLES
 
-NAMES = ("brats_unet", "brats_attention_unet")
+NAMES = bundle_names(BUNDLES)
 SIZES = ((1, 4, 32, 32, 32), (2, 4, 48, 64, 32))
 
 

@@ -6,7 +6,7 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from monai.handlers import from_engine
 
-from brats_fl.scoring.handlers import RegionDiceHandler
+from brats_fl.scoring.metrics import RegionDiceHandler
 
 TUMOUR, EMPTY = [1.0, 0.0], [0.0, 0.0]
 
