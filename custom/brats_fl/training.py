@@ -11,7 +11,6 @@ import gc
 import hashlib
 import io
 import logging
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from brats_fl.aggregation import check_update
 from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import read_datalist
+from brats_fl.files import write_whole
 from brats_fl.gate import check_headers, refuse_errors
 from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted, Weights
 
@@ -211,10 +211,4 @@ def save_state(path: Path, weights: Weights) -> None:
     # Through memory: of a full disk torch says things like "unexpected pos 64 vs 0", Python says that it is full.
     content = io.BytesIO()
     torch.save({"model": {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}}, content)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as scratch:
-        name = Path(scratch.name)
-    try:
-        name.write_bytes(content.getbuffer())
-        name.replace(path)
-    finally:
-        name.unlink(missing_ok=True)
+    write_whole(path, content.getbuffer())
