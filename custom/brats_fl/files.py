@@ -11,12 +11,12 @@ from typing import Final
 
 CASE_TABLE_FILE = "evaluation.csv"
 
-SCRATCH: Final = re.compile(r"\.brats-fl-[0-9a-f]{8}\..+")
-"""Names of files that are being written, or that a killed process left half-written."""
+SCRATCH: Final = re.compile(r"\.?brats-fl-[0-9a-z_]{8}\.tmp(\..+)?")
+"""Names of files that are being written, or that a killed process left half-written; once they had no dot in front."""
 
 
 @contextmanager
-def appearing(path: Path, folder: Path | None = None, ending: str = ".tmp") -> Iterator[Path]:
+def appearing(path: Path, folder: Path | None = None, ending: str = "") -> Iterator[Path]:
     """A place to write to that becomes ``path`` at the end, and goes where an error is raised.
 
     Every writer has a place of its own, so that of two who write one file at once the later one's stays, whole. What
@@ -25,12 +25,12 @@ def appearing(path: Path, folder: Path | None = None, ending: str = ".tmp") -> I
     Args:
         path: Where the file appears; what is there is replaced.
         folder: Where the place lies, on the disk of ``path``; by default beside it.
-        ending: Of the place's name, for writers that go by it.
+        ending: Of the place's name, such as ``.nii.gz`` for a writer that goes by it.
 
     Raises:
         OSError: It cannot be written; with the file's name, which Python leaves out where a disk is full.
     """
-    scratch = (folder or path.parent) / f".brats-fl-{secrets.token_hex(4)}{ending}"
+    scratch = (folder or path.parent) / f".brats-fl-{secrets.token_hex(4)}.tmp{ending}"
     try:
         yield scratch
         scratch.replace(path)
