@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 CASE_TABLE_FILE = "evaluation.csv"
 CASE_TABLE_COLUMNS = ("case", "site", "split", "region", "dice", "hd95_mm", "volume_ml", "reference_volume_ml")
 
+SCRATCH: Final = re.compile(r"\.?brats-fl-[0-9a-z_]{8}\.tmp(\..+)?")
+"""Names of files that are being written, or that a killed process left half-written; once they had no dot in front."""
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all.
+
+@contextmanager
+def appearing(path: Path, folder: Path | None = None, ending: str = "") -> Iterator[Path]:
+    """A place to write to that becomes ``path`` at the end, and goes where an error is raised.
+
+    Every writer has a place of its own, so that of two who write one file at once the later one's stays, whole. What
+    is written gets the rights that a new file gets, and nobody takes it for a finished one: its name begins with a dot.
+
+    Args:
+        path: Where the file appears; what is there is replaced.
+        folder: Where the place lies, on the disk of ``path``; by default beside it.
+        ending: Of the place's name, such as ``.nii.gz`` for a writer that goes by it.
 
     Raises:
         OSError: It cannot be written; with the file's name, which Python leaves out where a disk is full.
     """
-    scratch = path.with_name(f".{path.name}.tmp")
+    scratch = (folder or path.parent) / f".brats-fl-{secrets.token_hex(4)}.tmp{ending}"
     try:
-        scratch.write_text(text, encoding="utf-8")
+        yield scratch
         scratch.replace(path)
     except OSError as error:
+        if error.errno is None or error.filename not in (None, str(scratch)):
+            raise  # another file's
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes | memoryview) -> None:
+    """Write a file that appears whole or not at all; text as UTF-8. Raises as ``appearing``."""
+    with appearing(path) as scratch:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -22,7 +22,6 @@ import brats_fl
 from brats_fl.cases.cache_folder import (
     LIMIT_VARIABLE,
     FileHashes,
-    appearing,
     cache_limit,
     content_of,
     digest,
@@ -34,6 +33,7 @@ from brats_fl.cases.cache_folder import (
 )
 from brats_fl.cases.datalists import CACHE_VARIABLE
 from brats_fl.cases.datalists import default_cache_dir as default_cache_dir
+from brats_fl.files import appearing
 
 ENTRY_OVERHEAD_BYTES = 4096
 """What ``torch.save`` writes around the tensors of a case, at most: measured 2.2 kB."""
@@ -138,8 +138,10 @@ class CaseCache(Dataset):
             if not make_room(path.parent, size, self.limit):
                 tell_full(path.parent, self.limit)
                 return
-            with appearing(path.parent, path) as scratch:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with appearing(path) as scratch:
                 torch.save({key: value.contiguous() for key, value in tensors.items()}, scratch)
+                mark_used(scratch)
         except FileNotFoundError:
             return  # the cache was cleared while this was written
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError

@@ -2,7 +2,7 @@
 
     FOLDER/CONTENT-SETTINGS.pt      an entry: what the transforms with these settings make of a case
     FOLDER/hashes/PATHS.json        SHA-256 of a case's files, good for as long as none of them changes
-    FOLDER/brats-fl-XXXXXXXX.tmp    scratch: a file that is being written, or that a killed process left
+    FOLDER/.brats-fl-XXXXXXXX.tmp   scratch: a file that is being written, or that a killed process left
 
 Files appear whole under their names. There is no lock, which a network disk may not have and a stopped process may hold
 for ever: two processes that prepare one case at once both do the work, and the second puts the same in the same place.
@@ -15,10 +15,8 @@ import json
 import math
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from typing import Any
 from brats_fl.cases.scans import split_volume
 from brats_fl.constants import DEFAULT_LABEL_TABLE
 from brats_fl.errors import CacheError
+from brats_fl.files import SCRATCH, appearing
 
 LIMIT_VARIABLE = "BRATS_FL_CACHE_LIMIT_GB"
 DEFAULT_LIMIT_GB = 100.0
@@ -38,7 +37,6 @@ PROCESS_BEGAN_NS = time.time_ns()
 
 _ENTRY = re.compile(r"(?P<content>[0-9a-f]{32})-(?P<settings>[0-9a-f]{8})\.pt")
 _HASHES = re.compile(r"[0-9a-f]{32}\.json")
-_SCRATCH = re.compile(r"brats-fl-[0-9a-z_]{8}\.tmp")
 _HASH_CHUNK_BYTES = 1 << 20
 
 
@@ -127,7 +125,10 @@ class FileHashes:
 
     def _keep(self, name: str, hashes: Mapping[str, str]) -> None:
         try:
-            with appearing(self.folder, self.folder / "hashes" / name) as scratch:
+            path = self.folder / "hashes" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # In the cache's own folder, where what a killed process left is looked for.
+            with appearing(path, self.folder) as scratch:
                 scratch.write_text(json.dumps(hashes), encoding="utf-8")
         except OSError:
             pass  # a folder that cannot be written to: storing the case will say so
@@ -187,21 +188,6 @@ def entry_path(folder: Path, content: str, settings: str) -> Path:
 # --- Files ---
 
 
-@contextmanager
-def appearing(folder: Path, path: Path) -> Iterator[Path]:
-    """Scratch in a cache's folder to write to; it becomes ``path`` at the end, and goes when an error is raised."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix="brats-fl-", suffix=".tmp")
-    os.close(handle)
-    scratch = Path(name)
-    try:
-        yield scratch
-        mark_used(scratch)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 def mark_used(path: Path) -> bool:
     """Whether a file is there; notes that it is used now."""
     # By this machine's clock, as PROCESS_BEGAN_NS: a network disk may have another.
@@ -223,7 +209,7 @@ def list_entries(folder: Path) -> list[CacheFile]:
 def list_scratch(folder: Path, older_than_s: float = SCRATCH_SECONDS) -> list[CacheFile]:
     """What killed processes left half-written."""
     limit_ns = time.time_ns() - older_than_s * 1e9
-    return [file for file in _files(folder, _SCRATCH) if file.used_ns < limit_ns]
+    return [file for file in _files(folder, SCRATCH) if file.used_ns < limit_ns]
 
 
 def list_hashes(folder: Path) -> list[CacheFile]:

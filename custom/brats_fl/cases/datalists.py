@@ -200,6 +200,24 @@ def find_datalist(site: str, kit: Path | None = None, environ: Mapping[str, str]
     )
 
 
+def find_datalists(where: Path) -> list[Path]:
+    """The data list that is given, or every ``SITE/datalist.json`` of a folder.
+
+    Raises:
+        DataListError: There is none.
+    """
+    if not where.is_dir():
+        return [where]
+    found = sorted(where.glob(f"*/{DATALIST_FILE}"))
+    own = where / DATALIST_FILE
+    if not found and not own.is_file():
+        raise DataListError(
+            f"{where}: holds no SITE/{DATALIST_FILE}; give a data list, or a folder of sites as "
+            "`brats-fl partition` writes it"
+        )
+    return found or [own]
+
+
 def default_cache_dir(datalist: str | Path) -> str:
     """Folder of preprocessed cases: ``$BRATS_FL_CACHE``, else the folder ``cache`` beside the site's data list."""
     return os.environ.get(CACHE_VARIABLE) or str(Path(datalist).resolve().parent / "cache")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ignite.engine import Engine, Events
 
 from brats_fl.aggregation import check_update
 from brats_fl.errors import ModelError
+from brats_fl.files import write_whole
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -39,13 +39,7 @@ def save_whole(path: Path, content: Mapping[str, Any]) -> None:
     # Through memory: of a full disk torch says things like "unexpected pos 64 vs 0", Python says that it is full.
     file = io.BytesIO()
     torch.save(content, file)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as scratch:
-        name = Path(scratch.name)
-    try:
-        name.write_bytes(file.getbuffer())
-        name.replace(path)
-    finally:
-        name.unlink(missing_ok=True)
+    write_whole(path, file.getbuffer())
 
 
 def check_state(state: Mapping[str, torch.Tensor], network: torch.nn.Module) -> None:

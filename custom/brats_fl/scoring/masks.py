@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 from monai.transforms import Transform
 
+from brats_fl.files import appearing
+
 logger = logging.getLogger(__name__)
 
 SCANNER_SPACE = 1
@@ -45,11 +47,7 @@ class SaveMaskd(Transform):
         volume.header.set_xyzt_units("mm")
         name = f"{data['case']}_{self.output_postfix}{self.output_ext}"
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        scratch = self.output_dir / f".unfinished-{name}"
-        try:
+        with appearing(self.output_dir / name, ending=self.output_ext) as scratch:  # nibabel goes by the ending
             nib.save(volume, scratch)
-            scratch.replace(self.output_dir / name)
-        finally:
-            scratch.unlink(missing_ok=True)
         logger.info("case=%s mask=%s", data["case"], self.output_dir / name)
         return dict(data)

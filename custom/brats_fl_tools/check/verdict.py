@@ -12,31 +12,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, parse_datalist
+from brats_fl.cases.datalists import Case, DataList, find_datalists, parse_datalist
 from brats_fl.errors import DataListError, RunError
 from brats_fl.gate import CaseVerdict, Finding, check_case, check_case_headers_only, check_list
 from brats_fl.gate.lists import Entry
 
 PLAIN_LINES = 10
 """Lines of progress where there is no terminal."""
-
-
-def find_datalists(where: Path) -> list[Path]:
-    """The data list that is given, or every ``SITE/datalist.json`` of a folder.
-
-    Raises:
-        DataListError: There is none.
-    """
-    if not where.is_dir():
-        return [where]
-    found = sorted(where.glob(f"*/{DATALIST_FILE}"))
-    own = where / DATALIST_FILE
-    if not found and not own.is_file():
-        raise DataListError(
-            f"{where}: holds no SITE/{DATALIST_FILE}; give a data list, or a folder of sites as "
-            "`brats-fl partition` writes it"
-        )
-    return found or [own]
 
 
 def read_datalists(where: Path) -> list[DataList]:

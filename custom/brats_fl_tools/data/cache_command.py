@@ -28,10 +28,10 @@ from brats_fl.cases.datalists import (
     DataList,
     as_monai_item,
     default_cache_dir,
+    find_datalists,
     parse_datalist,
 )
 from brats_fl.constants import SPLITS
-from brats_fl_tools.check.verdict import find_datalists
 
 SECONDS_PER_DAY = 24 * 3600
 

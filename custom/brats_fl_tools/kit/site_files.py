@@ -11,7 +11,7 @@ from typing import Any
 
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import KitError
-from brats_fl.files import write_whole
+from brats_fl.files import appearing, write_whole
 from brats_fl.provenance import installed_package
 from brats_fl_tools.kit.kits import Kit
 
@@ -154,7 +154,5 @@ def write_site_files(files: SiteFiles) -> None:
         write_whole(path, text)
     if files.link and not _linked(*files.link):
         link, target = files.link
-        scratch = link.with_name(f".{link.name}.tmp")
-        scratch.unlink(missing_ok=True)
-        scratch.symlink_to(target)
-        scratch.replace(link)
+        with appearing(link) as scratch:
+            scratch.symlink_to(target)

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import typer
 
-from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.best_model import mean_votes
+from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import KEY_METRIC, SPLITS
 from brats_fl.errors import DataListError, RunError
 from brats_fl.files import write_whole

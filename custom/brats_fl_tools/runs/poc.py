@@ -20,7 +20,7 @@ from rich.table import Table
 from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
-from brats_fl_tools.runs import host_federation as fed
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.jobs.options import (
     ForceOption,
     LeaveOutOption,
@@ -32,16 +32,16 @@ from brats_fl_tools.jobs.options import (
     TimeoutsOption,
     options_from,
 )
-from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.jobs.participants import choose_sites
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation
-from brats_fl_tools.runs.processes import ended_by_sigterm
+from brats_fl_tools.kit.site_files import site_files, write_site_files
 from brats_fl_tools.repository import POC_WORKSPACE
+from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.folder import check_sites, prepare_run_folder
+from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.runs.session import admin_session
 from brats_fl_tools.runs.simulate import POLLING_SECONDS
-from brats_fl_tools.kit.site_files import site_files, write_site_files
 from brats_fl_tools.runs.submit import print_status, run_job
 
 POC_FILE = "poc.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,9 @@ import typer
 
 from brats_fl.errors import ModelError, RunError
 from brats_fl.files import write_whole
+from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
 from brats_fl_tools.jobs.assembly import build_job, describe_job
 from brats_fl_tools.kit.kits import read_kit
-from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
 from brats_fl_tools.runs.folder import EARLIER, FLARE_BEST, FLARE_FINAL, choose_best
 from brats_fl_tools.runs.session import admin_session, is_running
 from brats_fl_tools.runs.submit import SERVER_FILES, Submission, read_submission, run_job

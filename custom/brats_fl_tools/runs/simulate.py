@@ -13,7 +13,9 @@ import typer
 
 from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import RunError
+from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.site_state import STATE_VARIABLE
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
 from brats_fl_tools.jobs.options import (
     ForceOption,
     LeaveOutOption,
@@ -24,11 +26,8 @@ from brats_fl_tools.jobs.options import (
     TimeoutsOption,
     options_from,
 )
-from brats_fl.round_records import RECORDS_FILE, read_records
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
 from brats_fl_tools.jobs.participants import choose_sites
 from brats_fl_tools.jobs.source import read_source
-from brats_fl_tools.runs.processes import python_module, running
 from brats_fl_tools.runs.folder import (
     Progress,
     announce,
@@ -39,6 +38,7 @@ from brats_fl_tools.runs.folder import (
     prepare_run_folder,
     reason,
 )
+from brats_fl_tools.runs.processes import python_module, running
 
 POLLING_SECONDS = 0.05
 """All processes are on one machine: a round's fixed cost is polling, and loopback bears twenty looks a second."""

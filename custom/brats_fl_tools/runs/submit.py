@@ -18,6 +18,8 @@ import typer
 
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
+from brats_fl.round_records import RECORDS_FILE, read_records
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.options import (
     ForceOption,
     LeaveOutOption,
@@ -29,12 +31,9 @@ from brats_fl_tools.jobs.options import (
     TimeoutsOption,
     options_from,
 )
-from brats_fl.round_records import RECORDS_FILE, read_records
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.participants import choose_sites
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import Kit, read_kit
-from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.runs.folder import (
     Progress,
     announce,
@@ -44,6 +43,7 @@ from brats_fl_tools.runs.folder import (
     prepare_run_folder,
     reason,
 )
+from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.runs.session import (
     GOOD_ENDS,
     admin_session,

@@ -13,14 +13,13 @@ import pytest
 import brats_fl.cases.cache_folder as cache_folder
 from brats_fl.cases.cache_folder import (
     FileHashes,
-    appearing,
     cache_limit,
     content_of,
-    list_entries,
     list_scratch,
     make_room,
 )
 from brats_fl.errors import CacheError
+from brats_fl.files import appearing
 
 
 @pytest.fixture
@@ -151,18 +150,9 @@ def test_limit_is_in_gb_and_has_a_default():
 # --- Scratch ---
 
 
-def test_file_appears_whole_or_not_at_all(tmp_path):
-    (entry,) = add_entries(tmp_path, 10)
-
-    with pytest.raises(FileNotFoundError), appearing(tmp_path, entry) as scratch:
-        scratch.with_name("absent").read_bytes()
-
-    assert [file.path for file in list_entries(tmp_path)] == list(tmp_path.iterdir()) == [entry]
-    assert entry.stat().st_size == 100
-
-
 def test_scratch_is_a_killed_process_s_after_a_day(tmp_path):
-    with appearing(tmp_path, tmp_path / "x") as scratch:
+    with appearing(tmp_path / "x") as scratch:
+        scratch.touch()
         assert list_scratch(tmp_path) == []
         os.utime(scratch, (time.time() - 25 * 3600,) * 2)
         assert [file.path for file in list_scratch(tmp_path)] == [scratch]

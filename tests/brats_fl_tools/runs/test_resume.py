@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from brats_fl.errors import ModelError, RunError
+from brats_fl.round_records import read_records
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.runs.resume import find_server_files, keep_earlier_part
-from brats_fl.round_records import read_records
 from brats_fl_tools.runs.submit import Submission, read_submission, write_submission
 
 
