@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from brats_fl.algorithms import Contribution, LocalRun, algorithm_names, load_algorithm
+from brats_fl.algorithms import Algorithm, Contribution, LocalRun, algorithm_names, load_algorithm
 from brats_fl.errors import JobError
 
 MODEL = {"w": np.zeros(2, np.float32)}
@@ -105,3 +108,23 @@ def test_module_without_a_server_update_is_refused(tmp_path):
 
 def test_names_are_those_of_the_modules():
     assert "fedavg" in algorithm_names()
+
+
+def test_algorithm_of_the_page_is_fedprox(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "own-study.md").read_text(encoding="utf-8")
+    (tmp_path / "pulled.py").write_text(page.split("```python\n")[1].split("```")[0], encoding="utf-8")
+
+    pulled = load_algorithm("pulled", {"pull": 0.5}, tmp_path)
+
+    update, _ = pulled.server_update(MODEL, {}, [contribution("a", 1.0, 3), contribution("b", 5.0, 1)])
+    assert update["w"].tolist() == [2.0, 2.0]
+    term = pulled.local_term(torch.tensor([3.0]), torch.tensor([1.0]), {}, {})
+    assert term.tolist() == [1.0]  # 0.5 x (3 - 1)
+
+
+def test_table_of_the_page_names_every_function_of_an_algorithm():
+    page = (Path(__file__).parents[3] / "docs" / "own-study.md").read_text(encoding="utf-8")
+    functions = set(re.findall(r"^\| `(\w+)\(", page, flags=re.MULTILINE))
+
+    methods = {name for name, value in vars(Algorithm).items() if inspect.isfunction(value) and name[0] != "_"}
+    assert functions == methods
