@@ -174,7 +174,8 @@ class LocalTraining(MonaiAlgo):
         local = shared_weights(self.trainer.network)
         update = {name: local[name] - value for name, value in self.global_weights.items()}
         check_update(update, self.global_weights)
-        save_whole(self.settings.state_dir / LOCAL_MODEL_FILE, {"model": self.trainer.network.state_dict()})
+        state = {name: value.cpu() for name, value in self.trainer.network.state_dict().items()}
+        save_whole(self.settings.state_dir / LOCAL_MODEL_FILE, {"model": state})
         statistics = {
             "cases": self.cases,
             "steps": self.steps,

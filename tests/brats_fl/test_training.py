@@ -19,8 +19,9 @@ from tests.tiny_sites import corrupt
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import CaseError, DataListError, ModelError, cause_of
 from brats_fl.network.checkpoints import save_whole
+from brats_fl.tasks import Task
 from brats_fl.trainer_process import describe_failure
-from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted
+from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted, train_round
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_unet"
 Weights = dict[str, Any]
@@ -166,6 +167,85 @@ def test_optimiser_moments_do_not_outlive_a_round(settings, start):
     update_of(training, model, 1)
 
     assert steps == [1, 2]
+
+
+# --- The algorithm's part ---
+
+PULL = """
+import torch
+
+SETTINGS = {"strength": 0.0}
+SENT = ("seen",)
+
+
+def local_term(weight, start, received, own, settings):
+    return settings["strength"] * (weight - received["centre"])
+
+
+def client_update(run, received, own, settings):
+    moved = {name: run.trained[name] - value for name, value in run.start.items()}
+    return {"moved": moved}, {"seen": own.get("moved", moved)}
+
+
+def server_update(model, state, contributions, settings):
+    return model, state
+"""
+
+
+def pulled(settings: LocalSettings, folder: Path, strength: float) -> LocalSettings:
+    (folder / "pull.py").write_text(PULL, encoding="utf-8")
+    return replace(settings, algorithm="pull", algorithm_settings={"strength": strength}, code=folder)
+
+
+def centre_of(model: Weights, value: float) -> dict[str, Weights]:
+    return {"weights": model, "centre": {name: np.full_like(array, value) for name, array in model.items()}}
+
+
+def test_term_of_the_algorithm_is_added_to_every_gradient_before_it_is_clipped(settings, start, tmp_path):
+    model = tiny_model()
+    training = start(pulled(settings, tmp_path, 1e6))
+    norms, signs = [], []
+
+    def look(engine: Any) -> None:
+        gradients = {name: parameter.grad for name, parameter in engine.network.named_parameters()}
+        norms.append(float(sum(gradient.square().sum() for gradient in gradients.values()).sqrt()))
+        signs.append({name: gradient.sign() for name, gradient in gradients.items()})
+
+    training.trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
+    train_round(training, Task("train", centre_of(model, -1e3), 0))
+
+    # 1e6 x (w + 1000) outweighs every loss: all gradients point one way, and the clipping sees their sum.
+    assert norms == pytest.approx([12.0] * 2, rel=1e-3)
+    assert all(bool((sign == 1).all()) for sign in signs[0].values())
+
+
+def test_term_of_nothing_leaves_the_update_as_it_is_bit_for_bit(settings, start, tmp_path):
+    model = tiny_model()
+    plain = train_round(start(settings), Task("train", {"weights": model}, 0))
+    other = replace(pulled(settings, tmp_path, 0.0), state_dir=tmp_path / "other")
+
+    result = train_round(start(other), Task("train", centre_of(model, 0.5), 0))
+
+    assert same(result.update, plain.update)
+    assert sorted(result.payloads) == ["seen", "weights"]
+
+
+def test_site_remembers_what_the_algorithm_tells_it_and_a_fresh_object_finds_it(settings, start, tmp_path):
+    model = tiny_model()
+    own = pulled(settings, tmp_path, 0.0)
+
+    first = train_round(start(own), Task("train", centre_of(model, 0.0), 0))
+    second = train_round(start(own), Task("train", centre_of(model, 0.0), 1))
+
+    assert same(second.payloads["seen"], first.update), "what the first round moved came back in the second"
+    assert sorted(path.name for path in own.state_dir.iterdir()) == ["local_model.pt", "round-0000.pt", "round-0001.pt"]
+
+
+def test_payload_of_another_network_is_refused_before_anything_is_trained(settings, start, tmp_path):
+    payloads = {**centre_of(tiny_model(), 0.0), "centre": {"w": np.zeros(2, np.float32)}}
+
+    with pytest.raises(ModelError, match="keys differ from the network's"):
+        train_round(start(pulled(settings, tmp_path, 0.0)), Task("train", payloads, 0))
 
 
 # --- Evaluation ---

@@ -13,9 +13,28 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
 from tests.flare import Engine
 
 from brats_fl.components.aggregator import REJECTION, AlgorithmAggregator
+from brats_fl.components.bundle_location import app_root
 from brats_fl.errors import ModelError
 
 ROUND = 3
+COUNTING = """
+import numpy as np
+
+SETTINGS = {"by": 1}
+
+
+def server_state(model, settings):
+    return {"rounds": {name: np.zeros_like(value) for name, value in model.items()}}
+
+
+def broadcast(state, settings):
+    return state
+
+
+def server_update(model, state, contributions, settings):
+    counted = {name: value + settings["by"] for name, value in state["rounds"].items()}
+    return contributions[0].update, {"rounds": counted}
+"""
 MODEL = {"conv.weight": np.full((2, 2), 10.0, np.float32), "conv.bias": np.zeros(2, np.float32)}
 
 
@@ -96,6 +115,42 @@ def test_contribution_that_does_not_pass_is_refused_with_the_reason_and_changes_
     assert reason in caplog.text
     accept(aggregator, engine, "hospital-2", contribution(7.0))
     assert from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"].tolist() == [7.0, 7.0]
+
+
+def test_payload_that_the_algorithm_does_not_know_is_refused(engine, caplog):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
+    parts = {"weights": DXO(DataKind.WEIGHT_DIFF, data=dict(MODEL)), "extra": DXO(DataKind.WEIGHTS, data=dict(MODEL))}
+    sent = DXO(DataKind.COLLECTION, data=parts, meta={MetaKey.NUM_STEPS_CURRENT_ROUND: 3}).to_shareable()
+    sent.add_cookie(AppConstants.CONTRIBUTION_ROUND, ROUND)
+
+    assert accept(aggregator, engine, "hospital-1", sent) == (False, "MODEL_ERROR")
+    assert "it must hold weights and nothing else" in caplog.text
+
+
+def test_result_does_not_depend_on_who_came_first_not_in_the_last_bit(engine):
+    rng = np.random.default_rng(0)
+    sent = {f"hospital-{n}": contribution(cases=n, **{"conv.bias": rng.normal(size=2)}) for n in (1, 2, 3, 4, 5)}
+    means = []
+    for order in (sorted(sent), sorted(sent, reverse=True)):
+        aggregator = AlgorithmAggregator(min_accepted=5, max_update_ratio=1e9)
+        for site in order:
+            assert accept(aggregator, engine, site, sent[site])[0]
+        means.append(from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"])
+
+    assert means[0].tobytes() == means[1].tobytes()
+
+
+def test_state_of_the_algorithm_is_kept_from_round_to_round(engine):
+    (app_root(engine.new_context()) / "custom" / "counting.py").write_text(COUNTING, encoding="utf-8")
+    aggregator = AlgorithmAggregator(1, 1e9, "counting", {"by": 2})
+
+    for _ in range(2):
+        accept(aggregator, engine, "hospital-1", contribution())
+        fl_ctx = engine.new_context()
+        aggregator.aggregate(fl_ctx)
+        aggregator.reset(fl_ctx)
+
+    assert aggregator.broadcast(engine.new_context())["rounds"]["conv.bias"].tolist() == [4.0, 4.0]
 
 
 def test_second_contribution_of_a_site_is_refused(engine, caplog):

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from nvflare.apis.event_type import EventType
+from nvflare.app_common.app_constant import AppConstants
 from tests.flare import BUNDLES, Engine
 
 from brats_fl.bundle import build_network
+from brats_fl.components.aggregator import ALGORITHM_STATE
 from brats_fl.components.persistor import BundlePersistor, FinalModelLocator
 
 
@@ -79,6 +81,37 @@ def test_checkpoint_that_is_missing_ends_the_job_with_one_message(engine, tmp_pa
 
     assert len(panics(engine)) == 1
     assert "none.pt" in panics(engine)[0]
+
+
+def test_state_of_the_algorithm_is_saved_with_the_model_and_loaded_with_it(engine, tmp_path):
+    persistor = start(engine)
+    learnable = persistor.load(engine.new_context())
+    state = {"velocity": {name: np.full_like(value, 2.5) for name, value in learnable["weights"].items()}}
+    fl_ctx = engine.new_context()
+    fl_ctx.set_prop(ALGORITHM_STATE, state, private=True, sticky=True)
+    fl_ctx.set_prop(AppConstants.CURRENT_ROUND, 4, private=True, sticky=True)
+
+    persistor.save(learnable, fl_ctx)
+    (saved,) = tmp_path.rglob("FL_global_model.pt")
+    other = Engine(tmp_path / "other", "server")
+    resumed = start(other, checkpoint=saved)
+    resumed.load(other.new_context())
+
+    found = other.new_context().get_prop(ALGORITHM_STATE)
+    assert torch.load(saved, weights_only=True)["rounds_done"] == 5
+    assert {name: value.tobytes() for name, value in found["velocity"].items()} == {
+        name: value.tobytes() for name, value in state["velocity"].items()
+    }
+
+
+def test_state_that_is_none_ends_the_job_with_one_message(engine, tmp_path):
+    state = build_network(BUNDLES / "brats_unet", "small", seed=8).state_dict()
+    torch.save({"model": state, ALGORITHM_STATE: 3}, tmp_path / "model.pt")
+
+    assert start(engine, checkpoint=tmp_path / "model.pt").load(engine.new_context()) is None
+
+    assert len(panics(engine)) == 1
+    assert "the algorithm's state holds something else than named tensors" in panics(engine)[0]
 
 
 def test_only_the_final_model_is_evaluated_at_the_end(engine, monkeypatch):
