@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -262,9 +261,14 @@ def test_statistics_job_asks_for_the_bins_that_sites_count_in(tmp_path: Path) ->
     assert asked == {f.name: {"bins": f.bins, "range": [f.low, f.high]} for f in FEATURES}
 
 
-def test_wheel_holds_every_package_of_the_checkout():
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    declared = re.findall(r'"([\w.]+)"', re.search(r"^packages = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1])
+def test_wheel_holds_every_package_and_every_folder_of_files_of_the_checkout():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no parser for TOML")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 
     found = [path.parent.relative_to(CUSTOM).as_posix().replace("/", ".") for path in CUSTOM.rglob("__init__.py")]
-    assert sorted(declared) == sorted([*found, "brats_fl_bundles", "brats_fl_policies"])
+    files = [name for name in settings["package-dir"] if name]
+    assert sorted(settings["packages"]) == sorted([*found, *files])
+    for name in files:
+        patterns = settings["package-data"][name]
+        there = [pattern for pattern in patterns if any((ROOT / settings["package-dir"][name]).glob(pattern))]
+        assert there == [pattern for pattern in patterns if "scripts" not in pattern]  # no bundle of ours has scripts
