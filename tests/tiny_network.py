@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 TINY: dict[str, Any] = {
     "patch_size": [32, 32, 32],
-    "window_size": [48, 48, 48],
     "steps_per_epoch": 2,
     "batch_size": 1,
     "num_workers": 0,

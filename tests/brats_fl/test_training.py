@@ -390,8 +390,8 @@ def test_abort_stops_training_and_the_next_round_is_as_if_nothing_had_been(setti
 
 
 def test_abort_stops_a_sliding_window_evaluation_and_the_next_one_is_whole(settings, start):
-    # Windows of 32 over a brain of 38 x 44 x 38: eight passes a case, two cases.
-    training = start(replace(settings, overrides={**TINY, "window_size": [32, 32, 32]}))
+    # Windows of 32 over a brain of 38 x 44 x 38: eight windows a case, two at once, two cases.
+    training = start(settings)
     model = ExchangeObject(weights=tiny_model())
     expected = training.evaluate(model).metrics
     begun = slow_down(training, 0.5)

@@ -25,7 +25,7 @@ from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
 
 JOB = "brats_unet_fedavg"
-TINY = {"patch_size": [32, 32, 32], "window_size": [48, 48, 48], "steps_per_epoch": 2, "batch_size": 1}
+TINY = {"patch_size": [32, 32, 32], "steps_per_epoch": 2, "batch_size": 1}
 # Unequal on purpose: an average that forgets the weights is then another model.
 CASES = {
     "hospital-1": (3, 1, 1),

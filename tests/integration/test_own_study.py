@@ -105,7 +105,7 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two rounds over two hospitals with names of their own, in the simulator."""
     root = tmp_path_factory.mktemp("own")
     sites = make_tiny_sites(root / "sites", CASES)
-    values = {"patch_size": [32, 32, 32], "window_size": [48, 48, 48], "steps_per_epoch": 2, "pull": 0.25}
+    values = {"patch_size": [32, 32, 32], "steps_per_epoch": 2, "pull": 0.25}
     options = JobOptions("small", values=values, polling_seconds=POLLING_SECONDS)
     run_simulation(write_study(root), sites, root / "run", options)
     return root / "run"

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import RandomizableTrait, RandomizableTransform, Transform
 from torch import Tensor
 
-from brats_fl.cases.regions import labels_to_regions, regions_to_labels, to_file_labels, to_library_labels
+from brats_fl.cases.regions import labels_to_regions, to_library_labels
 from brats_fl.cases.scans import check_same_grid, read_volume, split_volume, take_volume
 from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, MODALITIES, NCR
 from brats_fl.errors import CaseError
@@ -237,33 +237,3 @@ def adjust_gamma(channel: Tensor, inside: Tensor, gamma: float) -> None:
     changed = ((voxels - low) / (high - low)).pow(gamma)
     deviation = changed.std().clamp_min(1e-7)
     channel[inside] = (changed - changed.mean()) / deviation * voxels.std() + voxels.mean()
-
-
-class RegionsToFileLabeld(Transform):
-    """``pred`` from regions (3, H, W, D) to one label map (1, H, W, D) uint8 with the values of the case's convention.
-
-    A whole enhancing part smaller than ``smallest_et_ml`` is taken for a false positive and becomes necrotic core, as
-    the BraTS 2020 winner did (Isensee et al. 2020, arXiv 2011.00848); 0 leaves it alone.
-    """
-
-    def __init__(self, output_key: str = "mask", smallest_et_ml: float = 0.0) -> None:
-        self.output_key = output_key
-        self.smallest_et_ml = smallest_et_ml
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
-        item = dict(data)
-        item["pred"] = drop_small_et(item["pred"], self.smallest_et_ml)
-        labels = regions_to_labels(torch.as_tensor(item["pred"]))
-        mask = to_file_labels(labels, str(item.get("labels", DEFAULT_LABEL_TABLE)))
-        item[self.output_key] = MetaTensor(mask[None], meta=dict(item["pred"].meta))
-        return item
-
-
-def drop_small_et(regions: MetaTensor, smallest_ml: float) -> MetaTensor:
-    """Regions whose enhancing part is made part of the core where its volume is under ``smallest_ml``."""
-    voxel_ml = float(torch.det(regions.affine[:3, :3]).abs()) / 1000
-    if 0 < float((regions[2] > 0).sum()) * voxel_ml < smallest_ml:
-        regions = regions.clone()
-        regions[0] = torch.maximum(regions[0], regions[2])
-        regions[2] = 0
-    return regions

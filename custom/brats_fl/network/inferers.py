@@ -27,38 +27,32 @@ class PatchInferer(SimpleInferer):
 
 
 class BrainInferer(SlidingWindowInferer):
-    """Sliding window with Gaussian weights that shrinks to the brain, (1, 4, H, W, D) to logits (1, 3, H, W, D).
+    """Sliding window with Gaussian weights over a whole brain, (1, 4, H, W, D) to logits (1, 3, H, W, D).
+
+    The window is the training patch, in use as in training. Instance norm takes its statistics over what it is shown:
+    the same weights over-segment in windows that are larger than those that they were trained in.
 
     Args:
-        roi_size: Largest window, in voxels; a brain that fits it costs one pass.
-        divisor: The network halves its input log2(divisor) times; windows are multiples of it.
-        overlap: Share of a window that overlaps the next, where one is not enough.
+        roi_size: The training patch, in voxels; a brain that is smaller is padded with 0, as a training patch is.
+        overlap: Share of a window that overlaps the next, at least.
         mirror_axes: Spatial axes to mirror at test time; the logits of all combinations are averaged.
         amp: Mixed precision where it pays, see ``brats_fl.network.precision``.
+        windows_at_once: Windows in a batch: with one, PyTorch's 3-D convolutions on a CPU take twice as long a window.
     """
 
     def __init__(
         self,
         roi_size: Sequence[int],
-        divisor: int = 16,
         overlap: float = 0.5,
         mirror_axes: Sequence[int] = (),
         amp: bool = True,
+        windows_at_once: int = 2,
     ) -> None:
-        if any(size % divisor for size in roi_size):
-            raise ValueError(f"roi_size must hold multiples of {divisor} (got {list(roi_size)})")
-        super().__init__(roi_size=tuple(roi_size), sw_batch_size=1, overlap=overlap, mode="gaussian")
-        self.largest = tuple(roi_size)
-        self.divisor = divisor
+        super().__init__(roi_size=tuple(roi_size), sw_batch_size=windows_at_once, overlap=overlap, mode="gaussian")
         self.mirror_axes = tuple(mirror_axes)
         self.amp = amp
 
     def __call__(self, inputs: Tensor, network: NetworkCall, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
-        shape = inputs.shape[2:]
-        self.roi_size = tuple(
-            min(largest, -(-size // self.divisor) * self.divisor)
-            for largest, size in zip(self.largest, shape, strict=True)
-        )
         with autocast(inputs.device, self.amp):
             logits = super().__call__(_plain(inputs), self._mirrored(network), *args, **kwargs)
         return logits.float()

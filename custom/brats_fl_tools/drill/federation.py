@@ -42,7 +42,6 @@ WAIT_SECONDS = 600.0
 # Small enough that a round takes seconds, and the waits short enough that a drill takes minutes.
 JOB_VALUES: Mapping[str, Any] = {
     "patch_size": [32, 32, 32],
-    "window_size": [48, 48, 48],
     "batch_size": 1,
     "steps_per_epoch": 4,
     "wait_time_after_min_received": 20,

@@ -16,13 +16,11 @@ from brats_fl.cases.transforms import (
     LoadCased,
     RandModalityContrastd,
     RandTumourPatchd,
-    RegionsToFileLabeld,
     TumourVoxelsd,
     UncachedBoundaryd,
     adjust_contrast,
     adjust_gamma,
     cut_patch,
-    drop_small_et,
     is_not_zero,
 )
 from brats_fl.errors import CaseError
@@ -367,57 +365,3 @@ def test_image_with_metadata_changes_as_a_plain_one_does():
     meta = RandModalityContrastd(prob=1.0).set_random_state(3)({"image": MetaTensor(image)})["image"]
 
     assert torch.equal(plain, torch.as_tensor(meta))
-
-
-# --- Masks ---
-
-
-def regions_of(labels: list[int], spacing_mm: float = 10.0) -> MetaTensor:
-    """Regions of a row of voxels; at 10 mm a voxel is 1 ml."""
-    label = torch.tensor(labels, dtype=torch.uint8).reshape(1, -1, 1, 1)
-    return MetaTensor(
-        LabelToRegionsd()({"label": label})["label"], affine=torch.diag(torch.tensor([spacing_mm] * 3 + [1]))
-    )
-
-
-def test_enhancing_part_smaller_than_the_limit_becomes_necrotic_core():
-    regions = regions_of([0, 1, 2, 3, 3])  # 2 ml of enhancing tumour
-
-    dropped = drop_small_et(regions, 2.5)
-
-    assert dropped[2].sum() == 0
-    assert torch.equal(dropped[:2], regions[:2])
-    assert regions[2].sum() == 2
-    mask = RegionsToFileLabeld(smallest_et_ml=2.5)({"pred": regions, "labels": "brats2018-2021"})["mask"]
-    assert mask.flatten().tolist() == [0, 1, 2, 1, 1]
-
-
-def test_enhancing_part_that_stood_outside_the_core_becomes_core_too():
-    regions = regions_of([2, 3])
-    regions[0] = 0  # a network's regions need not be nested
-
-    assert drop_small_et(regions, 1.5)[0].flatten().tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("smallest_ml", [0.0, 1.5, 2.0])
-def test_enhancing_part_as_large_as_the_limit_stays(smallest_ml: float):
-    assert drop_small_et(regions_of([3, 3, 0]), smallest_ml)[2].sum() == 2
-
-
-@pytest.mark.parametrize(
-    ("table", "values"),
-    [("brats2018-2021", [0, 1, 2, 4]), ("brats2023", [0, 1, 2, 3]), ("msd-task01", [0, 2, 1, 3])],
-)
-def test_mask_has_the_values_of_the_case_s_convention_and_its_geometry(table: str, values: list[int]):
-    regions = regions_of([0, 1, 2, 3], spacing_mm=2.0)
-
-    mask = RegionsToFileLabeld()({"pred": regions, "labels": table})["mask"]
-
-    assert mask.flatten().tolist() == values
-    assert mask.shape == (1, 4, 1, 1)
-    assert mask.dtype == torch.uint8
-    assert torch.equal(mask.affine, regions.affine)
-
-
-def test_case_that_names_no_convention_gets_the_default_one():
-    assert RegionsToFileLabeld("out")({"pred": regions_of([3])})["out"].flatten().tolist() == [4]

@@ -82,15 +82,20 @@ def test_regions_that_are_scored_are_those_of_the_mask_that_is_written(seed, sha
     assert bool((tc <= wt).all())
 
 
-def test_mask_has_the_values_of_the_cases_convention_and_the_scans_geometry():
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [("brats2018-2021", [0, 1, 2, 4]), ("brats2023", [0, 1, 2, 3]), ("msd-task01", [0, 2, 1, 3]), (None, [0, 1, 2, 4])],
+)
+def test_mask_has_the_values_of_the_cases_convention_and_the_scans_geometry(table, values):
     affine = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0], dtype=torch.float64))
-    pred = MetaTensor(torch.from_numpy(voxels((0.9, 0.9, 0.9), (0.1, 0.9, 0.1))), affine=affine)
+    regions = labels_to_regions(torch.tensor([0, 1, 2, 3], dtype=torch.uint8).reshape(4, 1, 1))
+    item = {"pred": MetaTensor(regions, affine=affine)} | ({"labels": table} if table else {})
 
-    done = FinishMaskd(output_key="mask")({"pred": pred, "labels": "brats2018-2021"})
+    mask = FinishMaskd(output_key="mask")(item)["mask"]
 
-    assert (done["mask"].dtype, tuple(done["mask"].shape)) == (torch.uint8, (1, 2, 1, 1))
-    assert done["mask"].flatten().tolist() == [4, 2]
-    assert torch.equal(done["mask"].affine, affine)
+    assert (mask.dtype, tuple(mask.shape)) == (torch.uint8, (1, 4, 1, 1))
+    assert mask.flatten().tolist() == values
+    assert torch.equal(mask.affine, affine)
 
 
 def test_volume_of_a_voxel_is_the_images_where_the_prediction_has_no_geometry():
