@@ -184,6 +184,31 @@ def test_two_processes_train_together_and_write_one_model(bundle: Path, tmp_path
     assert_is_model_of(bundle, tmp_path / "models" / "model.pt")
 
 
+@first_bundle_or_slow
+def test_two_processes_train_a_sites_part_of_a_federation(bundle: Path, tmp_path: Path):
+    site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (3, 2, 0)}) / "hospital-1"
+    # What each process has before and after the study, and the learning rate of its last step.
+    has = "(@network.module.state_dict(), @optimizer.param_groups[0]['lr'])"
+    before, after = (f"$torch.save({has}, @kept_in + '/{when}-' + os.environ['RANK'])" for when in ("start", "end"))
+    run_and_keep = [before, "$@train#trainer.run()", after]
+    (tmp_path / "keep.json").write_text(json.dumps({"kept_in": str(tmp_path), "run": run_and_keep}))
+    settings = tiny_training(site, tmp_path) | {"rounds": 2, "local_epochs": 1, "batch_size": 1}
+    del settings["epochs"]  # they follow from the rounds
+
+    configs = ("train", "small", "federated", "multi_gpu_train", str(tmp_path / "keep.json"))
+    done = run(bundle, configs, *TORCHRUN, **settings)
+
+    assert done.returncode == 0, done.stderr
+    (start, _), (first, rate), (second, _) = (
+        torch.load(tmp_path / name, weights_only=True) for name in ("start-0", "end-0", "end-1")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in start)
+    assert not any(torch.equal(first[name], start[name]) for name in start)
+    assert rate == pytest.approx(0.003 * (1 - 3 / 4) ** 0.9)  # the last of 2 rounds of 2 steps
+    assert "Metrics" not in done.stdout  # no validation
+    assert not (tmp_path / "models").exists()  # no checkpoint
+
+
 @pytest.mark.slow
 @every_bundle
 def test_bundle_is_verified_and_exported_by_monais_commands(bundle: Path, tmp_path: Path):

@@ -62,7 +62,7 @@ def values(content: Any, key: str) -> Iterator[Any]:
 
 def variables(config: dict[str, Any]) -> dict[str, Any]:
     """Root keys that a user sets: neither components nor what MONAI's convention reserves."""
-    reserved = ("imports", "initialize", "run", "finalize", "network")
+    reserved = ("imports", "+imports", "initialize", "run", "finalize", "network")
     return {
         key: value
         for key, value in config.items()
@@ -190,6 +190,19 @@ def test_overlay_holds_differences_only(name: str, config: str):
     assert same == []
 
 
+@pytest.mark.parametrize("config", sorted({*OVERLAYS} - {"evaluate"}))
+@each_bundle
+def test_overlay_of_training_names_its_handlers_and_defines_none_again(name: str, config: str):
+    train, overlay = read(name, "train"), read(name, config)
+    listed = [*train["train"]["handlers"], *train["validate"]["handlers"]]
+    listed += overlay.get("train#handlers", []) + overlay.get("validate#handlers", [])
+
+    # "%", a copy of the definition, and not "@": MONAI's check of a bundle looks for the validator in the list itself.
+    assert {handler[0] for handler in listed} == {"%"}
+    defined = {train[handler[1:]]["_target_"] for handler in listed}
+    assert defined & set(values(overlay, "_target_")) == set()
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 @each_bundle
 def test_every_class_that_a_configuration_names_can_be_imported(name: str, config: str):
@@ -199,7 +212,7 @@ def test_every_class_that_a_configuration_names_can_be_imported(name: str, confi
     for target in values(content, "_target_"):
         component = ConfigComponent({"_target_": target}, id="", locator=locator)
         assert pydoc.locate(str(component.resolve_module_name())) is not None, target
-    for statement in content.get("imports", []):
+    for statement in content.get("imports", []) + content.get("+imports", []):
         importlib.import_module(statement.removeprefix("$import ").split(" as ")[0])
 
 
