@@ -25,6 +25,11 @@ def hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
     return digest.hexdigest()
 
 
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def hash_text(text: str) -> str:
     """SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()

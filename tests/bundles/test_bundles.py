@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, ConfigWorkflow, verify_net_in_out
+from tests.shared_data import METADATA_SCHEMA
 
 import brats_fl
 from brats_fl.bundle import bundle_names
@@ -35,7 +36,6 @@ OVERLAYS = sorted(
 )
 CONFIGS = (*COMPLETE, *OVERLAYS)
 # Not part of this repository: the schema that MONAI downloads, equivalent, for checks without a network.
-SCHEMA = Path(__file__).parents[3] / "shared" / "schema" / "meta_schema_20240725.json"
 
 each_bundle = pytest.mark.parametrize("name", NAMES)
 
@@ -90,11 +90,11 @@ def test_bundle_has_the_files_of_the_model_zoo_and_no_links(name: str):
 @each_bundle
 def test_metadata_fits_the_schema_it_names(name: str):
     metadata = read(name, "metadata")
-    assert metadata["schema"].endswith(f"/{SCHEMA.name}")
-    if not SCHEMA.is_file():
-        pytest.skip(f"no copy of {SCHEMA.name} at {SCHEMA}; `python -m monai.bundle verify_metadata` downloads it")
+    assert metadata["schema"].endswith(f"/{METADATA_SCHEMA.name}")
+    if not METADATA_SCHEMA.is_file():
+        pytest.skip(f"not on this machine: {METADATA_SCHEMA}")
 
-    jsonschema.validate(metadata, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    jsonschema.validate(metadata, json.loads(METADATA_SCHEMA.read_text(encoding="utf-8")))
 
 
 @each_bundle

@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.gate_mutations.clean_cases import REAL_CASES, real_cases, sample_cases
+from tests.gate_mutations.clean_cases import real_cases, sample_cases
 from tests.gate_mutations.faults import FAULTS
 from tests.gate_mutations.suite import Outcome, run_suite
+from tests.shared_data import REAL_CASES
 
 from brats_fl.files import write_whole
 

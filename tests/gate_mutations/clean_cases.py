@@ -10,15 +10,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from tests.shared_data import REAL_CASES
 
 from brats_fl.cases.datalists import Case
 from brats_fl.cases.folders import find_cases
 from brats_fl.constants import MODALITIES
 from brats_fl.gate.headers import LABEL, scans_of
 from brats_fl_tools.sample import make_case
-
-REAL_CASES = Path(__file__).parents[3] / "shared" / "data" / "real"
-"""Real cases in the layout of BraTS 2018 to 2021; no file of them is part of this project."""
 
 # Hospital and number.
 SAMPLE_CASES = ((1, 1), (2, 1), (3, 1), (4, 2), (4, 3), (5, 1), (5, 2), (5, 5))

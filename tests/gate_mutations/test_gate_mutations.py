@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from tests.gate_mutations.__main__ import BEGIN, END, PAGE
-from tests.gate_mutations.clean_cases import REAL_CASES, real_cases, sample_cases
+from tests.gate_mutations.clean_cases import real_cases, sample_cases
 from tests.gate_mutations.faults import FAULTS
 from tests.gate_mutations.suite import Outcome, run_suite
+from tests.shared_data import needs_real_cases
 
 from brats_fl.gate import RULES
 
@@ -55,7 +56,7 @@ def test_all_faults_are_found_in_sample_cases_that_are_clean(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL_CASES.is_dir(), reason="no real cases in shared/data/real beside the checkout")
+@needs_real_cases
 def test_all_faults_are_found_in_real_cases_that_are_clean():
     outcome = run_suite(real_cases())
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from brats_fl.constants import KEY_METRIC, SITES
+from brats_fl.constants import SITES
 from brats_fl.errors import JobError
 from brats_fl.provenance import required_code
 from brats_fl.sharing.site_statistics import FEATURES
@@ -75,35 +75,6 @@ def test_every_component_exists_and_takes_its_arguments(name: str, tmp_path: Pat
             module, _, cls = component["path"].rpartition(".")
             target = getattr(importlib.import_module(module), cls)
             inspect.signature(target).bind(**component["args"])
-
-
-@pytest.mark.slow  # FLARE looks through every import of the script: a minute of CPU
-def test_shared_components_are_those_of_flares_own_recipe(tmp_path: Path) -> None:
-    """An upgrade that moves a class breaks this test and not a site."""
-    recipe = pytest.importorskip("nvflare.app_opt.pt.recipes.fedavg")
-    torch = pytest.importorskip("torch")
-    exported = tmp_path / "recipe"
-    script = tmp_path / "train.py"
-    script.write_text("print('never run')\n", encoding="utf-8")
-    fedavg = recipe.FedAvgRecipe(
-        name="reference",
-        min_clients=2,
-        num_rounds=1,
-        model=torch.nn.Linear(1, 1),
-        train_script=str(script),
-        key_metric=KEY_METRIC,
-    )
-    fedavg.export(str(exported))
-    server = json.loads(next(exported.rglob("config_fed_server.json")).read_text(encoding="utf-8"))
-    theirs = {component["path"] for component in components(server)}
-
-    ours = {
-        component["path"]
-        for component in components(read_config(build_job("brats_unet_fedavg", tmp_path, SMALL), "server"))
-    }
-
-    assert "nvflare.app_common.widgets.intime_model_selector.IntimeModelSelector" in theirs & ours
-    assert any(path.startswith("nvflare.app_opt.pt.file_model_persistor.") for path in theirs)
 
 
 def test_code_and_bundle_come_with_the_job_and_nothing_else(tmp_path: Path) -> None:

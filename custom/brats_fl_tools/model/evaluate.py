@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import REGIONS, SPLITS
 from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
+from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, RUN_FILE
@@ -138,7 +138,7 @@ def evaluate_sites(
     facts = {
         "bundle": bundle.name,
         "model": model.name,
-        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "model_sha256": hash_file(model),
         "profile": profile,
         "split": split,
         "cases": sum(counts.values()),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from brats_fl_tools.report.evaluated_model import name_evaluated_model
 from brats_fl_tools.report.metrics import COLUMNS, METRICS, TEST_SPLIT, number_of_rounds, score
 from brats_fl_tools.report.run_folder import CaseResult, RunFolder
 
@@ -46,6 +47,8 @@ class Comparison:
     name: str
     job: str
     rounds: int
+    model: str
+    """Which of the other run's models its figures are of."""
     common: int
     only_here: tuple[str, ...]
     only_there: tuple[str, ...]
@@ -87,6 +90,7 @@ def compare(run: RunFolder, other: RunFolder) -> Comparison:
         name=other.name,
         job=str(other.info.get("job", "unknown job")),
         rounds=number_of_rounds(other),
+        model=name_evaluated_model(other),
         common=len(common),
         only_here=tuple(f"{site}/{case}" for site, case in here if (site, case) not in there),
         only_there=tuple(f"{site}/{case}" for site, case in there if (site, case) not in here),

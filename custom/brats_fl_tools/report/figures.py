@@ -70,7 +70,7 @@ def _curve_painter(
             dashes = "-" if index < len(PALETTE) else "--"
             axes.plot(rounds, values, dashes, color=colour, marker=marker, label=name, markeredgecolor=SURFACE)
         if best and isinstance(chosen := run.info.get("best_round"), int) and not isinstance(chosen, bool):
-            axes.axvline(chosen, color=MUTED, linestyle=":", label="chosen model", zorder=1)
+            axes.axvline(chosen, color=MUTED, linestyle=":", label="best on validation", zorder=1)
         axes.set_xlabel("Round")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

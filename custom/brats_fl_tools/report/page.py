@@ -13,6 +13,7 @@ from brats_fl_tools.pages.formats import REGION_NAMES
 from brats_fl_tools.pages.pictures import LABEL_COLOURS, LABEL_NAMES
 from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
+from brats_fl_tools.report.evaluated_model import FINAL, name_evaluated_model
 from brats_fl_tools.report.figures import case_strips, cost_diagrams, learning_curves
 from brats_fl_tools.report.metrics import (
     COLUMNS,
@@ -77,7 +78,7 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
             scores=scores,
             comparisons=comparisons,
             overlays=overlays,
-            facts=list_facts(run, scores.overall.cases),
+            facts=list_facts(run, name_evaluated_model(run), scores.overall.cases),
             summary=summarise_in_words(run, scores),
             cases=run.scored(TEST_SPLIT),
             unscored=[result for result in run.results if result.split == TEST_SPLIT and not result.is_scored],
@@ -104,7 +105,7 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
             **_what_was_run(run),
             scores=None,
             comparisons=(),
-            facts=list_facts(run, None),
+            facts=list_facts(run, FINAL, None),
             reported=reported,
             validation_cases={site: cases.get(VALIDATION_SPLIT) for site, cases in counts.items()} if counts else {},
         )
@@ -137,11 +138,10 @@ def _what_was_run(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def list_facts(run: RunFolder, test_cases: int | None) -> list[tuple[str, str]]:
+def list_facts(run: RunFolder, model: str, test_cases: int | None) -> list[tuple[str, str]]:
     """Name and value of what was run, for the page's head; what is not known is left out."""
     info = run.info
     parameters, seconds = info.get("parameters"), finite(info.get("seconds"))
-    chosen = info.get("best_round")
     facts = {
         "Job": info.get("job"),
         "Bundle": info.get("bundle"),
@@ -149,7 +149,7 @@ def list_facts(run: RunFolder, test_cases: int | None) -> list[tuple[str, str]]:
         "Hospitals": len(run.sites),
         "Rounds": number_of_rounds(run),
         "Local epochs a round": info.get("local_epochs"),
-        "Model shown": _name_model(run, chosen),
+        "Model evaluated": model,
         "Parameters": f"{parameters:,}" if isinstance(parameters, int) else parameters,
         "Test cases": test_cases,
         "Started": str(info.get("started", "")).replace("T", " ") or None,
@@ -157,12 +157,6 @@ def list_facts(run: RunFolder, test_cases: int | None) -> list[tuple[str, str]]:
         "Seed": info.get("seed"),
     }
     return [(name, str(value)) for name, value in facts.items() if value is not None]
-
-
-def _name_model(run: RunFolder, chosen: Any) -> str | None:
-    if chosen is None:
-        return None
-    return "final" if chosen == "final" else f"best on validation, round {chosen}"
 
 
 def _version(run: RunFolder) -> str:

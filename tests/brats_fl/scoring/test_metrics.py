@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_hausdorff_distance
 from numpy.typing import NDArray
 from scipy import ndimage
+from tests.shared_data import REAL_CASES, needs_real_cases
 
 from brats_fl.cases.regions import labels_to_regions, to_library_labels
 from brats_fl.scoring.metrics import (
@@ -28,7 +28,6 @@ from brats_fl.scoring.metrics import (
 
 Mask = NDArray[np.bool_]
 ONE_MM = (1.0, 1.0, 1.0)
-REAL_CASES = Path(__file__).parents[3].parent / "shared" / "data" / "real"
 NEIGHBOURS = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
 
 
@@ -344,7 +343,6 @@ def test_metric_needs_a_reference():
 
 # --- Real masks ---
 
-needs_real_cases = pytest.mark.skipif(not REAL_CASES.is_dir(), reason="real BraTS cases are not beside this checkout")
 first_and_last = pytest.mark.parametrize("index", [0, -1])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.shared_data import REAL_CASES, needs_real_cases
 from tests.tiny_sites import AFFINE, SHAPE, save, write_tiny_case
 
 from brats_fl.cases.datalists import Case
@@ -19,7 +20,6 @@ from brats_fl.sharing.fingerprints import BITS, check_key, describe_scan, finger
 from brats_fl_tools.sample import make_case
 
 KEY = bytes(range(100, 132))
-REAL_CASES = Path(__file__).parents[4] / "shared" / "data" / "real"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_scans_of_other_patients_and_other_modalities_differ():
     assert len(set(looks)) == 12
 
 
-@pytest.mark.skipif(not REAL_CASES.is_dir(), reason="no real cases in shared/data/real beside the checkout")
+@needs_real_cases
 def test_real_scan_saved_anew_is_the_same_and_another_patient_s_is_not(tmp_path: Path):
     items = find_cases(REAL_CASES)[::6]
     cases = [Case(item["case"], item["case"], tuple(item["image"])) for item in items]

@@ -11,13 +11,13 @@ import nibabel
 import numpy as np
 import pytest
 import typer
+from tests.shared_data import REAL_CASES, needs_real_cases
 from typer.testing import CliRunner, Result
 
 from brats_fl.errors import CaseError
 from brats_fl_tools.data.case_table import read_case_table
 from brats_fl_tools.data.import_cases import import_, import_cases
 
-REAL = Path(__file__).parents[3].parent / "shared" / "data" / "real"
 SUFFIXES = ("t1", "t1ce", "t2", "flair", "seg")
 
 app = typer.Typer()
@@ -469,9 +469,9 @@ def test_help_begins_with_what_is_written() -> None:
     assert "Write OUT, a table of the cases beneath DATA_DIR" in run_import("--help").stdout
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the thirteen real cases are not on this machine")
+@needs_real_cases
 def test_thirteen_real_cases_are_found_on_one_grid_each() -> None:
-    survey = import_cases(REAL)
+    survey = import_cases(REAL_CASES)
 
     assert not survey.faults
     assert len(survey.rows) == 13

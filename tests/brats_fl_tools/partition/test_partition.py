@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 from tests.case_rows import make_row, make_rows
+from tests.shared_data import CASE_TABLE, NAME_MAPPING, REAL_CASES, needs
 from typer.testing import CliRunner, Result
 
 from brats_fl.cases.datalists import DataList, read_datalist
@@ -24,8 +25,6 @@ from brats_fl_tools.partition.command import partition
 from brats_fl_tools.partition.manifest import hash_study
 from brats_fl_tools.partition.plan import Options, Partition, Strategy, partition_cases
 from brats_fl_tools.partition.splits import check_disjoint, choose_strata, split_sizes, spread_strata
-
-SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
 app = typer.Typer()
 app.command()(partition)
@@ -384,19 +383,18 @@ def test_options_that_make_no_sense_are_wrong_usage(tmp_path: Path, options: tup
     assert run_partition(tmp_path / "cases.csv", "--out", tmp_path / "sites", *options).exit_code == 2
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the tables of BraTS 2020 are not on this machine")
+@needs(NAME_MAPPING)
 def test_brats_2020_makes_five_hospitals_of_its_institutions() -> None:
-    table = SHARED / "csv" / "brats2020_name_mapping.csv"
     rows = [make_row(f"BraTS20_Training_{number:03}") for number in range(1, 370)]
 
-    result = deal(assign_origins(table, rows, read_origins(table)), Strategy.INSTITUTION)
+    result = deal(assign_origins(NAME_MAPPING, rows, read_origins(NAME_MAPPING)), Strategy.INSTITUTION)
 
     # 129, 35, 34, 34 and 30 begin; then 22 goes to the 30, 14 to a 34, 13 to the other, 12 to the 35, ...
     assert result.institutions("hospital-1") == {"CBICA": 129}
     assert [len(cases) for cases in result.cases.values()] == [129, 58, 62, 60, 60]
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the tables of BraTS 2020 are not on this machine")
+@needs(NAME_MAPPING)
 @pytest.mark.parametrize(
     ("strategy", "sizes"),
     [
@@ -407,8 +405,7 @@ def test_brats_2020_makes_five_hospitals_of_its_institutions() -> None:
     ],
 )
 def test_brats_2020_makes_hospitals_by_every_strategy(strategy: Strategy, sizes: list[int]) -> None:
-    table = SHARED / "csv" / "brats2020_name_mapping.csv"
-    origins = read_origins(table)
+    origins = read_origins(NAME_MAPPING)
     rows = [make_row(name, grade=origins[name].grade) for name in (f"BraTS20_Training_{n:03}" for n in range(1, 370))]
 
     result = deal(rows, strategy)
@@ -420,12 +417,11 @@ def test_brats_2020_makes_hospitals_by_every_strategy(strategy: Strategy, sizes:
         assert low == [0, 8, 15, 23, 30]  # 76 in shares of 0, 1, 2, 3 and 4 tenths
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the thirteen real cases are not on this machine")
+@needs(REAL_CASES, CASE_TABLE)
 def test_thirteen_real_cases_go_to_their_five_hospitals() -> None:
-    rows = list(import_cases(SHARED / "real").rows)
-    table = SHARED / "cases.csv"
+    rows = list(import_cases(REAL_CASES).rows)
 
-    result = deal(assign_origins(table, rows, read_origins(table)), Strategy.INSTITUTION)
+    result = deal(assign_origins(CASE_TABLE, rows, read_origins(CASE_TABLE)), Strategy.INSTITUTION)
 
     assert counts(result) == {
         "hospital-1": (2, 1, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import html
 import io
 import json
@@ -163,6 +164,51 @@ def rounded(curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 def words(text: str) -> str:
     """A page's text without tags, one space between words."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+
+
+# The model
+
+
+def evaluated(run: Path, model: bytes, best: bytes = b"best", final: bytes = b"final", **info: Any) -> Path:
+    """A run with two models, and the evaluation of a file of these bytes, whatever its name said."""
+    write_run(run, **info)
+    (run / "global_model.pt").write_bytes(best)
+    (run / "final_model.pt").write_bytes(final)
+    facts = {"model": "global_model.pt", "model_sha256": hashlib.sha256(model).hexdigest()}
+    (run / "evaluation.json").write_text(json.dumps(facts))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (b"best", "best on validation, round 2"),
+        (b"final", "final model"),
+        (b"of another run", "a model that is not in this run folder"),
+    ],
+)
+def test_model_is_named_by_the_digest_of_the_file_that_was_evaluated(tmp_path: Path, model: bytes, name: str) -> None:
+    run = evaluated(tmp_path / "run", model, best_round=2)
+
+    assert f"Model evaluated {name} " in words(page_of(run))
+
+
+def test_final_model_that_is_the_best_as_well_is_called_both(tmp_path: Path) -> None:
+    run = evaluated(tmp_path / "run", b"final", best=b"final", best_round="final")
+
+    assert "Model evaluated final model, the best on validation " in words(page_of(run))
+
+
+def test_model_of_a_table_without_a_digest_is_not_guessed(tmp_path: Path) -> None:
+    assert "Model evaluated not recorded " in words(page_of(write_run(tmp_path / "run", best_round=2)))
+
+
+def test_model_of_the_run_compared_with_is_named_too(tmp_path: Path) -> None:
+    other = evaluated(tmp_path / "other", b"final", best_round=2)
+
+    page = words(page_of(evaluated(tmp_path / "run", b"best", best_round=2), [other]))
+
+    assert "Against other (brats_unet_fedavg, 3 rounds; model evaluated: final model)" in page
 
 
 # Figures
@@ -326,7 +372,8 @@ def test_same_cases_are_compared_in_pairs(tmp_path: Path) -> None:
     assert (against["run"], against["common_cases"], against["same_cases"]) == ("other", 4, True)
     assert against["difference"]["All cases"]["dice"]["mean"] == pytest.approx(0.1)
     assert against["difference"]["hospital-2"]["hd95_mm"]["tc"] == 0.0
-    assert "Against other (baseline_local, 3 rounds) Both runs were tested on the same 4 cases" in page
+    assert "Against other (baseline_local, 3 rounds; model evaluated: not recorded)" in page
+    assert "Both runs were tested on the same 4 cases" in page
     assert "With fewer than 5 pairs no interval is given" in page
 
 
@@ -581,6 +628,17 @@ def test_report_without_a_table_of_cases_shows_what_the_hospitals_reported(kept_
     assert "Validation cases helped to choose the model" in text
     assert "Result on the test cases" not in text
     assert "no evaluation.csv there" in files.notes[0]
+
+
+def test_reported_figures_are_of_the_final_model_whichever_was_the_best(kept_at_home: Path) -> None:
+    info = json.loads((kept_at_home / "run.json").read_text())
+    (kept_at_home / "run.json").write_text(json.dumps(info | {"best_round": 1}))
+
+    page = words(page_of(kept_at_home))
+
+    assert "Dice of the final model, validation cases" in page
+    assert "Model evaluated final model " in page
+    assert "best on validation" not in page
 
 
 def test_report_of_nothing_is_refused(kept_at_home: Path) -> None:
