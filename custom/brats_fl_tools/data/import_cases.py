@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from brats_fl.cases.grids import Grid, grids_fault, main_grid
+from brats_fl.cases.scans import read_grid
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
 from brats_fl_tools.data.case_labels import LabelFacts, check_convention, read_label
@@ -24,7 +26,6 @@ from brats_fl_tools.data.case_table import GRADES, CaseRow, refuse_existing_tabl
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import Origin, read_name, read_origins, shortened
 from brats_fl_tools.data.layouts import LOOKED_FOR, SEG, Findings, FoundCase, find_cases
-from brats_fl_tools.data.scan_headers import ScanHeader, grid_fault, read_header
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,17 @@ def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tu
             value that is not of the convention.
     """
     problems = list(found.problems)
-    headers = _read_headers(found, problems)
+    grids = _read_grids(found, problems)
     facts = None
     if SEG in found.files and not problems:
         try:
             facts = read_label(found.files[SEG])
             check_convention(found.files[SEG], facts.values, found.labels)
         except CaseError as error:
-            problems.append(str(error))
+            problems.append(f"{SEG}: {error}")
     if problems:
         raise CaseError("\n".join(f"{found.case}: {problem}" for problem in problems))
+    grid = main_grid(grids)
     name, origin = read_name(found.case), origins.get(found.case, Origin(""))
     above = [part.upper() for part in (root.name, *found.folder.relative_to(root).parts)]
     row = CaseRow(
@@ -152,8 +154,8 @@ def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tu
         image=tuple(found.files[modality] for modality in MODALITIES),
         label=found.files.get(SEG),
         labels=found.labels,
-        shape=headers[0].shape,
-        spacing_mm=headers[0].spacing_mm,
+        shape=grid.shape,
+        spacing_mm=tuple(grid.spacing_mm.tolist()),
         institution=origin.institution or name.institution,
         grade=next((part for part in reversed(above) if part in GRADES), origin.grade),
         tumour_ml=facts.tumour_ml if facts else None,
@@ -161,17 +163,17 @@ def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tu
     return row, facts
 
 
-def _read_headers(found: FoundCase, problems: list[str]) -> list[ScanHeader]:
-    """Headers of a case's files, the first scan's first; what is wrong with them is added to ``problems``."""
-    headers: list[ScanHeader] = []
-    for kind in (*MODALITIES, SEG):
-        if kind in found.files:
-            try:
-                headers.append(read_header(found.files[kind]))
-            except CaseError as error:
-                problems.append(str(error))
-    problems += [problem for header in headers[1:] if (problem := grid_fault(header, headers[0]))]
-    return headers
+def _read_grids(found: FoundCase, problems: list[str]) -> dict[str, Grid]:
+    """Grids of a case's files, from their headers; what is wrong with them is added to ``problems``."""
+    grids: dict[str, Grid] = {}
+    for kind in (kind for kind in (*MODALITIES, SEG) if kind in found.files):
+        try:
+            grids[kind] = read_grid(found.files[kind])
+        except CaseError as error:
+            problems.append(f"{kind}: {error}")
+    if fault := grids_fault(grids, found.files):
+        problems.append(fault)
+    return grids
 
 
 def import_(
