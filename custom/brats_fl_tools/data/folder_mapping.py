@@ -24,10 +24,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from brats_fl.cases.layouts import SEG, FoundCase, stem, walk
 from brats_fl.cases.scans import name_volume, split_volume
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
-from brats_fl_tools.data.layouts import SEG, FoundCase, stem, walk
 
 PLACEHOLDERS = ("case", "patient", "time_point")
 _PARTS = re.compile(r"(\{[^}]*\}|\*)")

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from brats_fl.cases.grids import Grid, grids_fault, main_grid
+from brats_fl.cases.layouts import LOOKED_FOR, SEG, Findings, FoundCase, find_cases
 from brats_fl.cases.scans import read_grid
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
@@ -25,7 +26,6 @@ from brats_fl_tools.data.case_labels import LabelFacts, check_convention, read_l
 from brats_fl_tools.data.case_table import GRADES, CaseRow, refuse_existing_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import Origin, read_name, read_origins, shortened
-from brats_fl_tools.data.layouts import LOOKED_FOR, SEG, Findings, FoundCase, find_cases
 
 
 @dataclass(frozen=True)
