@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from brats_fl.cases.grids import Grid, grids_fault, main_grid
-from brats_fl.cases.layouts import LOOKED_FOR, SEG, Findings, FoundCase, find_cases
+from brats_fl.cases.layouts import LOOKED_FOR, SEG, Findings, FoundCase, join_namesakes, search
 from brats_fl.cases.scans import read_grid
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
@@ -58,13 +58,14 @@ def import_cases(data_dir: Path, mapping: Path | None = None, labels: str | None
         raise CaseError(f"{data_dir}: no such folder; give the folder that the download was unpacked to")
     root = data_dir.resolve()
     if mapping is None:
-        findings = find_cases(root)
+        findings = search(root)
     else:
         findings = Findings(tuple(find_mapped_cases(root, read_mapping(mapping))), (), ())
     if not findings.cases:
         strangers = findings.strangers
         seen = f"; {len(strangers)} NIfTI files have other names, such as {strangers[0]}" if strangers else ""
-        looked_for = LOOKED_FOR if mapping is None else f"what {mapping} describes"
+        known = f"{LOOKED_FOR}; for any other, describe it with --mapping"
+        looked_for = known if mapping is None else f"what {mapping} describes"
         raise CaseError(f"{data_dir}: no case found{seen}. Looked for: {looked_for}")
     origins = _read_origin_files(findings.origin_files)
     found = [replace(case, labels=labels) for case in findings.cases] if labels else list(findings.cases)
@@ -81,13 +82,11 @@ def _read_origin_files(files: Iterable[Path]) -> dict[str, Origin]:
 
 
 def _read_all(cases: list[FoundCase], root: Path, origins: Mapping[str, Origin], strangers: tuple[Path, ...]) -> Survey:
-    named: dict[str, list[FoundCase]] = defaultdict(list)
-    for found in cases:
-        named[found.case].append(found)
+    cases = join_namesakes(cases)
 
-    def read(group: list[FoundCase]) -> tuple[CaseRow, LabelFacts | None] | CaseError:
+    def read(found: FoundCase) -> tuple[CaseRow, LabelFacts | None] | CaseError:
         try:
-            return read_case(_only_one(group), root, origins)
+            return read_case(found, root, origins)
         except CaseError as error:
             return error
 
@@ -95,9 +94,9 @@ def _read_all(cases: list[FoundCase], root: Path, origins: Mapping[str, Origin],
     with ThreadPoolExecutor() as pool:  # the time goes into decompressing labels, which needs no interpreter lock
         results = list(
             track(
-                pool.map(read, named.values()),
+                pool.map(read, cases),
                 "reading headers and labels",
-                total=len(named),
+                total=len(cases),
                 console=console,
                 disable=not console.is_terminal,
             )
@@ -114,13 +113,6 @@ def _read_all(cases: list[FoundCase], root: Path, origins: Mapping[str, Origin],
     )
 
 
-def _only_one(group: list[FoundCase]) -> FoundCase:
-    if len(group) > 1:
-        places = ", ".join(str(found.folder) for found in group)
-        raise CaseError(f"{group[0].case}: is there {len(group)} times ({places}); keep one of them")
-    return group[0]
-
-
 def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tuple[CaseRow, LabelFacts | None]:
     """The row of a case, and what is in its label where it has one.
 
@@ -133,7 +125,7 @@ def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tu
         CaseError: A line for each fault: a file missing, ambiguous, unreadable, not 3-D, on another grid, or a label
             value that is not of the convention.
     """
-    problems = list(found.problems)
+    problems = [*found.problems, *found.label_problems]
     grids = _read_grids(found, problems)
     facts = None
     if SEG in found.files and not problems:
