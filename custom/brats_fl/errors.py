@@ -3,6 +3,7 @@
 BratsFLError
 ├── CacheError      a setting of the cache of preprocessed cases that cannot be used
 ├── CaseError       a scan or label that cannot be used
+│   └── ScanError       its file does not hold it
 ├── DataListError   a data list that cannot be used
 ├── JobError        a job folder, option or key that cannot be used
 │   └── CodeMismatchError   a job made for another version of this library or bundle
@@ -20,6 +21,7 @@ BratsFLError
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 
 
 class BratsFLError(Exception):
@@ -38,6 +40,33 @@ class CaseError(BratsFLError):
     """A case is missing a file, or its files contradict each other."""
 
     code = "CASE_ERROR"
+
+
+class ScanFault(Enum):
+    """What may be wrong with the file of a scan or a label -> how to mend it."""
+
+    MISSING = "restore the file, or take the case off the list"
+    UNREADABLE = "download, copy or convert the file again"
+    TRUNCATED = "download or copy the file again"
+    NOT_3D = "name a 3-D file as it is, a volume of a 4-D file by its number: file.nii.gz#0"
+    BAD_GRID = "convert the file again from its source"
+
+
+class ScanError(CaseError):
+    """A file does not hold the scan or the label that it is listed as.
+
+    Args:
+        fault: What is wrong, in general.
+        found: What there is, with the file's name.
+    """
+
+    def __init__(self, fault: ScanFault, found: str) -> None:
+        super().__init__(fault, found)
+        self.fault, self.found = fault, found
+
+    def __str__(self) -> str:
+        """What there is, and how to mend it."""
+        return f"{self.found}; {self.fault.value}"
 
 
 class DataListError(BratsFLError):

@@ -46,4 +46,7 @@ def appearing(path: Path, folder: Path | None = None, ending: str = "") -> Itera
 def write_whole(path: Path, content: str | bytes | memoryview) -> None:
     """Write a file that appears whole or not at all; text as UTF-8. Raises as ``appearing``."""
     with appearing(path) as scratch:
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+        if isinstance(content, str):
+            scratch.write_text(content, encoding="utf-8")
+        else:
+            scratch.write_bytes(content)

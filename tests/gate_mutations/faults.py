@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tests.gate_mutations.clean_cases import Clean, save, with_file
 
-from brats_fl.cases.datalists import Case, DataList
+from brats_fl.cases.datalists import LABEL, Case, DataList
 from brats_fl.constants import MODALITIES
-from brats_fl.gate.headers import LABEL
 
 Plant = Callable[[Clean, Clean, Path], "Case | list[DataList] | None"]
 
@@ -109,6 +108,20 @@ def _(clean: Clean, other: Clean, folder: Path) -> Case:
     with gzip.open(folder / "t1n.nii", "wb", compresslevel=1) as packed:
         packed.write(path.read_bytes())
     return with_file(clean.case, "t1n", folder / "t1n.nii")
+
+
+@fault("a scan is in colour", "G02-file-unreadable")
+def _(clean: Clean, other: Clean, folder: Path) -> Case:
+    voxels = clean.voxels["t1c"]
+    colour = np.zeros(voxels.shape, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for channel in ("R", "G", "B"):
+        colour[channel] = voxels * (255 / voxels.max())
+    return with_file(clean.case, "t1c", save(folder / "t1c.nii", colour, clean.affine))
+
+
+@fault("a scan has complex numbers", "G02-file-unreadable")
+def _(clean: Clean, other: Clean, folder: Path) -> Case:
+    return with_file(clean.case, "t2w", save(folder / "t2w.nii", clean.voxels["t2w"] * 1j, clean.affine))
 
 
 @fault("a scan is 4-D", "G04-not-3d")

@@ -165,8 +165,8 @@ def content_of(item: Mapping[str, Any], hashes: FileHashes, only_known: bool = F
     ``only_known``, is not known as it is now.
     """
     scans = [split_volume(scan) for scan in item["image"]]
-    label = Path(item["label"]) if item.get("label") else None
-    files = list(dict.fromkeys([*(file for file, _ in scans), *([label] if label else [])]))
+    label = split_volume(item["label"]) if item.get("label") else None
+    files = list(dict.fromkeys(file for file, _ in [*scans, *([label] if label else [])]))
     try:
         found = hashes.read(files, only_known)
     except OSError:
@@ -176,7 +176,7 @@ def content_of(item: Mapping[str, Any], hashes: FileHashes, only_known: bool = F
     hash_of = dict(zip(files, found, strict=True))
     facts: list[Any] = [[hash_of[file], number] for file, number in scans]
     if label:
-        facts.append([hash_of[label], item.get("labels") or DEFAULT_LABEL_TABLE])
+        facts.append([hash_of[label[0]], label[1], item.get("labels") or DEFAULT_LABEL_TABLE])
     return digest(facts, 32)
 
 

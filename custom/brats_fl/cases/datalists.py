@@ -18,6 +18,9 @@ DATALIST_VARIABLE = "BRATS_FL_DATALIST"
 SITES_VARIABLE = "BRATS_FL_SITES"
 CACHE_VARIABLE = "BRATS_FL_CACHE"
 
+LABEL = "label"
+"""What the label is called among the scans of a case."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -30,6 +33,12 @@ class Case:
     label: str | None = None
     labels: str = DEFAULT_LABEL_TABLE
     """Name of the label convention, a key of ``LABEL_TABLES``."""
+
+
+def scans_of(case: Case) -> dict[str, str]:
+    """Modality, or ``label`` where the case has one -> the scan as the data list names it."""
+    scans = dict(zip(MODALITIES, case.image, strict=True))
+    return scans if case.label is None else {**scans, LABEL: case.label}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from brats_fl.cases.scans import name_volume
+from brats_fl.cases.scans import name_volume, nifti_stem
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
 
@@ -63,8 +63,8 @@ def read_volume_order(folder: Path) -> tuple[int, ...]:
 
 def list_images(folder: Path, subfolder: str) -> list[Path]:
     """NIfTI files of ``imagesTr`` or another subfolder, sorted; a Mac's ``._`` shadows left out, which it ships."""
-    files = sorted((folder / subfolder).glob("*.nii*"))
-    return [file for file in files if file.name.endswith((".nii", ".nii.gz")) and not file.name.startswith(".")]
+    files = sorted((folder / subfolder).glob("*"))
+    return [file for file in files if nifti_stem(file) is not None and not file.name.startswith(".")]
 
 
 def name_scans(file: Path, order: tuple[int, ...]) -> tuple[Path, ...]:
@@ -74,4 +74,4 @@ def name_scans(file: Path, order: tuple[int, ...]) -> tuple[Path, ...]:
 
 def case_name(file: Path) -> str:
     """``BRATS_001`` for ``BRATS_001.nii.gz``."""
-    return file.name.removesuffix(".gz").removesuffix(".nii")
+    return nifti_stem(file) or file.name

@@ -7,17 +7,18 @@ keeps its geometry. The work is done in NumPy, which compares bytes five times a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from monai.utils import convert_to_dst_type
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from brats_fl.constants import ED, ET, LABEL_TABLES, NCR, REGION_LABELS, REGIONS
 from brats_fl.errors import CaseError
 
-Labels = TypeVar("Labels", NDArray[Any], Tensor)
+if TYPE_CHECKING:  # the data gate maps labels, too, and does not wait for torch
+    from torch import Tensor
+
+Labels = TypeVar("Labels", NDArray[Any], "Tensor")
 
 SHOWN_VALUES = 5
 
@@ -115,6 +116,11 @@ def regions_to_labels(regions: Labels) -> Labels:
     return _like(regions, labels)
 
 
+def fitting_tables(values: ArrayLike) -> list[str]:
+    """Names of the conventions that know every one of these values."""
+    return [name for name, table in LABEL_TABLES.items() if np.isin(values, list(table)).all()]
+
+
 def _table(name: str) -> Mapping[int, int]:
     if name not in LABEL_TABLES:
         raise CaseError(f"labels must be one of {', '.join(LABEL_TABLES)} (got {name!r})")
@@ -137,7 +143,7 @@ def _unknown_values(values: NDArray[Any], table: str) -> str:
     present = np.unique(values)
     unknown = _list_values(np.setdiff1d(present, list(LABEL_TABLES[table])))
     allowed = ", ".join(str(value) for value in LABEL_TABLES[table])
-    fitting = [name for name, other in LABEL_TABLES.items() if np.isin(present, list(other)).all()]
+    fitting = fitting_tables(present)
     mend = (
         f"its values fit {' and '.join(fitting)}: set `labels` of the case to the convention it was drawn in"
         if fitting
@@ -152,11 +158,13 @@ def _list_values(values: NDArray[Any]) -> str:
 
 
 def _as_numpy(values: NDArray[Any] | Tensor) -> NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    return values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
 
 
 def _like(source: Labels, values: NDArray[Any]) -> Labels:
     """The values as array, tensor on the source's device, or ``MetaTensor`` with the source's geometry."""
-    if isinstance(source, Tensor):
-        return convert_to_dst_type(values, source, dtype=values.dtype)[0]
-    return values
+    if isinstance(source, np.ndarray):
+        return values
+    from monai.utils import convert_to_dst_type
+
+    return convert_to_dst_type(values, source, dtype=values.dtype)[0]

@@ -1,23 +1,41 @@
-"""Scans on disk: a NIfTI file of its own, or a volume of a 4-D file, named by its number: ``BRATS_001.nii.gz#2``."""
+"""Scans on disk: a NIfTI file of its own, or a volume of a 4-D file, named by its number: ``BRATS_001.nii.gz#2``.
+
+Everything that reads a scan or a label reads it here, so that a file is refused in the same words everywhere.
+"""
 
 from __future__ import annotations
 
 import gzip
+import math
 import re
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
-from brats_fl.constants import MODALITIES
-from brats_fl.errors import CaseError
+from brats_fl.cases.grids import Grid, grids_fault
+from brats_fl.errors import CaseError, ScanError, ScanFault
 
-# Headers written by different tools round affines to about 1e-5 mm; 1e-3 mm over 240 voxels is under a quarter voxel.
-AFFINE_TOLERANCE_MM = 1e-3
+READ_ERRORS: Final = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
+"""What nibabel, gzip and the file system raise for a file that is no sound NIfTI: of 24,000 damaged ones no other."""
 
+# As nibabel takes them: in small letters or in capitals, but not .Nii.
+_NIFTI = r"(?P<stem>.+)\.(?:nii|NII)(?:\.(?:gz|GZ))?"
 # Only after a NIfTI file's ending: a folder may be called scans#1.
-_VOLUME = re.compile(r"(?P<file>.+\.nii(?:\.gz)?)#(?P<number>\d+)")
+_VOLUME = re.compile(rf"(?P<file>{_NIFTI})#(?P<number>\d+)")
+_CHUNK_BYTES = 1 << 20
+
+
+# --- Names ---
 
 
 def split_volume(scan: str | Path) -> tuple[Path, int | None]:
@@ -31,64 +49,210 @@ def name_volume(file: Path, number: int) -> Path:
     return Path(f"{file}#{number}")
 
 
-def volume_fault(shape: tuple[int, ...], number: int | None, file: Path) -> str | None:
-    """What is wrong where a file of this shape does not hold the scan that is looked for in it."""
-    if number is None and len(shape) != 3:
-        return f"has shape {shape}; a volume must be 3-D, or be named as one of a 4-D file, {file.name}#0 ({file})"
-    if number is not None and len(shape) != 4:
-        return f"is named as volume #{number}, but its file has shape {shape}; leave #{number} out ({file})"
-    if number is not None and number >= shape[3]:
-        return f"is named as volume #{number}, but its file has #0 to #{shape[3] - 1}; name one of these ({file})"
-    return None
+def nifti_stem(file: Path) -> str | None:
+    """Name of a NIfTI file without its ending; None for other files."""
+    match = re.fullmatch(_NIFTI, file.name)
+    return match["stem"] if match else None
 
 
-def read_to_the_end(path: Path) -> Any:
-    """An image of which every byte was read: nibabel stops at the last voxel and never sees the checksum behind it.
-
-    Raises:
-        Exception: What gzip, zlib, nibabel and the file system raise for a damaged file.
-    """
-    image = nib.load(path)
-    return type(image).from_bytes(gzip.decompress(path.read_bytes())) if path.name.endswith(".gz") else image
+def is_packed(file: Path) -> bool:
+    """Whether a file is packed with gzip, by its name."""
+    return file.name.lower().endswith(".gz")
 
 
-def read_volume(case: str, name: str, path: Path) -> nib.Nifti1Image:
-    """A NIfTI file with its voxels in memory, so that a truncated or damaged file is found here and not later.
+# --- Headers ---
+
+
+def read_grid(scan: str | Path) -> Grid:
+    """Grid of a scan, after checking that its file is sound as far as that shows without reading a voxel.
+
+    A packed file is unpacked only where its last bytes leave a doubt of its length.
+
+    Args:
+        scan: A NIfTI file, or a volume of a 4-D one as ``path#k``.
 
     Raises:
-        CaseError: The file is missing or unreadable.
+        ScanError: The file is not there, is no NIfTI, is too short, does not hold this scan, or has no usable grid.
     """
+    file, number = split_volume(scan)
+    image, wanted = _open(file)
+    with _faults_explained(file):
+        length = _length(file, wanted)
+    _check_length(file, length, wanted)
+    return _grid_of(image, file, number)
+
+
+@contextmanager
+def _faults_explained(file: Path) -> Iterator[None]:
     try:
-        volume = read_to_the_end(path)
-        voxels = np.asanyarray(volume.dataobj)
-    except FileNotFoundError:
-        raise CaseError(f"{case}: {name} is missing; restore {path} or take the case off the data list") from None
-    except Exception as error:  # gzip, zlib, nibabel and the file system each have their own classes
-        raise CaseError(f"{case}: {name} cannot be read ({type(error).__name__}: {error}); replace {path}") from error
-    return nib.Nifti1Image(voxels, volume.affine, volume.header)
+        with np.errstate(all="ignore"):  # of a header that is nonsense; what comes out is checked
+            yield
+    except FileNotFoundError as error:
+        raise ScanError(ScanFault.MISSING, f"{file} is not there") from error
+    except READ_ERRORS as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ScanError(ScanFault.UNREADABLE, f"{file} cannot be read as NIfTI ({what})") from error
 
 
-def take_volume(case: str, name: str, image: nib.Nifti1Image, number: int | None, path: Path) -> nib.Nifti1Image:
-    """The 3-D image of a scan, from the image of its file.
+def _open(file: Path) -> tuple[nib.Nifti1Image, int]:
+    """Image whose voxels are not read yet, and how many bytes its header says that there are."""
+    with _faults_explained(file):
+        if file.is_dir():
+            raise ScanError(ScanFault.MISSING, f"{file} is a folder and no file")
+        if not file.is_file():
+            raise ScanError(ScanFault.MISSING, f"{file} is not there")
+        if nifti_stem(file) is None:
+            raise ScanError(ScanFault.UNREADABLE, f"{file} ends in neither .nii nor .nii.gz")
+        image = nib.load(file, mmap=False)
+        if not isinstance(image, nib.Nifti1Image):
+            raise ScanError(ScanFault.UNREADABLE, f"{file} is no NIfTI but {type(image).__name__}")
+        dtype = image.get_data_dtype()
+        wanted = int(image.dataobj.offset) + dtype.itemsize * math.prod(int(size) for size in image.shape)
+    if dtype.kind not in "iuf":
+        name = nib.nifti1.data_type_codes.label[int(image.header["datatype"])]
+        raise ScanError(ScanFault.UNREADABLE, f"{file} holds {name} values, not one real number a voxel")
+    return image, wanted
+
+
+def _length(file: Path, wanted: int) -> int:
+    """Bytes that a file holds once unpacked."""
+    if not is_packed(file):
+        return file.stat().st_size
+    with file.open("rb") as stream:
+        stream.seek(-4, 2)
+        # RFC 1952: a gzip file ends with the length of what it holds, modulo 2^32.
+        (length,) = struct.unpack("<I", stream.read(4))
+    if length == wanted % 2**32:
+        return wanted
+    read = 0
+    try:
+        with gzip.open(file) as unpacked:
+            while chunk := unpacked.read(_CHUNK_BYTES):
+                read += len(chunk)
+    except EOFError:
+        # The last chunk is lost to the error, so an unfinished file may look a little shorter than it is.
+        return min(read, wanted - 1)
+    return read
+
+
+def _check_length(file: Path, length: int, wanted: int) -> None:
+    if length < wanted:
+        raise ScanError(ScanFault.TRUNCATED, f"{file} is cut short: it holds {length} of {wanted} bytes")
+
+
+def _grid_of(image: nib.Nifti1Image, file: Path, number: int | None) -> Grid:
+    with _faults_explained(file):
+        shape = tuple(int(size) for size in image.shape)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        sizes_mm = [float(size) for size in image.header.get_zooms()[:3]]
+    if len(shape) != (3 if number is None else 4):
+        named = "no volume of it" if number is None else f"its volume #{number}"
+        raise ScanError(ScanFault.NOT_3D, f"{file} has shape {shape}, and {named} is named")
+    if number is not None and number >= shape[3]:
+        raise ScanError(ScanFault.NOT_3D, f"{file} has the volumes #0 to #{shape[3] - 1}, and #{number} is named")
+    if min(shape) < 1:
+        raise ScanError(ScanFault.BAD_GRID, f"{file} has shape {shape}, without a voxel")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise ScanError(ScanFault.BAD_GRID, f"the affine of {file} is {affine[:3].tolist()}")
+    if not all(math.isfinite(size) and size > 0 for size in sizes_mm):
+        raise ScanError(ScanFault.BAD_GRID, f"{file} has voxels of {sizes_mm} mm")
+    return Grid(shape[:3], affine)
+
+
+# --- Voxels ---
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan or a label in memory."""
+
+    voxels: NDArray[Any]
+    """(H, W, D), real, as the file has them."""
+    grid: Grid
+
+    def in_ras(self) -> Volume:
+        """The same with its axes in the order and direction nearest to right, anterior, superior; a view."""
+        turns = nib.io_orientation(self.grid.affine)
+        affine = self.grid.affine @ nib.orientations.inv_ornt_aff(turns, self.grid.shape)
+        voxels = nib.apply_orientation(self.voxels, turns)
+        return Volume(voxels, Grid(voxels.shape, np.asarray(affine, dtype=np.float64)))
+
+
+class VolumeReader:
+    """Reads scans to the end of their files; a 4-D file once where its volumes are asked for one after the other.
+
+    It is not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._file: Path | None = None
+        self._image: nib.Nifti1Image | None = None
+
+    def read(self, scan: str | Path) -> Volume:
+        """Voxels and grid of a scan.
+
+        Args:
+            scan: A NIfTI file, or a volume of a 4-D one as ``path#k``.
+
+        Raises:
+            ScanError: As ``read_grid``, or the file is damaged further on.
+        """
+        file, number = split_volume(scan)
+        image = self._image if file == self._file else None
+        if image is None:
+            self._file = self._image = None  # one file in memory
+            image = _load(file)
+        grid = _grid_of(image, file, number)
+        if number is None:
+            return Volume(np.asanyarray(image.dataobj), grid)
+        self._file, self._image = file, image
+        return Volume(np.asanyarray(image.dataobj)[..., number], grid)
+
+
+def _load(file: Path) -> nib.Nifti1Image:
+    """Image of which every byte was read: nibabel stops at the last voxel and never sees the checksum behind it."""
+    image, wanted = _open(file)
+    with _faults_explained(file):
+        if is_packed(file):
+            try:
+                content = gzip.decompress(file.read_bytes())
+            except EOFError as error:
+                raise ScanError(ScanFault.TRUNCATED, f"{file} is cut short ({error})") from error
+            _check_length(file, len(content), wanted)
+            image = type(image).from_bytes(content)
+        else:
+            _check_length(file, file.stat().st_size, wanted)
+        return type(image)(np.asanyarray(image.dataobj), image.affine, image.header)
+
+
+def read_volumes(case: str, scans: Mapping[str, str | Path]) -> Iterator[tuple[str, Volume]]:
+    """The scans of a case one after the other, each file read once; after the last they are known to share one grid.
+
+    Args:
+        case: Name of the case, for the messages.
+        scans: What each is called, such as ``t1c`` or ``label`` -> where it is.
 
     Raises:
-        CaseError: The file is not 3-D, or where ``number`` is given not 4-D with such a volume.
+        CaseError: A file cannot be read, as ``VolumeReader`` has it, or a voxel is not finite; or, after the last,
+            their grids differ.
     """
-    if fault := volume_fault(image.shape, number, path):
-        raise CaseError(f"{case}: {name} {fault}")
-    return image if number is None else nib.Nifti1Image(image.dataobj[..., number], image.affine, image.header)
+    reader, grids = VolumeReader(), {}
+    for name, scan in scans.items():
+        try:
+            volume = reader.read(scan)
+        except ScanError as error:
+            raise CaseError(f"{case}: {name}: {error}") from error
+        if count := count_not_finite(volume.voxels):
+            found = f"{count} of {volume.voxels.size} voxels are NaN or infinite ({scan})"
+            raise CaseError(f"{case}: {name}: {found}; write the file again from its source")
+        grids[name] = volume.grid
+        yield name, volume
+    if fault := grids_fault(grids, scans):
+        raise CaseError(f"{case}: {fault}")
 
 
-def check_same_grid(case: str, name: str, volume: Any, grid: Any, path: Path) -> None:
-    """Raise ``CaseError`` where a volume's shape or affine is not that of the case's first scan."""
-    if volume.shape != grid.shape:
-        raise CaseError(
-            f"{case}: {name} has shape {volume.shape}, {MODALITIES[0]} has {grid.shape}; "
-            f"all files of a case must share one grid: register or resample them ({path})"
-        )
-    if not np.allclose(volume.affine, grid.affine, rtol=0, atol=AFFINE_TOLERANCE_MM):
-        raise CaseError(
-            f"{case}: the affine of {name} differs from that of {MODALITIES[0]} by up to "
-            f"{np.abs(volume.affine - grid.affine).max():.3g} mm; all files of a case must share one grid: "
-            f"register or resample them ({path})"
-        )
+def count_not_finite(voxels: NDArray[Any]) -> int:
+    """How many voxels are NaN, infinite, or too large for float32, in which networks compute."""
+    if voxels.dtype.kind in "iu":
+        return 0
+    return int(voxels.size - np.count_nonzero(np.abs(voxels) <= np.finfo(np.float32).max))

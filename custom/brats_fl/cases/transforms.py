@@ -6,15 +6,16 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import RandomizableTrait, RandomizableTransform, Transform
 from torch import Tensor
 
+from brats_fl.cases.datalists import LABEL
+from brats_fl.cases.grids import Grid
 from brats_fl.cases.regions import labels_to_regions, to_library_labels
-from brats_fl.cases.scans import check_same_grid, read_volume, split_volume, take_volume
+from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, MODALITIES, NCR
 from brats_fl.errors import CaseError
 
@@ -24,54 +25,38 @@ TUMOUR_VOXELS_PER_LABEL = 2000
 class LoadCased(Transform):
     """Read a case: ``image`` (4, H, W, D) float32 and, where it has one, ``label`` (1, H, W, D) uint8.
 
-    The item comes from a data list: ``case``, ``image`` (four paths, or volumes of 4-D files as ``path#k``),
-    ``label`` (a path, may be absent) and ``labels`` (the label convention). Labels leave with the library's values,
+    The item comes from a data list: ``case``, ``image`` (four scans), ``label`` (may be absent), each a path or a
+    volume of a 4-D file as ``path#k``, and ``labels`` (the label convention). Labels leave with the library's values,
     0 background, 1 necrotic core, 2 oedema, 3 enhancing tumour. A 4-D file is decompressed once.
 
     Raises:
-        CaseError: A file is missing, unreadable or not 3-D; shapes or affines differ; a label value is unknown.
+        CaseError: A file cannot be read or is not 3-D; a voxel is not finite; the files' grids differ; a label value is
+            unknown; every scan is empty.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
         item = dict(data)
         case = str(item.get("case", Path(item["image"][0]).name))
-        scans = read_scans(case, item["image"])
-        grid = scans[0]
-        for name, scan, file in zip(MODALITIES[1:], scans[1:], item["image"][1:], strict=True):
-            check_same_grid(case, name, scan, grid, Path(file))
-        voxels = np.stack([np.asarray(scan.dataobj, dtype=np.float32) for scan in scans])
-        for name, scan_voxels, file in zip(MODALITIES, voxels, item["image"], strict=True):
-            if not np.isfinite(scan_voxels).all():
-                raise CaseError(f"{case}: {name} holds NaN or infinite values; write it again ({file})")
+        scans = dict(zip(MODALITIES, item["image"], strict=True))
+        if item.get("label") is not None:
+            scans[LABEL] = item["label"]
+        volumes = dict(read_volumes(case, scans))
+        grid = volumes[MODALITIES[0]].grid
+        voxels = np.stack([np.asarray(volumes[name].voxels, dtype=np.float32) for name in MODALITIES])
         if not voxels.any():
             raise CaseError(f"{case}: every scan is empty (all voxels 0); replace the files ({item['image'][0]})")
-        item["image"] = as_meta_tensor(torch.from_numpy(voxels), grid, Path(str(data["image"][0])))
-        if item.get("label") is not None:
-            path = Path(str(item["label"]))
-            scan = take_volume(case, "label", read_volume(case, "label", path), None, path)
-            check_same_grid(case, "label", scan, grid, path)
+        item["image"] = as_meta_tensor(torch.from_numpy(voxels), grid, Path(scans[MODALITIES[0]]))
+        if LABEL in volumes:
             table = str(item.get("labels", DEFAULT_LABEL_TABLE))
             try:
-                label = to_library_labels(torch.from_numpy(np.asarray(scan.dataobj, dtype=np.float32)), table)
+                label = to_library_labels(volumes[LABEL].voxels, table)
             except CaseError as error:
-                raise CaseError(f"{case}: {error} ({path})") from None
-            item["label"] = as_meta_tensor(label[None], grid, path)
+                raise CaseError(f"{case}: {error} ({scans[LABEL]})") from None
+            item["label"] = as_meta_tensor(torch.from_numpy(label[None]), grid, Path(scans[LABEL]))
         return item
 
 
-def read_scans(case: str, scans: Sequence[str]) -> list[nib.Nifti1Image]:
-    """The four scans of a case in the order of ``MODALITIES``, voxels in memory; each file is read once."""
-    files: dict[Path, nib.Nifti1Image] = {}
-    volumes = []
-    for name, scan in zip(MODALITIES, scans, strict=True):
-        path, number = split_volume(scan)
-        if path not in files:
-            files[path] = read_volume(case, name, path)
-        volumes.append(take_volume(case, name, files[path], number, path))
-    return volumes
-
-
-def as_meta_tensor(voxels: Tensor, grid: nib.Nifti1Image, path: Path) -> MetaTensor:
+def as_meta_tensor(voxels: Tensor, grid: Grid, path: Path) -> MetaTensor:
     """Channel-first voxels with the affine that MONAI's ``Orientationd``, ``Spacingd`` and ``Invertd`` follow."""
     meta = {
         "filename_or_obj": str(path),

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from brats_fl.cases.grids import Grid
 from brats_fl.gate.findings import Finding
-from brats_fl.gate.headers import Grid
 from brats_fl.gate.voxels import ThinCase
 
 Mask = NDArray[np.bool_]

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from brats_fl.cases.datalists import Case
+from brats_fl.cases.grids import Grid, main_grid
+from brats_fl.cases.regions import to_library_labels
 from brats_fl.constants import MODALITIES
+from brats_fl.errors import CaseError
 from brats_fl.gate.appearance import check_copies, check_order
 from brats_fl.gate.brain import check_background, check_same_place, check_wholeness
 from brats_fl.gate.findings import Finding
-from brats_fl.gate.headers import Grid, check_case_headers, main_grid
-from brats_fl.gate.labels import as_library_labels, check_in_brain, check_parts, check_values
+from brats_fl.gate.headers import check_case_headers
+from brats_fl.gate.labels import check_in_brain, check_parts, check_values
 from brats_fl.gate.tumour_fit import check_place
 from brats_fl.gate.voxels import ReadCase, read_case
 
@@ -39,7 +42,7 @@ def check_case(case: Case) -> CaseVerdict:
     if not grids:
         return CaseVerdict(findings)
     grid = main_grid(grids)
-    read = read_case(case, grids)
+    read = read_case(case, grids, grid)
     findings += read.findings
     if read.label_values is not None:
         findings += check_values(case, read.label_values)
@@ -61,8 +64,11 @@ def _check_label(case: Case, read: ReadCase) -> list[Finding]:
     """Rules that need scans and label. Where the label lies wrong, what depends on its place is left."""
     if read.thin.label is None:
         return []
-    label = as_library_labels(read.thin.label, case.labels)
-    if label is None or not label.any():
+    try:
+        label = to_library_labels(read.thin.label, case.labels)
+    except CaseError:  # its values have their own rules
+        return []
+    if not label.any():
         return []
     findings = check_in_brain(case.case, read.thin, label)
     findings += check_place(case.case, read.thin, label)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from brats_fl.errors import DataListError
+from brats_fl.errors import DataListError, ScanFault
 
 Severity = Literal["error", "warning"]
 
@@ -29,15 +29,10 @@ class Rule:
 
 
 _RULES = (
-    Rule("G01-file-missing", ERROR, "every file of a case is there", "restore the file, or take the case off the list"),
-    Rule("G02-file-unreadable", ERROR, "every file is sound NIfTI", "download, copy or convert the file again"),
-    Rule("G03-file-truncated", ERROR, "a file is as long as its header says", "download or copy the file again"),
-    Rule(
-        "G04-not-3d",
-        ERROR,
-        "a scan is one 3-D volume",
-        "save one volume of it, or name the volume in the data list: file.nii.gz#0",
-    ),
+    Rule("G01-file-missing", ERROR, "every file of a case is there", ScanFault.MISSING.value),
+    Rule("G02-file-unreadable", ERROR, "every file is sound NIfTI", ScanFault.UNREADABLE.value),
+    Rule("G03-file-truncated", ERROR, "a file is as long as its header says", ScanFault.TRUNCATED.value),
+    Rule("G04-not-3d", ERROR, "a scan is one 3-D volume", ScanFault.NOT_3D.value),
     Rule(
         "G05-shape-differs",
         ERROR,
@@ -50,7 +45,7 @@ _RULES = (
         "the files of a case have one affine: spacing, orientation and position",
         "register or resample the file onto the grid of the others; copy the header only if the voxels lie right",
     ),
-    Rule("G07-grid-invalid", ERROR, "a header has a usable grid", "convert the file again from its source"),
+    Rule("G07-grid-invalid", ERROR, "a header has a usable grid", ScanFault.BAD_GRID.value),
     Rule(
         "G08-spacing-not-1mm",
         WARNING,

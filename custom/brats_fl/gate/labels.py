@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_fl.cases.datalists import Case
+from brats_fl.cases.datalists import LABEL, Case
+from brats_fl.cases.regions import fitting_tables, to_file_labels
 from brats_fl.constants import ED, ET, LABEL_TABLES, NCR
 from brats_fl.gate.findings import Finding
-from brats_fl.gate.headers import LABEL
 from brats_fl.gate.voxels import ThinCase
 
 Labels = NDArray[np.uint8]
@@ -57,22 +57,6 @@ def check_values(case: Case, values: NDArray[Any]) -> list[Finding]:
     return finding("G45-label-part-missing", f"has no {' and no '.join(missing)}") if missing else []
 
 
-def fitting_tables(values: NDArray[Any]) -> list[str]:
-    """Names of the conventions that know every one of these values."""
-    return [name for name, table in LABEL_TABLES.items() if np.isin(values, list(table)).all()]
-
-
-def as_library_labels(label: NDArray[Any], table: str) -> Labels | None:
-    """The label with the library's values, uint8; None where a value is not of the convention."""
-    mapped = np.zeros(label.shape, np.uint8)
-    known = 0
-    for value, part in LABEL_TABLES[table].items():
-        here = label == value
-        known += int(np.count_nonzero(here))
-        mapped += here * np.uint8(part)
-    return mapped if known == label.size else None
-
-
 def check_in_brain(case: str, thin: ThinCase, label: Labels) -> list[Finding]:
     """A label of which more than 1 % lies where no scan shows brain."""
     tumour = label > 0
@@ -98,7 +82,8 @@ def check_parts(case: Case, thin: ThinCase, label: Labels) -> list[Finding]:
             f"{outer[part]:.0%} of what is read as {PART_NAMES[part]} lies at the tumour's rim, but {rims[ED]:.0%} of "
             "the oedema, which should be the outermost"
         )
-        if others := [name for name in fitting_tables(_values_of(label, case.labels)) if name != case.labels]:
+        values = to_file_labels(np.unique(label), case.labels)
+        if others := [name for name in fitting_tables(values) if name != case.labels]:
             found += f"; the values also fit {' and '.join(others)}"
     elif "t1c" in thin.scans and {NCR, ET} <= set(rims):
         core, enhancing = (float(np.median(thin.scans["t1c"][label == part])) for part in (NCR, ET))
@@ -123,11 +108,6 @@ def rim_shares(label: Labels) -> dict[int, float]:
         if (count := np.count_nonzero(here)) >= FEWEST_VOXELS:
             shares[part] = np.count_nonzero(here & rim) / count
     return shares
-
-
-def _values_of(label: Labels, table: str) -> NDArray[Any]:
-    in_file = {part: value for value, part in LABEL_TABLES[table].items()}
-    return np.array([in_file[int(part)] for part in np.unique(label)])
 
 
 def _list(values: NDArray[Any], shown: int = 5) -> str:

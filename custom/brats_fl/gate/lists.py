@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brats_fl.cases.datalists import Case, DataList
+from brats_fl.cases.datalists import LABEL, Case, DataList, scans_of
+from brats_fl.cases.grids import Grid
 from brats_fl.cases.scans import split_volume
 from brats_fl.constants import SPLITS
 from brats_fl.gate.findings import Finding
-from brats_fl.gate.headers import LABEL, Grid, scans_of
 
 NEAR_1_MM = 0.1
 """Voxel sizes within this of 1 mm are near it."""

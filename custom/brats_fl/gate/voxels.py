@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_fl.cases.datalists import Case
-from brats_fl.cases.scans import read_to_the_end, split_volume
+from brats_fl.cases.datalists import LABEL, Case, scans_of
+from brats_fl.cases.grids import Grid
+from brats_fl.cases.scans import VolumeReader, count_not_finite
+from brats_fl.errors import ScanError
 from brats_fl.gate.findings import Finding
-from brats_fl.gate.headers import LABEL, READ_ERRORS, Grid, scans_of
+from brats_fl.gate.headers import file_finding
 from brats_fl.sharing.fingerprints import background_of, describe_scan
 
 THIN_MM: Final = 2.0
@@ -58,29 +59,30 @@ class ReadCase:
     """Every value that the label holds, sorted."""
 
 
-def read_case(case: Case, grids: Mapping[str, Grid]) -> ReadCase:
+def read_case(case: Case, grids: Mapping[str, Grid], main: Grid) -> ReadCase:
     """Read the sound files of a case, one after the other, and check each scan by itself.
 
     Args:
         case: The case.
         grids: Scan -> its grid, as ``check_case_headers`` found them, one at least; others are not read.
+        main: The grid that most of them have. It says which voxels are in the sample: a scan whose header states
+            another spacing has as many voxels, and its sample must be as large to be compared.
     """
     findings: list[Finding] = []
     scans: dict[str, NDArray[np.float32]] = {}
     backgrounds: dict[str, float] = {}
     looks: dict[str, bytes] = {}
     label = label_values = None
-    files: dict[Path, NDArray[Any]] = {}
+    reader, steps = VolumeReader(), thin_steps(main)
     for name, scan in scans_of(case).items():
         if name not in grids:
             continue
         try:
-            voxels = _read(scan, files)
-        except READ_ERRORS as error:
-            found = f"{split_volume(scan)[0]} cannot be read to its end ({error})"
-            findings.append(Finding("G02-file-unreadable", found, case.case, name))
+            voxels = reader.read(scan).voxels
+        except ScanError as error:
+            findings.append(file_finding(error, case.case, name))
             continue
-        thin = voxels[thin_steps(grids[name])]
+        thin = voxels[steps]
         if name == LABEL:
             label, label_values = np.ascontiguousarray(thin), distinct_values(voxels)
             continue
@@ -91,22 +93,8 @@ def read_case(case: Case, grids: Mapping[str, Grid]) -> ReadCase:
             backgrounds[name] = background_of(voxels)
             looks[name] = describe_scan(voxels, grids[name].affine)
     brains = {name: scan != np.float32(backgrounds[name]) for name, scan in scans.items()}
-    spacing_mm = _thin_spacing_mm(next(iter(grids.values())))
+    spacing_mm = main.spacing_mm * [step.step for step in steps]
     return ReadCase(findings, ThinCase(scans, brains, label, spacing_mm), backgrounds, looks, label_values)
-
-
-def _thin_spacing_mm(grid: Grid) -> NDArray[np.float64]:
-    return grid.spacing_mm * [step.step for step in thin_steps(grid)]
-
-
-def _read(scan: str, files: dict[Path, NDArray[Any]]) -> NDArray[Any]:
-    """Voxels of a scan; a 4-D file is read once for all its volumes."""
-    file, number = split_volume(scan)
-    if number is None:
-        return np.asanyarray(read_to_the_end(file).dataobj)
-    if file not in files:
-        files[file] = np.asanyarray(read_to_the_end(file).dataobj)
-    return files[file][..., number]
 
 
 def thin_steps(grid: Grid) -> tuple[slice, ...]:
@@ -132,8 +120,7 @@ def scan_faults(voxels: NDArray[Any], thin: NDArray[Any]) -> list[tuple[str, str
         voxels: All of it, (H, W, D).
         thin: A part of it, evenly spread, to count in.
     """
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        count = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
+    if count := count_not_finite(voxels):
         return [("G21-not-finite", f"{count} voxels are NaN or infinite")]
     low, high = float(voxels.min()), float(voxels.max())
     brain = thin[thin != background_of(voxels)]

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_fl.cases.datalists import SITES_VARIABLE, Case
-from brats_fl.cases.scans import read_volume, split_volume, take_volume
+from brats_fl.cases.scans import count_not_finite, read_volumes
+from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError, PrivacyError
 
 MIN_KEY_BYTES: Final = 32
@@ -98,20 +99,16 @@ def fingerprint_case(case: Case, key: bytes) -> tuple[str, ...]:
 
     Raises:
         PrivacyError: The key is short or not random.
-        CaseError: A scan cannot be read, or shows nothing.
+        CaseError: A scan cannot be read, or shows nothing; their grids differ.
     """
     check_key(key)
-    files: dict[Path, Any] = {}
     fingerprints = []
-    for scan in case.image:
-        path, number = split_volume(scan)
-        if path not in files:
-            files[path] = read_volume(case.case, "scan", path)
-        volume = take_volume(case.case, "scan", files[path], number, path)
+    scans = dict(zip(MODALITIES, case.image, strict=True))
+    for name, volume in read_volumes(case.case, scans):
         try:
-            fingerprints.append(fingerprint_scan(np.asanyarray(volume.dataobj), volume.affine, key))
+            fingerprints.append(fingerprint_scan(volume.voxels, volume.grid.affine, key))
         except CaseError as error:
-            raise CaseError(f"{case.case}: {error} ({path})") from None
+            raise CaseError(f"{case.case}: {name}: {error} ({scans[name]})") from None
     return tuple(sorted(fingerprints))
 
 
@@ -171,7 +168,7 @@ def _sum_blocks(
     crop = volume[box]
     if np.any(padding):
         crop = np.pad(crop, padding, constant_values=background)
-    if crop.dtype.kind == "f" and not np.isfinite(crop).all():
+    if count_not_finite(crop):
         raise CaseError("holds NaN or infinite values; write the scan again")
     count = _add_up(crop != background, factors)
     # Blocks hold the background too, where they reach beyond the brain.

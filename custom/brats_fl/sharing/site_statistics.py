@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from brats_fl.cases.datalists import Case, read_datalist
-from brats_fl.cases.scans import read_volume, split_volume, take_volume
-from brats_fl.constants import LABEL_TABLES, MODALITIES, REGION_LABELS, REGIONS, SPLITS
+from brats_fl.cases.datalists import LABEL, Case, read_datalist, scans_of
+from brats_fl.cases.regions import to_library_labels
+from brats_fl.cases.scans import Volume, read_volumes, split_volume
+from brats_fl.constants import MODALITIES, REGION_LABELS, REGIONS, SPLITS
 from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
 from brats_fl.files import write_whole
 
@@ -246,35 +246,37 @@ def measure_case(case: Case) -> dict[str, Histogram]:
     """Feature -> a case's histogram, which sums to 1.
 
     Raises:
-        CaseError: A file cannot be read, a scan is empty, or a label has a value that its convention lacks.
+        CaseError: A file cannot be read, a scan is empty or not finite, the files' grids differ, or a label has a value
+            that its convention lacks.
     """
-    images: dict[Path, Any] = {}
     found: dict[str, Histogram] = {}
-    steps: NDArray[np.float64] = np.ones(3)
-    for modality, scan in zip(MODALITIES, case.image, strict=True):
-        path, number = split_volume(scan)
-        if path not in images:
-            images = {path: read_volume(case.case, modality, path)}  # one file in memory
-        volume = take_volume(case.case, modality, images[path], number, path)
-        steps = voxel_sizes(volume.affine)
-        voxels = np.asanyarray(volume.dataobj)
-        brain = voxels[voxels != 0]
-        if not brain.size:
-            raise CaseError(f"{case.case}: {modality} is empty, all its voxels are 0; replace {path}")
-        found[modality] = share(np.log2(np.maximum(brain, 1)), feature_of(modality))
-    path = Path(str(case.label))
-    label = np.asanyarray(read_volume(case.case, "label", path).dataobj)
-    table = LABEL_TABLES[case.labels]
-    counts = {int(value): int(number) for value, number in zip(*np.unique(label, return_counts=True), strict=True)}
-    if unknown := sorted(set(counts) - set(table)):
-        raise CaseError(
-            f"{case.case}: the label has the value {unknown[0]}, {case.labels} has {sorted(table)}; see {path}"
-        )
-    ml = float(np.prod(steps)) / 1000
+    scans = scans_of(case)
+    for name, volume in read_volumes(case.case, scans):  # one scan in memory
+        try:
+            of_scan = measure_label(volume, case.labels) if name == LABEL else {name: measure_scan(volume, name)}
+        except CaseError as error:
+            raise CaseError(f"{case.case}: {name}: {error} ({scans[name]})") from None
+        found |= of_scan
+        found["voxel_mm"] = share(volume.grid.spacing_mm, feature_of("voxel_mm"))
+    return found
+
+
+def measure_scan(volume: Volume, modality: str) -> Histogram:
+    """How the voxels of a brain are shared out over intensities."""
+    brain = volume.voxels[volume.voxels != 0]
+    if not brain.size:
+        raise CaseError("is empty, all its voxels are 0; replace the scan")
+    return share(np.log2(np.maximum(brain, 1)), feature_of(modality))
+
+
+def measure_label(volume: Volume, table: str) -> dict[str, Histogram]:
+    """Volume of each region, a histogram with one value."""
+    label = to_library_labels(volume.voxels, table)
+    part_ml = {part: np.count_nonzero(label == part) * volume.grid.voxel_ml for part in REGION_LABELS["wt"]}
+    found: dict[str, Histogram] = {}
     for region in REGIONS:
-        inside = sum(number for value, number in counts.items() if table[value] in REGION_LABELS[region])
-        found[f"{region}_ml"] = share(np.array([inside * ml]), feature_of(f"{region}_ml"))
-    found["voxel_mm"] = share(steps, feature_of("voxel_mm"))
+        ml = sum(part_ml[part] for part in REGION_LABELS[region])
+        found[f"{region}_ml"] = share(np.array([ml]), feature_of(f"{region}_ml"))
     return found
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_fl.cases.datalists import Case
-from brats_fl.cases.scans import split_volume
+from brats_fl.cases.datalists import LABEL, Case, scans_of
+from brats_fl.cases.regions import to_library_labels
+from brats_fl.cases.scans import Volume, VolumeReader
 from brats_fl.constants import ED, MODALITIES
-from brats_fl.gate.headers import LABEL, READ_ERRORS, scans_of
-from brats_fl.gate.labels import as_library_labels
+from brats_fl.errors import CaseError, ScanError
 from brats_fl_tools.pages.pictures import as_png, paint_labels
 
 Array = NDArray[Any]
@@ -32,40 +31,35 @@ class Thumbnail:
 
 def draw_thumbnails(case: Case) -> list[Thumbnail]:
     """One axial slice of each scan with the label on it, where the label is largest, else in the middle."""
-    volumes = {name: read_volume(scan) for name, scan in scans_of(case).items()}
+    reader = VolumeReader()
+    volumes = {name: _read(reader, scan) for name, scan in scans_of(case).items()}
     label = volumes.pop(LABEL, None)
-    parts = None if label is None or isinstance(label, str) else draw_parts(label[0], case.labels)
+    parts = draw_parts(label.voxels, case.labels) if isinstance(label, Volume) else None
     height = find_height(parts)
     thumbnails = []
     for name in MODALITIES:
         volume = volumes[name]
-        if isinstance(volume, str):
-            thumbnails.append(Thumbnail(name, "", volume))
+        if isinstance(volume, Volume):
+            thumbnails.append(draw_one(name, volume, parts, height))
         else:
-            thumbnails.append(draw_one(name, *volume, parts, height))
+            thumbnails.append(Thumbnail(name, "", volume))
     return thumbnails
 
 
-def read_volume(scan: str) -> tuple[Array, tuple[float, ...]] | str:
-    """Voxels nearest to right-anterior-superior and their size in mm, or why they cannot be shown."""
-    file, number = split_volume(scan)
+def _read(reader: VolumeReader, scan: str) -> Volume | str:
+    """A scan with its axes nearest to right, anterior, superior, or why it cannot be shown."""
     try:
-        image = nib.load(file)
-        if number is not None:
-            image = image.slicer[..., number : number + 1]
-            image = nib.Nifti1Image(np.asanyarray(image.dataobj)[..., 0], image.affine)
-        if len(image.shape) != 3:
-            return f"has shape {image.shape}"
-        canonical = nib.as_closest_canonical(image)
-        return np.asanyarray(canonical.dataobj), tuple(float(size) for size in canonical.header.get_zooms())
-    except READ_ERRORS as error:
-        return f"cannot be read ({type(error).__name__})"
+        return reader.read(scan).in_ras()
+    except ScanError as error:
+        return error.found
 
 
 def draw_parts(label: Array, table: str) -> Array:
     """Library values of a label; what its convention does not know is drawn as oedema."""
-    parts = as_library_labels(label, table)
-    return np.where(np.nan_to_num(label) != 0, ED, 0).astype(np.uint8) if parts is None else parts
+    try:
+        return to_library_labels(label, table)
+    except CaseError:
+        return np.where(np.nan_to_num(label) != 0, ED, 0).astype(np.uint8)
 
 
 def find_height(parts: Array | None) -> float:
@@ -75,8 +69,9 @@ def find_height(parts: Array | None) -> float:
     return float(np.argmax(np.count_nonzero(parts, axis=(0, 1)))) / parts.shape[2]
 
 
-def draw_one(name: str, voxels: Array, spacing_mm: tuple[float, ...], parts: Array | None, height: float) -> Thumbnail:
+def draw_one(name: str, volume: Volume, parts: Array | None, height: float) -> Thumbnail:
     """The slice of a scan at a height, with the label on it where both have one shape."""
+    voxels, spacing_mm = volume.voxels, volume.grid.spacing_mm.tolist()
     level = min(int(height * voxels.shape[2]), voxels.shape[2] - 1)
     scan = np.nan_to_num(voxels[:, :, level].astype(np.float32), posinf=0, neginf=0)
     fits = parts is not None and parts.shape == voxels.shape

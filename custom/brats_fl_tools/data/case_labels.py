@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from brats_fl.cases.regions import fitting_tables
+from brats_fl.cases.scans import VolumeReader
 from brats_fl.constants import LABEL_TABLES
 from brats_fl.errors import CaseError
 from brats_fl_tools.data.case_table import CaseRow
-from brats_fl_tools.data.scan_headers import READ_ERRORS
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,20 @@ class LabelFacts:
 def read_label(file: Path) -> LabelFacts:
     """Values and volume of a label.
 
+    Args:
+        file: A NIfTI file, or a volume of a 4-D one as ``path#k``.
+
     Raises:
         CaseError: The file cannot be read to its end, or a value is no whole number.
     """
-    try:
-        image = nibabel.load(file)
-        voxels = np.asanyarray(image.dataobj)
-    except READ_ERRORS as error:
-        raise CaseError(f"{file} cannot be read ({error}); download or copy it again") from error
-    flat = voxels.ravel(order="K")  # in the file's own order: five times as fast to search
+    label = VolumeReader().read(file)
+    flat = label.voxels.ravel(order="K")  # in the file's own order: five times as fast to search
     marked = flat[flat != 0]
     values = np.unique(marked)
     whole = np.isfinite(values) & (values == np.rint(values))
     if not whole.all():
         raise CaseError(f"{file} holds the value {values[~whole][0]:g}; a label's values are whole numbers, redraw it")
-    voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
-    return LabelFacts(tuple(int(value) for value in values), round(marked.size * voxel_ml, 3))
+    return LabelFacts(tuple(int(value) for value in values), round(marked.size * label.grid.voxel_ml, 3))
 
 
 def check_convention(file: Path, values: Sequence[int], labels: str) -> None:
@@ -54,7 +52,7 @@ def check_convention(file: Path, values: Sequence[int], labels: str) -> None:
     unknown = [value for value in values if value not in LABEL_TABLES[labels]]
     if not unknown:
         return
-    fitting = [name for name, table in LABEL_TABLES.items() if set(values) <= set(table)]
+    fitting = fitting_tables(values)
     mend = (
         f"if all labels follow {' or '.join(fitting)}, say so with --labels or in the mapping"
         if fitting

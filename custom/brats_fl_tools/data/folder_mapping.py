@@ -24,10 +24,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from brats_fl.cases.scans import name_volume, split_volume
+from brats_fl.cases.layouts import SEG, FoundCase, closed_cases, walk
+from brats_fl.cases.scans import name_volume, nifti_stem, split_volume
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
-from brats_fl_tools.data.layouts import SEG, FoundCase, stem, walk
 
 PLACEHOLDERS = ("case", "patient", "time_point")
 _PARTS = re.compile(r"(\{[^}]*\}|\*)")
@@ -86,8 +86,9 @@ def _check_placeholders(path: Path, patterns: dict[str, str]) -> tuple[str, ...]
 
 
 def find_mapped_cases(root: Path, mapping: FolderMapping) -> list[FoundCase]:
-    """The cases that the mapping finds beneath a folder, sorted by name."""
-    images = [file for _, files in walk(root) for file in files if stem(file) is not None]
+    """The cases that the mapping finds beneath a folder."""
+    closed: list[OSError] = []
+    images = [file for _, files in walk(root, closed) for file in files if nifti_stem(file) is not None]
     found: dict[Key, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for kind, pattern in mapping.patterns.items():
         pattern_file, number = split_volume(pattern)
@@ -97,7 +98,7 @@ def find_mapped_cases(root: Path, mapping: FolderMapping) -> list[FoundCase]:
                 key = tuple(match[name] for name in mapping.placeholders)
                 found[key][kind].append(file if number is None else name_volume(file, number))
     cases = [_as_case(mapping, key, candidates, root) for key, candidates in found.items()]
-    return sorted(cases, key=lambda case: case.case)
+    return [*cases, *closed_cases(closed)]
 
 
 def _as_expression(pattern: str) -> re.Pattern[str]:

@@ -17,14 +17,15 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from brats_fl.cases.grids import Grid, grids_fault, main_grid
+from brats_fl.cases.layouts import LOOKED_FOR, SEG, Findings, FoundCase, join_namesakes, search
+from brats_fl.cases.scans import read_grid
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
 from brats_fl_tools.data.case_labels import LabelFacts, check_convention, read_label
 from brats_fl_tools.data.case_table import GRADES, CaseRow, refuse_existing_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import Origin, read_name, read_origins, shortened
-from brats_fl_tools.data.layouts import LOOKED_FOR, SEG, Findings, FoundCase, find_cases
-from brats_fl_tools.data.scan_headers import ScanHeader, grid_fault, read_header
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,14 @@ def import_cases(data_dir: Path, mapping: Path | None = None, labels: str | None
         raise CaseError(f"{data_dir}: no such folder; give the folder that the download was unpacked to")
     root = data_dir.resolve()
     if mapping is None:
-        findings = find_cases(root)
+        findings = search(root)
     else:
         findings = Findings(tuple(find_mapped_cases(root, read_mapping(mapping))), (), ())
     if not findings.cases:
         strangers = findings.strangers
         seen = f"; {len(strangers)} NIfTI files have other names, such as {strangers[0]}" if strangers else ""
-        looked_for = LOOKED_FOR if mapping is None else f"what {mapping} describes"
+        known = f"{LOOKED_FOR}; for any other, describe it with --mapping"
+        looked_for = known if mapping is None else f"what {mapping} describes"
         raise CaseError(f"{data_dir}: no case found{seen}. Looked for: {looked_for}")
     origins = _read_origin_files(findings.origin_files)
     found = [replace(case, labels=labels) for case in findings.cases] if labels else list(findings.cases)
@@ -80,13 +82,11 @@ def _read_origin_files(files: Iterable[Path]) -> dict[str, Origin]:
 
 
 def _read_all(cases: list[FoundCase], root: Path, origins: Mapping[str, Origin], strangers: tuple[Path, ...]) -> Survey:
-    named: dict[str, list[FoundCase]] = defaultdict(list)
-    for found in cases:
-        named[found.case].append(found)
+    cases = join_namesakes(cases)
 
-    def read(group: list[FoundCase]) -> tuple[CaseRow, LabelFacts | None] | CaseError:
+    def read(found: FoundCase) -> tuple[CaseRow, LabelFacts | None] | CaseError:
         try:
-            return read_case(_only_one(group), root, origins)
+            return read_case(found, root, origins)
         except CaseError as error:
             return error
 
@@ -94,9 +94,9 @@ def _read_all(cases: list[FoundCase], root: Path, origins: Mapping[str, Origin],
     with ThreadPoolExecutor() as pool:  # the time goes into decompressing labels, which needs no interpreter lock
         results = list(
             track(
-                pool.map(read, named.values()),
+                pool.map(read, cases),
                 "reading headers and labels",
-                total=len(named),
+                total=len(cases),
                 console=console,
                 disable=not console.is_terminal,
             )
@@ -113,13 +113,6 @@ def _read_all(cases: list[FoundCase], root: Path, origins: Mapping[str, Origin],
     )
 
 
-def _only_one(group: list[FoundCase]) -> FoundCase:
-    if len(group) > 1:
-        places = ", ".join(str(found.folder) for found in group)
-        raise CaseError(f"{group[0].case}: is there {len(group)} times ({places}); keep one of them")
-    return group[0]
-
-
 def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tuple[CaseRow, LabelFacts | None]:
     """The row of a case, and what is in its label where it has one.
 
@@ -132,17 +125,18 @@ def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tu
         CaseError: A line for each fault: a file missing, ambiguous, unreadable, not 3-D, on another grid, or a label
             value that is not of the convention.
     """
-    problems = list(found.problems)
-    headers = _read_headers(found, problems)
+    problems = [*found.problems, *found.label_problems]
+    grids = _read_grids(found, problems)
     facts = None
     if SEG in found.files and not problems:
         try:
             facts = read_label(found.files[SEG])
             check_convention(found.files[SEG], facts.values, found.labels)
         except CaseError as error:
-            problems.append(str(error))
+            problems.append(f"{SEG}: {error}")
     if problems:
         raise CaseError("\n".join(f"{found.case}: {problem}" for problem in problems))
+    grid = main_grid(grids)
     name, origin = read_name(found.case), origins.get(found.case, Origin(""))
     above = [part.upper() for part in (root.name, *found.folder.relative_to(root).parts)]
     row = CaseRow(
@@ -152,8 +146,8 @@ def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tu
         image=tuple(found.files[modality] for modality in MODALITIES),
         label=found.files.get(SEG),
         labels=found.labels,
-        shape=headers[0].shape,
-        spacing_mm=headers[0].spacing_mm,
+        shape=grid.shape,
+        spacing_mm=tuple(grid.spacing_mm.tolist()),
         institution=origin.institution or name.institution,
         grade=next((part for part in reversed(above) if part in GRADES), origin.grade),
         tumour_ml=facts.tumour_ml if facts else None,
@@ -161,17 +155,17 @@ def read_case(found: FoundCase, root: Path, origins: Mapping[str, Origin]) -> tu
     return row, facts
 
 
-def _read_headers(found: FoundCase, problems: list[str]) -> list[ScanHeader]:
-    """Headers of a case's files, the first scan's first; what is wrong with them is added to ``problems``."""
-    headers: list[ScanHeader] = []
-    for kind in (*MODALITIES, SEG):
-        if kind in found.files:
-            try:
-                headers.append(read_header(found.files[kind]))
-            except CaseError as error:
-                problems.append(str(error))
-    problems += [problem for header in headers[1:] if (problem := grid_fault(header, headers[0]))]
-    return headers
+def _read_grids(found: FoundCase, problems: list[str]) -> dict[str, Grid]:
+    """Grids of a case's files, from their headers; what is wrong with them is added to ``problems``."""
+    grids: dict[str, Grid] = {}
+    for kind in (kind for kind in (*MODALITIES, SEG) if kind in found.files):
+        try:
+            grids[kind] = read_grid(found.files[kind])
+        except CaseError as error:
+            problems.append(f"{kind}: {error}")
+    if fault := grids_fault(grids, found.files):
+        problems.append(fault)
+    return grids
 
 
 def import_(

@@ -6,18 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from brats_fl.cases.scans import split_volume, volume_fault
+from brats_fl.cases.datalists import Case
+from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
-from brats_fl_tools.data.scan_headers import READ_ERRORS
 
 EDGES = np.linspace(-3, 4, 57)
 """Of the histogram's bins, in standard deviations from the mean of the brain."""
@@ -38,52 +37,58 @@ class Intensities:
     """Probability per standard deviation in the bins of ``EDGES``, of the brain scaled to mean 0 and deviation 1."""
 
 
-def measure_sites(scans: Mapping[str, Sequence[Sequence[Path]]]) -> dict[str, dict[str, Intensities]]:
+def measure_sites(cases: Mapping[str, Sequence[Case]]) -> dict[str, dict[str, Intensities]]:
     """Site -> modality -> intensities.
 
     Args:
-        scans: Site -> cases -> the four scans in the order of ``MODALITIES``.
+        cases: Site -> cases whose scans are read.
 
     Raises:
-        CaseError: A scan cannot be read.
+        CaseError: A scan cannot be read, is empty or not finite, or the scans of a case differ in their grids.
     """
-    jobs = [
-        (site, modality, scan)
-        for site, cases in scans.items()
-        for case in cases
-        for modality, scan in zip(MODALITIES, case, strict=True)
-    ]
+    jobs = [(site, case) for site, own in cases.items() for case in own]
     console = Console(stderr=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda job: measure(job[2]), jobs)
+        found = pool.map(lambda job: measure_case(job[1]), jobs)
         measured = list(
-            track(found, "reading a few scans", total=len(jobs), console=console, disable=not console.is_terminal)
+            track(found, "reading a few cases", total=len(jobs), console=console, disable=not console.is_terminal)
         )
-    of_site: dict[str, dict[str, Intensities]] = {site: {} for site in scans}
-    for site, modality in {(site, modality) for site, modality, _ in jobs}:
-        own = [m for m, (s, name, _) in zip(measured, jobs, strict=True) if (s, name) == (site, modality)]
-        medians, densities = [m.median for m in own], [m.density for m in own]
-        of_site[site][modality] = Intensities(float(np.mean(medians)), np.mean(densities, axis=0))
+    of_site: dict[str, dict[str, Intensities]] = {}
+    for site in cases:
+        own = [intensities for intensities, (name, _) in zip(measured, jobs, strict=True) if name == site]
+        of_site[site] = {modality: _mean([case[modality] for case in own]) for modality in MODALITIES}
     return of_site
 
 
-def measure(scan: Path) -> Intensities:
+def _mean(found: Sequence[Intensities]) -> Intensities:
+    return Intensities(float(np.mean([one.median for one in found])), np.mean([one.density for one in found], axis=0))
+
+
+def measure_case(case: Case) -> dict[str, Intensities]:
+    """Modality -> intensities of a case; raises as ``measure_sites``."""
+    scans = dict(zip(MODALITIES, case.image, strict=True))
+    found = {}
+    for name, volume in read_volumes(case.case, scans):
+        try:
+            found[name] = measure(volume.voxels)
+        except CaseError as error:
+            raise CaseError(f"{case.case}: {name} {error} ({scans[name]})") from None
+    return found
+
+
+def measure(voxels: NDArray[Any]) -> Intensities:
     """Intensities of one scan, 0 being background.
 
+    Args:
+        voxels: (H, W, D), finite.
+
     Raises:
-        CaseError: The scan cannot be read, or is empty.
+        CaseError: The scan is empty.
     """
-    file, number = split_volume(scan)
-    try:
-        image = nibabel.load(file)
-        if fault := volume_fault(image.shape, number, file):
-            raise CaseError(f"{scan.name} {fault}")
-        voxels = np.asanyarray(image.dataobj if number is None else image.dataobj[..., number]).ravel(order="K")
-    except READ_ERRORS as error:
-        raise CaseError(f"{file} cannot be read ({error}); download or copy it again") from error
-    brain = voxels[voxels != 0][::STEP].astype(np.float32)
+    flat = voxels.ravel(order="K")
+    brain = flat[flat != 0][::STEP].astype(np.float32)
     if not brain.size:
-        raise CaseError(f"{file} is empty, all its voxels are 0; replace it")
+        raise CaseError("is empty, all its voxels are 0; replace the scan")
     scaled = (brain - brain.mean()) / max(float(brain.std()), 1e-6)
     counts, _ = np.histogram(scaled, EDGES)
     return Intensities(float(np.median(brain)), counts / (brain.size * np.diff(EDGES)))

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, Case, read_datalist
 from brats_fl.constants import MODALITIES, SPLITS
 from brats_fl_tools.data.case_table import GRADES, CaseRow
 from brats_fl_tools.pages.diagrams import Diagram, paint_strips, stack_bars
@@ -57,7 +57,7 @@ def render_page(partition: Partition, manifest: Mapping[str, Any], folders: Mapp
     Raises:
         CaseError: A scan cannot be read.
     """
-    measured = measure_sites(_choose_scans(manifest["options"]["seed"], folders))
+    measured = measure_sites(_choose_cases(manifest["options"]["seed"], folders))
     hospitals = [describe(partition, datalist.site, measured[datalist.site]) for datalist in partition.datalists]
     template = page_environment().get_template("partition_page.html")
     return template.render(
@@ -83,14 +83,14 @@ def _list_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None and name not in of_others}
 
 
-def _choose_scans(seed: int, folders: Mapping[str, Path]) -> dict[str, list[list[Path]]]:
-    """Site -> the four scans of a few cases, drawn by the seed."""
+def _choose_cases(seed: int, folders: Mapping[str, Path]) -> dict[str, list[Case]]:
+    """Site -> a few cases, drawn by the seed."""
     chosen = {}
     for site, folder in folders.items():
         datalist = read_datalist(folder / DATALIST_FILE)
         cases = {case.case: case for split in SPLITS for case in datalist.split(split)}
         names = shuffle_names(cases, seed, "page")[:CASES_MEASURED]
-        chosen[site] = [[Path(scan) for scan in cases[name].image] for name in names]
+        chosen[site] = [cases[name] for name in names]
     return chosen
 
 

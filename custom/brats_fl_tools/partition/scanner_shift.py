@@ -22,10 +22,8 @@ from rich.progress import track
 from scipy import ndimage
 
 from brats_fl.cases.datalists import Case, DataList
-from brats_fl.cases.scans import split_volume, volume_fault
+from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import MODALITIES, SPLITS
-from brats_fl.errors import CaseError
-from brats_fl_tools.data.scan_headers import READ_ERRORS
 
 ALTERED_FOLDER = "altered-scans"
 
@@ -102,43 +100,37 @@ def write_altered(folder: Path, datalist: DataList, shift: float, seed: int) -> 
         seed: Each scan's own seed follows from it, the case and the modality.
 
     Raises:
-        CaseError: A scan cannot be read.
+        CaseError: A scan cannot be read or is not finite, or the scans of a case differ in their grids.
     """
     cases = [case for split in SPLITS for case in datalist.split(split)]
-    jobs = [(case, index) for case in cases for index in range(len(MODALITIES))]
     console = Console(stderr=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # SciPy and zlib work without the interpreter lock
-        written = pool.map(lambda job: _write_one(folder, job[0], job[1], shift, seed), jobs)
+        written = pool.map(lambda case: _write_case(folder, case, shift, seed), cases)
         title = f"{datalist.site}: altering scans"
-        for _ in track(written, title, total=len(jobs), console=console, disable=not console.is_terminal):
+        for _ in track(written, title, total=len(cases), console=console, disable=not console.is_terminal):
             pass
     splits = {split: tuple(_with_copies(case) for case in datalist.split(split)) for split in SPLITS}
     return DataList(site=datalist.site, **splits)
 
 
 def _with_copies(case: Case) -> Case:
-    return replace(case, image=tuple(_copy_name(case, index) for index in range(len(MODALITIES))))
+    return replace(case, image=tuple(_copy_name(case, modality) for modality in MODALITIES))
 
 
-def _copy_name(case: Case, index: int) -> str:
-    return f"{ALTERED_FOLDER}/{case.case}/{MODALITIES[index]}.nii.gz"
+def _copy_name(case: Case, modality: str) -> str:
+    return f"{ALTERED_FOLDER}/{case.case}/{modality}.nii.gz"
 
 
-def _write_one(folder: Path, case: Case, index: int, shift: float, seed: int) -> None:
-    file, number = split_volume(case.image[index])
-    try:
-        image = nibabel.load(file)
-        if fault := volume_fault(image.shape, number, file):
-            raise CaseError(f"{case.case}: {MODALITIES[index]} {fault}")
-        voxels = np.asanyarray(image.dataobj if number is None else image.dataobj[..., number])
-    except READ_ERRORS as error:
-        raise CaseError(f"{case.case}: {file} cannot be read ({error}); download or copy it again") from error
-    name = f"{seed}/{case.case}/{MODALITIES[index]}"
-    own_seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-    altered = nibabel.Nifti1Image(alter(voxels, image.header.get_zooms()[:3], shift, own_seed), image.affine)
-    altered.set_qform(image.affine, code=1)
-    altered.set_sform(image.affine, code=1)
-    altered.header.set_xyzt_units("mm")
-    target = folder / _copy_name(case, index)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    altered.to_filename(target)
+def _write_case(folder: Path, case: Case, shift: float, seed: int) -> None:
+    scans = dict(zip(MODALITIES, case.image, strict=True))
+    for name, volume in read_volumes(case.case, scans):
+        own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{case.case}/{name}".encode()).digest()[:4], "big")
+        altered = nibabel.Nifti1Image(
+            alter(volume.voxels, volume.grid.spacing_mm.tolist(), shift, own_seed), volume.grid.affine
+        )
+        altered.set_qform(volume.grid.affine, code=1)
+        altered.set_sform(volume.grid.affine, code=1)
+        altered.header.set_xyzt_units("mm")
+        target = folder / _copy_name(case, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        altered.to_filename(target)

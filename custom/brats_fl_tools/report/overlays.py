@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
 
-from brats_fl.cases.datalists import DATALIST_FILE, Case, read_datalist
-from brats_fl.cases.scans import split_volume, volume_fault
-from brats_fl.constants import LABEL_TABLES, MODALITIES
+from brats_fl.cases.datalists import DATALIST_FILE, LABEL, Case, read_datalist
+from brats_fl.cases.regions import to_library_labels
+from brats_fl.cases.scans import Volume, VolumeReader, read_volumes
+from brats_fl.constants import MODALITIES
 from brats_fl.errors import BratsFLError, CaseError
 from brats_fl_tools.pages.pictures import LABEL_NAMES, as_png, paint_labels
 from brats_fl_tools.report.metrics import TEST_SPLIT
@@ -28,8 +26,6 @@ SHOWN = {"t2f": "FLAIR", "t1c": "T1c"}
 """Modalities shown, by the names a radiologist knows: the first shows oedema, the second enhancement."""
 
 MARGIN_MM = 6.0
-
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,9 @@ class Overlays:
 
 
 @dataclass(frozen=True)
-class _Slice:
+class Slice:
+    """A cut through a case: arrays of one shape, first axis to the right, second to the front."""
+
     scans: dict[str, Array]
     reference: Array
     prediction: Array
@@ -104,7 +102,7 @@ def _choose(results: Sequence[CaseResult]) -> list[tuple[str, CaseResult]]:
 
 
 def _draw(run: RunFolder, role: str, result: CaseResult) -> Overlay:
-    cut = _read_slice(_find_case(run, result), mask_path(run, result))
+    cut = read_slice(_find_case(run, result), mask_path(run, result))
     panels = []
     for modality, name in SHOWN.items():
         for kind, labels, outline in (
@@ -135,7 +133,7 @@ def _find_case(run: RunFolder, result: CaseResult) -> Case:
     raise CaseError(f"it is not among the testing cases of {path}")
 
 
-def _read_slice(case: Case, mask: Path) -> _Slice:
+def read_slice(case: Case, mask: Path) -> Slice:
     """Axial slice through the largest reference tumour area, cropped to the head.
 
     Raises:
@@ -143,62 +141,32 @@ def _read_slice(case: Case, mask: Path) -> _Slice:
     """
     if case.label is None:
         raise CaseError("its data list names no label")
-    label = _open(Path(case.label))
-    reference = _as_labels(label, case, Path(case.label))
-    predicted = _open(mask)
-    if predicted.shape != label.shape or not np.allclose(predicted.affine, label.affine, atol=1e-2):
+    files = {LABEL: case.label, **{name: case.image[MODALITIES.index(name)] for name in SHOWN}}
+    volumes = {name: volume.in_ras() for name, volume in read_volumes(case.case, files)}
+    predicted = VolumeReader().read(mask).in_ras()
+    if not predicted.grid.is_same(volumes[LABEL].grid):
         raise CaseError(f"the mask {mask} has another grid than the label; evaluate the case again")
-    prediction = _as_labels(predicted, case, mask)
+    reference, prediction = _as_labels(volumes[LABEL], case, case.label), _as_labels(predicted, case, mask)
     tumour = reference if reference.any() else prediction
     level = int(np.argmax(np.count_nonzero(tumour, axis=(0, 1))))
-    scans = {}
-    for modality in SHOWN:
-        image = _open(Path(case.image[MODALITIES.index(modality)]))
-        if image.shape != label.shape:
-            raise CaseError(f"{modality} has shape {image.shape}, the label {label.shape}")
-        scans[modality] = np.asarray(_data(image)[:, :, level], dtype=np.float32)
-    spacing_mm = tuple(float(size) for size in label.header.get_zooms()[:3])
+    scans = {name: np.asarray(volumes[name].voxels[:, :, level], dtype=np.float32) for name in SHOWN}
+    spacing_mm = tuple(volumes[LABEL].grid.spacing_mm.tolist())
     box = _head(np.maximum.reduce([np.abs(scan) for scan in scans.values()]), spacing_mm[:2])
-    return _Slice(
+    return Slice(
         scans={modality: scan[box] for modality, scan in scans.items()},
         reference=reference[:, :, level][box],
         prediction=prediction[:, :, level][box],
         spacing_mm=(spacing_mm[0], spacing_mm[1]),
-        place=f"axial slice {level + 1} of {label.shape[2]}",
+        place=f"axial slice {level + 1} of {reference.shape[2]}",
     )
 
 
-def _open(path: Path) -> Any:
-    """Image of a file, or of a volume of a 4-D one, in the nearest right-anterior-superior orientation."""
-    file, number = split_volume(path)
-    try:
-        image = nib.load(file)
-        if fault := volume_fault(image.shape, number, file):
-            raise CaseError(f"{path} {fault}")
-        image = nib.as_closest_canonical(image if number is None else image.slicer[..., number])
-    except _UNREADABLE as error:
-        raise CaseError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
-    return image
-
-
-def _data(image: Any) -> Array:
-    try:
-        return np.asanyarray(image.dataobj)
-    except _UNREADABLE as error:
-        raise CaseError(f"{image.get_filename()} cannot be read ({type(error).__name__}: {error})") from error
-
-
-def _as_labels(image: Any, case: Case, path: Path) -> Array:
+def _as_labels(volume: Volume, case: Case, file: str | Path) -> Array:
     """uint8 volume with the library's label values, from a file in the case's convention."""
-    raw = np.rint(_data(image)).astype(np.int64)
-    table = LABEL_TABLES[case.labels]
-    unknown = sorted({int(value) for value in np.unique(raw[raw != 0])} - set(table))
-    if unknown:
-        raise CaseError(f"{path} holds the label {unknown[0]}, which {case.labels} does not know")
-    labels = np.zeros(raw.shape, dtype=np.uint8)
-    for value, meaning in table.items():
-        labels[raw == value] = meaning
-    return labels
+    try:
+        return to_library_labels(volume.voxels, case.labels)
+    except CaseError as error:
+        raise CaseError(f"{case.case}: {error} ({file})") from None
 
 
 def _head(scan: Array, spacing_mm: Sequence[float]) -> tuple[slice, slice]:

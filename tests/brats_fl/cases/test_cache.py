@@ -17,6 +17,7 @@ from monai.transforms import CastToTyped, Compose, RandFlipd, Spacingd
 from tests.tiny_sites import save, write_tiny_case
 
 import brats_fl.cases.cache as cache
+import brats_fl.cases.scans as scans
 import brats_fl.cases.transforms as transforms
 from brats_fl.cases.cache import CaseCache, default_cache_dir, describe
 from brats_fl.cases.cache_folder import list_entries
@@ -44,13 +45,13 @@ def chain(spacing_mm: float = 2.0, image_dtype: torch.dtype = torch.float16) -> 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Paths of the volumes that are decompressed from now on."""
     reads: list[Path] = []
-    read = transforms.read_volume
+    load = scans._load
 
-    def counting(case: str, name: str, path: Path) -> Any:
+    def counting(path: Path) -> Any:
         reads.append(path)
-        return read(case, name, path)
+        return load(path)
 
-    monkeypatch.setattr(transforms, "read_volume", counting)
+    monkeypatch.setattr(scans, "_load", counting)
     return reads
 
 
@@ -153,15 +154,15 @@ def test_changed_scan_label_or_convention_makes_a_new_entry(items, tmp_path, key
 
 def test_case_that_changes_while_it_is_prepared_is_not_stored(items, tmp_path, monkeypatch):
     dataset = CaseCache(items, chain(), tmp_path / "cache")
-    read = transforms.read_volume
+    load = scans._load
 
-    def changing(case: str, name: str, path: Path) -> Any:
+    def changing(path: Path) -> Any:
         Path(items[0]["image"][0]).touch()
         with Path(items[0]["image"][0]).open("ab") as file:
             file.write(b"\0")  # gzip allows zeros behind its end
-        return read(case, name, path)
+        return load(path)
 
-    monkeypatch.setattr(transforms, "read_volume", changing)
+    monkeypatch.setattr(scans, "_load", changing)
     dataset[0]
 
     assert entries(tmp_path / "cache") == []

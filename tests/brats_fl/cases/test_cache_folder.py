@@ -158,7 +158,10 @@ def test_scratch_is_a_killed_process_s_after_a_day(tmp_path):
         assert [file.path for file in list_scratch(tmp_path)] == [scratch]
 
 
-def test_looking_into_a_cache_needs_no_torch():
-    program = "import sys, brats_fl_tools.data.cache_command; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    "module", ["brats_fl_tools.data.cache_command", "brats_fl_tools.data.import_cases", "brats_fl.gate"]
+)
+def test_looking_into_a_cache_a_download_or_a_list_needs_no_torch(module: str):
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=False).returncode == 0

@@ -5,7 +5,13 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from brats_fl.cases.regions import labels_to_regions, regions_to_labels, to_file_labels, to_library_labels
+from brats_fl.cases.regions import (
+    fitting_tables,
+    labels_to_regions,
+    regions_to_labels,
+    to_file_labels,
+    to_library_labels,
+)
 from brats_fl.constants import LABEL_TABLES
 from brats_fl.errors import CaseError
 
@@ -128,3 +134,9 @@ def test_scan_geometry_survives_every_change():
     for changed in (to_library_labels(label, "brats2023"), labels_to_regions(label)):
         assert isinstance(changed, MetaTensor)
         assert torch.equal(changed.affine, affine)
+
+
+def test_conventions_that_know_all_values_are_named():
+    assert fitting_tables([0, 1, 2]) == ["brats2018-2021", "brats2023", "msd-task01"]
+    assert fitting_tables(np.array([1, 2, 4])) == ["brats2018-2021"]
+    assert fitting_tables([0.5]) == []

@@ -76,7 +76,7 @@ def test_missing_file_is_named(item: dict[str, Any], index: int, name: str):
     Path(item["image"][index]).unlink()
 
     assert error_of(item) == (
-        f"case-1: {name} is missing; restore {item['image'][index]} or take the case off the data list"
+        f"case-1: {name}: {item['image'][index]} is not there; restore the file, or take the case off the list"
     )
 
 
@@ -86,8 +86,8 @@ def test_truncated_file_is_named(item: dict[str, Any]):
 
     message = error_of(item)
 
-    assert message.startswith("case-1: t2f cannot be read (EOFError")
-    assert message.endswith(f"replace {path}")
+    assert message.startswith(f"case-1: t2f: {path} is cut short (")
+    assert message.endswith("; download or copy the file again")
 
 
 def test_file_that_is_no_image_is_named(item: dict[str, Any]):
@@ -95,16 +95,16 @@ def test_file_that_is_no_image_is_named(item: dict[str, Any]):
 
     message = error_of(item)
 
-    assert message.startswith("case-1: label cannot be read (")
-    assert message.endswith(f"replace {item['label']}")
+    assert message.startswith(f"case-1: label: {item['label']} cannot be read as NIfTI (")
+    assert message.endswith("; download, copy or convert the file again")
 
 
 def test_four_dimensional_file_is_refused(item: dict[str, Any]):
     rewrite(item["image"][1], lambda voxels: np.stack([voxels, voxels], axis=3))
 
     assert error_of(item) == (
-        "case-1: t1n has shape (40, 48, 40, 2); a volume must be 3-D, or be named as one of a 4-D file, "
-        f"case-1_t1.nii.gz#0 ({item['image'][1]})"
+        f"case-1: t1n: {item['image'][1]} has shape (40, 48, 40, 2), and no volume of it is named; "
+        "name a 3-D file as it is, a volume of a 4-D file by its number: file.nii.gz#0"
     )
 
 
@@ -112,8 +112,8 @@ def test_other_shape_is_refused(item: dict[str, Any]):
     rewrite(item["image"][2], lambda voxels: voxels[:, :47])
 
     assert error_of(item) == (
-        "case-1: t2w has shape (40, 47, 40), t1c has (40, 48, 40); all files of a case must share one grid: "
-        f"register or resample them ({item['image'][2]})"
+        f"case-1: t2w: shape 40 x 47 x 40, t1c has 40 x 48 x 40 ({item['image'][2]}); "
+        "all files of a case must share one grid: register or resample onto that of the others"
     )
 
 
@@ -123,9 +123,17 @@ def test_other_affine_is_refused_for_scans_and_label(item: dict[str, Any]):
     rewrite(item["label"], lambda voxels: voxels, moved)
 
     assert error_of(item) == (
-        "case-1: the affine of label differs from that of t1c by up to 3 mm; all files of a case must share one "
-        f"grid: register or resample them ({item['label']})"
+        f"case-1: label: position is 3 mm away from that of t1c ({item['label']}); "
+        "all files of a case must share one grid: register or resample onto that of the others"
     )
+
+
+def test_scan_that_alone_is_off_is_blamed_although_it_comes_first(item: dict[str, Any]):
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.005
+    rewrite(item["image"][0], lambda voxels: voxels, moved)
+
+    assert error_of(item).startswith(f"case-1: t1c: position is 0.005 mm away from that of t1n ({item['image'][0]}); ")
 
 
 def test_affine_that_differs_by_rounding_is_accepted(item: dict[str, Any]):
@@ -154,7 +162,9 @@ def test_value_that_is_not_finite_is_refused_with_the_scan_that_holds_it(item: d
 
     rewrite(item["image"][2], spoil)
 
-    assert error_of(item) == f"case-1: t2w holds NaN or infinite values; write it again ({item['image'][2]})"
+    assert error_of(item) == (  # 40 x 48 x 40 voxels
+        f"case-1: t2w: 1 of 76800 voxels are NaN or infinite ({item['image'][2]}); write the file again from its source"
+    )
 
 
 def test_case_of_zeros_only_is_refused(item: dict[str, Any]):

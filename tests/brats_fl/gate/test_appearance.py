@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tests.brats_fl.gate.thin import as_thin
 
+from brats_fl.cases.regions import to_library_labels
 from brats_fl.constants import MODALITIES
 from brats_fl.gate.appearance import check_copies, check_order, describe_looks, score_order
-from brats_fl.gate.labels import as_library_labels
 from brats_fl.gate.voxels import ThinCase
 from brats_fl_tools.sample import SampleCase, make_case
 
@@ -27,7 +27,7 @@ def thin_of(sample: SampleCase, order: tuple[int, ...] = (0, 1, 2, 3)) -> ThinCa
 
 
 def label_of(sample: SampleCase) -> np.ndarray:
-    label = as_library_labels(sample.seg, "brats2018-2021")
+    label = to_library_labels(sample.seg, "brats2018-2021")
     assert label is not None
     return label
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.brats_fl.gate.thin import MIDDLE, SHAPE, as_thin, ball
 
+from brats_fl.cases.grids import Grid
 from brats_fl.gate.brain import check_background, check_same_place, check_wholeness, overlap
-from brats_fl.gate.headers import Grid
 from brats_fl.gate.voxels import ThinCase
 
 LPS = Grid(SHAPE, np.diag([-2.0, -2, 2, 1]))

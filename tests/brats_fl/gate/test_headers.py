@@ -85,9 +85,9 @@ def test_4d_file_is_a_scan_only_where_the_list_names_a_volume_of_it(case: Case, 
     path = tmp_path / "all.nii.gz"
     save(np.zeros((*SHAPE, 4), np.int16), path)
 
-    assert rules_of(with_scan(case, 0, path))["G04-not-3d"].endswith("(40, 48, 40, 4), the list wants a 3-D file")
+    assert rules_of(with_scan(case, 0, path))["G04-not-3d"].endswith("(40, 48, 40, 4), and no volume of it is named")
     assert rules_of(with_scan(case, 0, Path(f"{path}#3"))) == {}
-    assert "#0 to #3, the list wants #4" in rules_of(with_scan(case, 0, Path(f"{path}#4")))["G04-not-3d"]
+    assert "#0 to #3, and #4 is named" in rules_of(with_scan(case, 0, Path(f"{path}#4")))["G04-not-3d"]
 
 
 def test_scan_of_another_shape_is_told_apart_from_the_majority(case: Case, tmp_path: Path):

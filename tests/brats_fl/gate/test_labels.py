@@ -8,7 +8,7 @@ from tests.brats_fl.gate.thin import TUMOUR, ball, make_label, make_thin, swap_p
 
 from brats_fl.cases.datalists import Case
 from brats_fl.constants import ED, ET, NCR
-from brats_fl.gate.labels import as_library_labels, check_in_brain, check_parts, check_values, rim_shares
+from brats_fl.gate.labels import check_in_brain, check_parts, check_values, rim_shares
 
 
 def listed(labels: str = "brats2018-2021") -> Case:
@@ -59,13 +59,6 @@ def test_wrong_values_are_found(values: list[float], labels: str, rule: str, fou
 @pytest.mark.parametrize("values", [[0, 1, 2, 4], [0, 1, 2], [1, 2]])
 def test_tumour_without_enhancing_part_is_sound(values: list[int]):
     assert check_values(listed(), np.array(values)) == []
-
-
-def test_label_gets_the_library_values_of_its_convention():
-    label = np.array([0, 1, 2, 3])
-
-    np.testing.assert_array_equal(as_library_labels(label, "msd-task01"), [0, ED, NCR, ET])
-    assert as_library_labels(label, "brats2018-2021") is None
 
 
 @pytest.mark.parametrize(("shift", "is_found"), [(0, False), (16, True)])

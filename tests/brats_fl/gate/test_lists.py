@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from brats_fl.cases.datalists import Case, DataList
-from brats_fl.gate.headers import Grid
+from brats_fl.cases.grids import Grid
 from brats_fl.gate.lists import entries_of, find_copies, find_odd_spacings, find_repeats
 
 

@@ -133,7 +133,7 @@ def test_scan_that_shows_nothing_has_no_fingerprint(tmp_path: Path):
     case = write_tiny_case(tmp_path, "case-1")
     save(np.zeros(SHAPE, np.int16), Path(case.image[2]))
 
-    with pytest.raises(CaseError, match=r"case-1: shows no brain: .*; replace the scan \(.*_t2\.nii\.gz\)"):
+    with pytest.raises(CaseError, match=r"case-1: t2w: shows no brain: .*; replace the scan \(.*_t2\.nii\.gz\)"):
         fingerprint_case(case, KEY)
 
 

@@ -143,4 +143,4 @@ def test_file_of_three_volumes_is_a_fault(tmp_path: Path) -> None:
 
     (fault,) = import_cases(task).faults
 
-    assert "BRATS_001.nii.gz#3 is named as volume #3, but its file has #0 to #2" in str(fault)
+    assert "BRATS_001.nii.gz has the volumes #0 to #2, and #3 is named" in str(fault)

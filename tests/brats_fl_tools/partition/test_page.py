@@ -8,12 +8,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from tests.tiny_sites import write_tiny_case
+from tests.tiny_sites import SHAPE, write_tiny_case
+from tests.tiny_sites import save as tiny_save
 
-from brats_fl.cases.datalists import write_datalist
+from brats_fl.cases.datalists import Case, write_datalist
 from brats_fl.errors import CaseError
 from brats_fl_tools.data.import_cases import import_cases
-from brats_fl_tools.partition.intensities import EDGES, measure
+from brats_fl_tools.partition.intensities import EDGES, measure, measure_case
 from brats_fl_tools.partition.manifest import build_manifest
 from brats_fl_tools.partition.page import render_page
 from brats_fl_tools.partition.plan import Options, Strategy, partition_cases
@@ -24,11 +25,11 @@ def save(voxels: object, file: Path) -> Path:
     return file
 
 
-def test_brightness_is_the_brains_and_the_histogram_a_density(tmp_path: Path) -> None:
+def test_brightness_is_the_brains_and_the_histogram_a_density() -> None:
     voxels = np.zeros((70, 10, 10))
     voxels[:35], voxels[35:63] = 100, 300  # 7 in 10 of the volume is 0 or 100
 
-    measured = measure(save(voxels, tmp_path / "a.nii"))
+    measured = measure(voxels)
 
     assert measured.median == 100
     assert float(np.sum(measured.density * np.diff(EDGES))) == pytest.approx(1)
@@ -36,17 +37,20 @@ def test_brightness_is_the_brains_and_the_histogram_a_density(tmp_path: Path) ->
 
 
 def test_volume_of_a_4d_file_is_measured_by_itself(tmp_path: Path) -> None:
-    file = save(np.stack([np.full((8, 8, 8), 10 + k + np.arange(8)) for k in (0, 100)], axis=3), tmp_path / "a.nii.gz")
+    volumes = [np.full((8, 8, 8), 10 + k + np.arange(8)) for k in (0, 100, 0, 0)]
+    file = save(np.stack(volumes, axis=3), tmp_path / "a.nii.gz")
 
-    assert measure(Path(f"{file}#1")).median == measure(Path(f"{file}#0")).median + 100
+    measured = measure_case(Case("a", "a", tuple(f"{file}#{k}" for k in range(4))))
+
+    assert measured["t1n"].median == measured["t1c"].median + 100
 
 
-@pytest.mark.parametrize(("name", "message"), [("empty.nii", "is empty"), ("absent.nii", "cannot be read")])
-def test_scan_without_a_brain_is_refused(tmp_path: Path, name: str, message: str) -> None:
-    save(np.zeros((4, 4, 4)), tmp_path / "empty.nii")
+def test_scan_without_a_brain_is_refused(tmp_path: Path) -> None:
+    case = write_tiny_case(tmp_path, "case-1")
+    tiny_save(np.zeros(SHAPE, np.int16), Path(case.image[2]))
 
-    with pytest.raises(CaseError, match=message):
-        measure(tmp_path / name)
+    with pytest.raises(CaseError, match=r"case-1: t2w is empty, all its voxels are 0; replace the scan \(.*_t2\.nii"):
+        measure_case(case)
 
 
 def test_page_tells_what_the_hospitals_look_like_and_needs_no_other_file(tmp_path: Path) -> None:

@@ -522,7 +522,7 @@ def test_page_without_masks_says_why_it_has_no_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("volume", "reason"),
-    [(np.zeros((9, 9, 9), np.int16), "another grid"), (np.full((60, 60, 40), 7, np.int16), "the label 7")],
+    [(np.zeros((9, 9, 9), np.int16), "another grid"), (np.full((60, 60, 40), 7, np.int16), "label holds 7")],
 )
 def test_mask_that_does_not_fit_is_left_out_with_its_reason(
     tmp_path: Path, volume: np.ndarray[Any, Any], reason: str
@@ -544,7 +544,7 @@ def test_cut_off_mask_is_left_out_with_its_reason(tmp_path: Path) -> None:
     mask = run / "masks" / "hospital-1" / "a1_seg.nii.gz"
     mask.write_bytes(mask.read_bytes()[:600])
 
-    assert "cannot be read" in write_report(run).notes[0]
+    assert "a1_seg.nii.gz is cut short" in write_report(run).notes[0]
 
 
 # Browser
