@@ -8,6 +8,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.sync_bundles import SOURCE, other_bundles
+
+OTHERS = [BUNDLES / name for name in other_bundles()]
+every_bundle = pytest.mark.parametrize("bundle", [BUNDLES / SOURCE, *OTHERS], ids=lambda path: path.name)
+first_bundle_or_slow = pytest.mark.parametrize(
+    "bundle",
+    [BUNDLES / SOURCE, *(pytest.param(path, marks=pytest.mark.slow) for path in OTHERS)],
+    ids=lambda path: path.name,
+)
+
 TIME_LIMIT_S = 240
 """A command takes about 8 s on an idle machine, most of it the import of MONAI."""
 

@@ -87,7 +87,7 @@ class LocalTraining(MonaiAlgo):
         self.trainer.network.register_forward_pre_hook(self._stop_if_aborted)
 
     def _note_step(self, engine: Any) -> None:
-        self.losses.append(float(engine.state.output["loss"].detach()))
+        self.losses.append(float(engine.state.output[0]["loss"]))  # the batch's, repeated for each of its patches
         self.learning_rate_sum += float(self.trainer.optimizer.param_groups[0]["lr"])
 
     def _stop_if_aborted(self, *_: Any) -> None:

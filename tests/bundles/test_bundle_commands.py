@@ -12,24 +12,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from tests.monai_command import run, tiny_training
+from tests.monai_command import OTHERS, every_bundle, first_bundle_or_slow, run, tiny_training
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.bundle import build_network
 from brats_fl.constants import REGIONS
 from brats_fl.network.checkpoints import check_state, read_state
 from brats_fl.scoring.evaluation import CASE_TABLE_COLUMNS
-from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.sync_bundles import SOURCE, other_bundles
 
 EVALUATE = ("train", "evaluate", "small")
 INFERENCE = ("inference", "small")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-
-SHARED, OTHERS = BUNDLES / SOURCE, [BUNDLES / name for name in other_bundles()]
-every_bundle = pytest.mark.parametrize("bundle", [SHARED, *OTHERS], ids=lambda path: path.name)
-each_other_slow = [pytest.param(path, marks=pytest.mark.slow) for path in OTHERS]
-first_bundle_or_slow = pytest.mark.parametrize("bundle", [SHARED, *each_other_slow], ids=lambda path: path.name)
 
 
 def random_model(bundle: Path, folder: Path) -> Path:

@@ -7,14 +7,17 @@ import io
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler
 
 from brats_fl.cases.datalists import load_split
+from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import DataListError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE, write_whole
 from brats_fl.scoring.metrics import case_rows, summarise
@@ -44,7 +47,8 @@ class CaseTable:
     """Evaluator handler: a row per case and region in ``evaluation.csv``; mean, median and worst in ``summary.json``.
 
     Reads ``pred`` and ``label``, binary regions (3, H, W, D) in the scan's own geometry, from each decollated output.
-    The files appear when the last case is done, whole or not at all.
+    The files appear when the last case is done, whole or not at all. The means over the cases also go to
+    ``engine.state.metrics``, where MONAI's other handlers look for them.
     """
 
     def __init__(self, output_dir: str, site: str, split: str) -> None:
@@ -59,6 +63,7 @@ class CaseTable:
         """Called by the evaluator."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.measure)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
@@ -85,6 +90,10 @@ class CaseTable:
             logger.info("site=%s case=%s %s seconds=%.1f", self.site, item["case"], dice, now - self.case_started)
             self.case_started = now
 
+    def measure(self, engine: Engine) -> None:
+        """Show the means of all cases as the engine's metrics."""
+        engine.state.metrics.update(mean_metrics(self.rows))
+
     def write(self, engine: Engine) -> None:
         """Write table and summary."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -97,6 +106,25 @@ class CaseTable:
             "regions": summarise(self.rows),
         }
         write_whole(self.output_dir / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+
+
+def mean_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means over cases, by training's names: ``val_dice_tc``, ``val_hd95_mm_tc``, ..., ``val_mean_dice``."""
+    regions = summarise(rows)
+    metrics = {
+        f"val_{metric}_{region}": values["mean"] for region, of in regions.items() for metric, values in of.items()
+    }
+    return metrics | {KEY_METRIC: fmean(of["dice"]["mean"] for of in regions.values())}
+
+
+def end_tracking(handlers: Iterable[Any]) -> None:
+    """Close the runs of MONAI's MLflow handlers.
+
+    MONAI closes the run of a training, and leaves that of its validator open: the next evaluation would write into it.
+    """
+    for handler in handlers:
+        if isinstance(handler, MLFlowHandler):
+            handler.close()
 
 
 def write_case_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

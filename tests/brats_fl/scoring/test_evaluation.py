@@ -88,6 +88,20 @@ def test_summary_says_what_was_evaluated_and_the_mean_per_region(tmp_path: Path)
     assert summary["regions"]["wt"]["dice"]["mean"] == pytest.approx(0.7)  # (1.0 + 0.4) / 2
 
 
+def test_means_over_the_cases_are_the_metrics_of_the_engine(tmp_path: Path):
+    engine = evaluator(CaseTable(str(tmp_path), "hospital-1", "testing"), RESULTS)
+    engine.state.metrics = {"of another handler": 3.0}
+
+    metrics = engine.run(batches(RESULTS)).metrics
+
+    assert metrics["of another handler"] == 3.0
+    assert metrics["val_dice_tc"] == pytest.approx(0.5)  # (1.0 + 0.0) / 2
+    assert metrics["val_dice_wt"] == pytest.approx(0.7)
+    assert metrics["val_dice_et"] == pytest.approx(1.0)
+    assert metrics["val_mean_dice"] == pytest.approx((0.5 + 0.7 + 1.0) / 3)
+    assert metrics["val_hd95_mm_tc"] == pytest.approx(373.13 / 2)
+
+
 def test_evaluation_that_fails_writes_nothing(tmp_path: Path):
     table = CaseTable(str(tmp_path / "eval"), "hospital-1", "testing")
 
