@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_fl.cases.datalists import LABEL, Case, scans_of
+from brats_fl.cases.datalists import Case, scans_of
 from brats_fl.cases.folders import find_cases
-from brats_fl.constants import MODALITIES
+from brats_fl.constants import LABEL, MODALITIES
 from brats_fl_tools.sample import make_case
 
 REAL_CASES = Path(__file__).parents[3] / "shared" / "data" / "real"

@@ -25,10 +25,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_fl.cases.datalists import LABEL, Case, read_datalist, scans_of
+from brats_fl.cases.datalists import Case, read_datalist, scans_of
 from brats_fl.cases.regions import to_library_labels
 from brats_fl.cases.scans import Volume, read_volumes, split_volume
-from brats_fl.constants import MODALITIES, REGION_LABELS, REGIONS, SPLITS
+from brats_fl.constants import LABEL, MODALITIES, REGION_LABELS, REGIONS, SPLITS
 from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
 from brats_fl.files import write_whole
 

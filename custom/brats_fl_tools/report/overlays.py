@@ -14,10 +14,10 @@ import numpy.typing as npt
 from matplotlib.image import imsave
 from scipy import ndimage
 
-from brats_fl.cases.datalists import DATALIST_FILE, LABEL, Case, read_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, Case, read_datalist
 from brats_fl.cases.regions import to_library_labels
 from brats_fl.cases.scans import Volume, VolumeReader, read_volumes
-from brats_fl.constants import ED, ET, MODALITIES, NCR
+from brats_fl.constants import ED, ET, LABEL, MODALITIES, NCR
 from brats_fl.errors import BratsFLError, CaseError
 from brats_fl_tools.report.metrics import TEST_SPLIT
 from brats_fl_tools.report.run_folder import CaseResult, RunFolder
