@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from brats_fl.constants import MODALITIES, REGIONS
 from brats_fl.errors import RunError
-from brats_fl.sharing.site_statistics import FEATURES, Feature, feature_of
+from brats_fl.sharing.case_features import FEATURES, Feature, feature_of
 from brats_fl_tools.pages.svg import MARKERS, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.report.figures import REGION_NAMES, Diagram
