@@ -8,6 +8,9 @@ from typing import Final
 MODALITIES: Final = ("t1c", "t1n", "t2w", "t2f")
 """The network's input channels, in this order, as in MONAI's BraTS bundle."""
 
+LABEL: Final = "label"
+"""What the label is called among the scans of a case."""
+
 FILE_SUFFIXES: Final = MappingProxyType(
     {
         "t1c": ("_t1ce", "-t1c"),

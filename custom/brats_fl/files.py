@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all, and the names of those that more than one module reads."""
+"""Files that appear whole or not at all, files that one process has at a time, and names that several modules read."""
 
 from __future__ import annotations
 
+import fcntl
 import re
 import secrets
 from collections.abc import Iterator
@@ -50,3 +51,22 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
             scratch.write_text(content, encoding="utf-8")
         else:
             scratch.write_bytes(content)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Have ``path``, a file for nothing else, alone among all processes and threads; waits for whoever has it.
+
+    The system takes it back when a process ends, however it ends. On a network disk it holds between machines where
+    the disk's server keeps locks, as NFS does unless it is mounted with ``nolock`` or ``local_lock``; there it holds
+    within each machine.
+
+    Raises:
+        OSError: It cannot be made, or the disk has no locks; with the file's name.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import subprocess
@@ -14,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_fl.files import SCRATCH, appearing, write_whole
+from brats_fl.files import SCRATCH, appearing, locked, write_whole
 
 
 def names_in(folder: Path) -> list[str]:
@@ -142,3 +143,43 @@ def test_two_threads_that_write_one_file_never_disturb_each_other(tmp_path: Path
 
     assert failed == []
     assert (tmp_path / "a").read_text() in ("x" * 10_000, "y" * 10_000)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from brats_fl.files import locked
+with locked(Path(sys.argv[1])):
+    print("mine", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_lock_is_had_by_one_process_at_a_time_and_outlives_no_killed_one(tmp_path: Path):
+    path, had = tmp_path / "lock", threading.Event()
+
+    def take() -> None:
+        with locked(path):
+            had.set()
+
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"mine\n"
+        waiting = threading.Thread(target=take)
+        waiting.start()
+        assert not had.wait(0.3)
+        holder.kill()
+
+    waiting.join(10)
+    assert had.is_set()
+
+
+def test_lock_that_cannot_be_had_is_told_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")  # as a network disk without them says
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    with pytest.raises(OSError, match="No locks available") as caught, locked(tmp_path / "lock"):
+        pass
+    assert caught.value.filename == str(tmp_path / "lock")

@@ -19,14 +19,14 @@ from tests.tiny_sites import AFFINE, SHAPE, corrupt, save, write_tiny_case
 
 from brats_fl.cases import transforms
 from brats_fl.cases.cache import CaseCache
-from brats_fl.cases.datalists import LABEL, Case, DataList, as_monai_item, scans_of
+from brats_fl.cases.datalists import Case, DataList, as_monai_item, scans_of
 from brats_fl.cases.layouts import SEG, FoundCase
-from brats_fl.constants import MODALITIES
+from brats_fl.constants import LABEL, MODALITIES
 from brats_fl.errors import CaseError, ScanFault
 from brats_fl.gate import Finding, check_case, check_case_headers_only, errors_of
 from brats_fl.gate.headers import RULE_OF
+from brats_fl.sharing.case_features import measure_case
 from brats_fl.sharing.fingerprints import fingerprint_case
-from brats_fl.sharing.site_statistics import measure_case
 from brats_fl_tools.check.thumbnails import draw_thumbnails
 from brats_fl_tools.data.case_labels import read_label
 from brats_fl_tools.data.import_cases import read_case as import_case

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.shared_data import REAL_CASES
 
-from brats_fl.cases.datalists import LABEL, Case, scans_of
+from brats_fl.cases.datalists import Case, scans_of
 from brats_fl.cases.folders import find_cases
-from brats_fl.constants import MODALITIES
+from brats_fl.constants import LABEL, MODALITIES
 from brats_fl_tools.sample import make_case
 
 # Hospital and number.

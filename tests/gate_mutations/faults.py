@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tests.gate_mutations.clean_cases import Clean, save, with_file
 
-from brats_fl.cases.datalists import LABEL, Case, DataList
-from brats_fl.constants import MODALITIES
+from brats_fl.cases.datalists import Case, DataList
+from brats_fl.constants import LABEL, MODALITIES
 
 Plant = Callable[[Clean, Clean, Path], "Case | list[DataList] | None"]
 

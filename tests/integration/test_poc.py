@@ -17,8 +17,9 @@ from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalis
 from brats_fl.constants import SITES
 from brats_fl.errors import KitError, RunError
 from brats_fl.round_records import read_records
+from brats_fl.sharing.case_features import FEATURES
 from brats_fl.sharing.fingerprints import KEY_FILE
-from brats_fl.sharing.site_statistics import FEATURES, MIN_CASES_VARIABLE, RELEASES_FILE
+from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE, RELEASES_FILE
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.report import report
 from brats_fl_tools.report.statistics_page import ALL, read_statistics

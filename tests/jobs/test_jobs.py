@@ -14,7 +14,7 @@ import typer
 from brats_fl.constants import SITES
 from brats_fl.errors import JobError
 from brats_fl.provenance import required_code
-from brats_fl.sharing.site_statistics import FEATURES
+from brats_fl.sharing.case_features import FEATURES
 from brats_fl_tools.jobs import assembly as jobs
 from brats_fl_tools.jobs import source
 from brats_fl_tools.jobs.assembly import JobOptions, build_job, describe_job

@@ -18,7 +18,6 @@ from monai.data import Dataset
 from monai.transforms import Compose, RandomizableTrait, Transform
 from torch import Tensor
 
-import brats_fl
 from brats_fl.cases.cache_folder import (
     LIMIT_VARIABLE,
     FileHashes,
@@ -33,6 +32,7 @@ from brats_fl.cases.cache_folder import (
 )
 from brats_fl.cases.datalists import CACHE_VARIABLE
 from brats_fl.cases.datalists import default_cache_dir as default_cache_dir
+from brats_fl.cases.sources import hash_sources
 from brats_fl.files import appearing
 
 ENTRY_OVERHEAD_BYTES = 4096
@@ -45,9 +45,9 @@ _told_full = mmap.mmap(-1, 1)
 class CaseCache(Dataset):
     """Dataset that stores what its deterministic transforms make of a case, and redoes only the random ones.
 
-    An entry is found by the content of the case's files, the label convention, the transforms' settings, and this
-    library's and MONAI's version: the same scans under another name or in another folder find it, too, and profiles
-    may share a cache. Several processes may fill one cache (``cache_folder.py``), and an interrupted filling goes on
+    An entry is found by the content of the case's files, the label convention, the transforms' settings and source, and
+    MONAI's version: the same scans under another name or in another folder find it, too, and profiles may share a
+    cache. Several processes may fill one cache (``cache_folder.py``), and an interrupted filling goes on
     where it stopped. Tensors come back memory-mapped.
 
     Args:
@@ -63,7 +63,7 @@ class CaseCache(Dataset):
         super().__init__(data, transform)
         steps = flatten(transform)
         self.boundary = next((i for i, step in enumerate(steps) if isinstance(step, RandomizableTrait)), len(steps))
-        self.settings = digest([brats_fl.__version__, monai.__version__, describe(self.fixed)], 8)
+        self.settings = digest([monai.__version__, describe(self.fixed), hash_sources(self.fixed)], 8)
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         if self.cache_dir is not None:
             self.limit = cache_limit()

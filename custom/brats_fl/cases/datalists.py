@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from brats_fl.constants import DEFAULT_LABEL_TABLE, LABEL_TABLES, MODALITIES, SPLITS
+from brats_fl.constants import DEFAULT_LABEL_TABLE, LABEL, LABEL_TABLES, MODALITIES, SPLITS
 from brats_fl.errors import DataListError
 from brats_fl.files import write_whole
 
@@ -17,9 +17,6 @@ DATALIST_FILE = "datalist.json"
 DATALIST_VARIABLE = "BRATS_FL_DATALIST"
 SITES_VARIABLE = "BRATS_FL_SITES"
 CACHE_VARIABLE = "BRATS_FL_CACHE"
-
-LABEL = "label"
-"""What the label is called among the scans of a case."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from monai.data import MetaTensor
 from monai.transforms import RandomizableTrait, RandomizableTransform, Transform
 from torch import Tensor
 
-from brats_fl.cases.datalists import LABEL
 from brats_fl.cases.grids import Grid
 from brats_fl.cases.regions import labels_to_regions, to_library_labels
 from brats_fl.cases.scans import read_volumes
-from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, MODALITIES, NCR
+from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, LABEL, MODALITIES, NCR
 from brats_fl.errors import CaseError
 
 TUMOUR_VOXELS_PER_LABEL = 2000

@@ -16,7 +16,8 @@ from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import check_code
 from brats_fl.components.executor import failure
 from brats_fl.errors import BratsFLError, JobError
-from brats_fl.sharing.site_statistics import FEATURES, Release, feature_of, read_protection, released
+from brats_fl.sharing.case_features import FEATURES, feature_of
+from brats_fl.sharing.site_statistics import Release, read_protection, released
 
 DATASET = "cases"
 

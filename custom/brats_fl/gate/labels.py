@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brats_fl.cases.datalists import LABEL, Case
+from brats_fl.cases.datalists import Case
 from brats_fl.cases.regions import fitting_tables, to_file_labels
-from brats_fl.constants import ED, ET, LABEL_TABLES, NCR
+from brats_fl.constants import ED, ET, LABEL, LABEL_TABLES, NCR
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.voxels import ThinCase
 

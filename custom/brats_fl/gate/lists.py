@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brats_fl.cases.datalists import LABEL, Case, DataList, scans_of
+from brats_fl.cases.datalists import Case, DataList, scans_of
 from brats_fl.cases.grids import Grid
 from brats_fl.cases.scans import split_volume
-from brats_fl.constants import SPLITS
+from brats_fl.constants import LABEL, SPLITS
 from brats_fl.gate.findings import Finding
 
 NEAR_1_MM = 0.1

@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_fl.cases.datalists import LABEL, Case, scans_of
+from brats_fl.cases.datalists import Case, scans_of
 from brats_fl.cases.grids import Grid
 from brats_fl.cases.scans import VolumeReader, count_not_finite
+from brats_fl.constants import LABEL
 from brats_fl.errors import ScanError
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.headers import file_finding

@@ -6,8 +6,9 @@ for a case that is added or taken away (Dwork and Roth 2014, "The Algorithmic Fo
 theorem 3.6): each of the questions, ``len(FEATURES)`` histograms and a count, gets an equal share of epsilon, and one
 case changes each by at most 1. Everything that is sent is computed from this release, whatever a job asks.
 
-A release is kept beside the data list and sent again as long as the data list, its scans and the settings stay the
-same: asked a hundred times, a hospital gives the same numbers, and its noise cannot be averaged away.
+A release is kept beside the data list and sent again as long as the scans, the labels and the settings stay the same,
+wherever they lie and whatever they are called: asked a hundred times, a hospital gives the same numbers, and its noise
+cannot be averaged away. Of two processes that ask at once the second waits for the first, and gets its numbers.
 """
 
 from __future__ import annotations
@@ -23,55 +24,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from brats_fl.cases.datalists import LABEL, Case, read_datalist, scans_of
-from brats_fl.cases.regions import to_library_labels
-from brats_fl.cases.scans import Volume, read_volumes, split_volume
-from brats_fl.constants import MODALITIES, REGION_LABELS, REGIONS, SPLITS
+from brats_fl.cases.cache_folder import FileHashes, content_of
+from brats_fl.cases.datalists import Case, as_monai_item, default_cache_dir, read_datalist, scans_of
+from brats_fl.cases.scans import read_volumes
+from brats_fl.constants import SPLITS
 from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
-from brats_fl.files import write_whole
+from brats_fl.files import locked, write_whole
+from brats_fl.sharing.case_features import FEATURES, Feature, Histogram, measure_case
 
 RELEASES_FILE: Final = "statistics_releases.json"
 """Beside the data list: what went out, and when."""
 
+LOCK_FILE: Final = f".{RELEASES_FILE}.lock"
+"""Beside it: who has it may look for a release and make one."""
+
 MIN_CASES_VARIABLE: Final = "BRATS_FL_STATISTICS_MIN_CASES"
 EPSILON_VARIABLE: Final = "BRATS_FL_STATISTICS_EPSILON"
-
-Histogram = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A property of cases with a range that is fixed, so that no hospital's extremes show in it."""
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    bins: int
-
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """Edges of the bins, (bins + 1,)."""
-        return np.linspace(self.low, self.high, self.bins + 1, dtype=np.float64)
-
-    @property
-    def middles(self) -> NDArray[np.float64]:
-        """Middles of the bins, (bins,)."""
-        return np.asarray((self.edges[1:] + self.edges[:-1]) / 2, dtype=np.float64)
-
-
-LARGEST_ML: Final = {"tc": 160, "wt": 320, "et": 160}
-
-FEATURES: Final = (
-    # Scanners differ by factors: medians of the brain are 80 to 8,000 in scans of five institutions. Half octaves.
-    *(Feature(modality, "log2 of the intensity in the brain", 4, 16, 24) for modality in MODALITIES),
-    *(Feature(f"{region}_ml", "ml", 0, LARGEST_ML[region], 16) for region in REGIONS),
-    # Quarters of a millimetre, 1 mm in the middle of a bin.
-    Feature("voxel_mm", "mm", 0.125, 6.125, 24),
-)
-"""What is counted, the same in every hospital and job; what lies outside a range counts in the bin at its end."""
 
 QUESTIONS: Final = len(FEATURES) + 1
 
@@ -144,7 +113,7 @@ def released(datalist: Path, protection: Protection) -> Release:
 
     Raises:
         TooFewCasesError: There are fewer cases than the hospital asks for.
-        PrivacyError: Releases cannot be kept; without that, repeated jobs would wear the noise out.
+        PrivacyError: Releases cannot be kept or locked; without that, repeated jobs would wear the noise out.
         CaseError, DataListError: A scan or the data list cannot be used.
     """
     cases = labelled_cases(datalist)
@@ -154,17 +123,23 @@ def released(datalist: Path, protection: Protection) -> Release:
             f"{datalist}: labelled cases of {patients} patients; statistics need {protection.min_cases} "
             f"({MIN_CASES_VARIABLE})"
         )
+    hashes = FileHashes(Path(default_cache_dir(datalist)))
     path = datalist.parent / RELEASES_FILE
-    earlier = read_releases(path)
-    of = digest_of(cases, protection)
-    if same := next((release for release in earlier if release.of == of), None):
-        return same
-    new = make_release(of, (measure_case(case) for case in cases), protection)
     try:
-        write_whole(path, json.dumps([asdict(release) for release in [*earlier, new]], indent=1) + "\n")
+        with locked(path.with_name(LOCK_FILE)):
+            earlier, of = read_releases(path), digest_of(cases, protection, hashes)
+            if same := next((release for release in earlier if release.of == of), None):
+                return same
+            new = make_release(of, (measure_case(case) for case in cases), protection)
+            if digest_of(cases, protection, hashes) != of:
+                raise CaseError(f"{datalist}: a scan or label changed while it was read; ask again once they stay")
+            write_whole(path, json.dumps([asdict(release) for release in [*earlier, new]], indent=1) + "\n")
+            return new
     except OSError as error:
-        raise PrivacyError(f"{path}: what goes out must be kept, and cannot be ({error}); make it writable") from error
-    return new
+        raise PrivacyError(
+            f"{path}: what goes out must be kept, one process at a time, and cannot be ({error}); make its folder "
+            "writable, or move the data list to a disk that has locks"
+        ) from error
 
 
 def labelled_cases(datalist: Path) -> list[Case]:
@@ -190,15 +165,24 @@ def read_releases(path: Path) -> list[Release]:
         ) from error
 
 
-def digest_of(cases: Iterable[Case], protection: Protection) -> str:
-    """SHA-256 that changes when a case, one of its files or a setting changes."""
+def digest_of(cases: Iterable[Case], protection: Protection, hashes: FileHashes) -> str:
+    """SHA-256 that changes with the bytes of a scan or label, a convention or a setting; not with a name or a place.
+
+    Raises:
+        CaseError: A file cannot be read.
+    """
     facts: list[Any] = [asdict(protection), [asdict(feature) for feature in FEATURES]]
-    for case in sorted(cases, key=lambda case: case.case):
-        files = [split_volume(scan)[0] for scan in (*case.image, str(case.label))]
-        facts.append(
-            [asdict(case), [(s.st_size, s.st_mtime_ns) for s in (file.stat() for file in files if file.exists())]]
-        )
+    facts.append(sorted(_content_of(case, hashes) for case in cases))
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _content_of(case: Case, hashes: FileHashes) -> str:
+    content = content_of(as_monai_item(case), hashes)
+    if content is None:
+        for _ in read_volumes(case.case, scans_of(case)):
+            pass  # it says which file it is, and why
+        raise CaseError(f"{case.case}: a file came and went while it was read; ask again when all are in place")
+    return content
 
 
 def make_release(of: str, cases: Iterable[Mapping[str, Histogram]], protection: Protection) -> Release:
@@ -240,52 +224,3 @@ def nearest_histogram(noised: Histogram, total: float) -> Histogram:
     excess = (np.cumsum(falling) - total) / np.arange(1, len(noised) + 1)
     threshold = excess[np.flatnonzero(falling > excess)[-1]]
     return np.maximum(noised - threshold, 0)
-
-
-def measure_case(case: Case) -> dict[str, Histogram]:
-    """Feature -> a case's histogram, which sums to 1.
-
-    Raises:
-        CaseError: A file cannot be read, a scan is empty or not finite, the files' grids differ, or a label has a value
-            that its convention lacks.
-    """
-    found: dict[str, Histogram] = {}
-    scans = scans_of(case)
-    for name, volume in read_volumes(case.case, scans):  # one scan in memory
-        try:
-            of_scan = measure_label(volume, case.labels) if name == LABEL else {name: measure_scan(volume, name)}
-        except CaseError as error:
-            raise CaseError(f"{case.case}: {name}: {error} ({scans[name]})") from None
-        found |= of_scan
-        found["voxel_mm"] = share(volume.grid.spacing_mm, feature_of("voxel_mm"))
-    return found
-
-
-def measure_scan(volume: Volume, modality: str) -> Histogram:
-    """How the voxels of a brain are shared out over intensities."""
-    brain = volume.voxels[volume.voxels != 0]
-    if not brain.size:
-        raise CaseError("is empty, all its voxels are 0; replace the scan")
-    return share(np.log2(np.maximum(brain, 1)), feature_of(modality))
-
-
-def measure_label(volume: Volume, table: str) -> dict[str, Histogram]:
-    """Volume of each region, a histogram with one value."""
-    label = to_library_labels(volume.voxels, table)
-    part_ml = {part: np.count_nonzero(label == part) * volume.grid.voxel_ml for part in REGION_LABELS["wt"]}
-    found: dict[str, Histogram] = {}
-    for region in REGIONS:
-        ml = sum(part_ml[part] for part in REGION_LABELS[region])
-        found[f"{region}_ml"] = share(np.array([ml]), feature_of(f"{region}_ml"))
-    return found
-
-
-def share(values: NDArray[Any], feature: Feature) -> Histogram:
-    """Histogram of values in a feature's bins, which sums to 1."""
-    inside = np.clip(values, feature.low, np.nextafter(feature.high, feature.low))
-    return np.histogram(inside, feature.edges)[0] / values.size
-
-
-def feature_of(name: str) -> Feature:
-    """The feature of this name."""
-    return next(feature for feature in FEATURES if feature.name == name)

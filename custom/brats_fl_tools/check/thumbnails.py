@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brats_fl.cases.datalists import LABEL, Case, scans_of
+from brats_fl.cases.datalists import Case, scans_of
 from brats_fl.cases.regions import to_library_labels
 from brats_fl.cases.scans import Volume, VolumeReader
-from brats_fl.constants import ED, MODALITIES
+from brats_fl.constants import ED, LABEL, MODALITIES
 from brats_fl.errors import CaseError, ScanError
 from brats_fl_tools.pages.pictures import as_png, paint_labels
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from brats_fl.cases.datalists import DATALIST_FILE, LABEL, Case, read_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, Case, read_datalist
 from brats_fl.cases.regions import to_library_labels
 from brats_fl.cases.scans import Volume, VolumeReader, read_volumes
-from brats_fl.constants import MODALITIES
+from brats_fl.constants import LABEL, MODALITIES
 from brats_fl.errors import BratsFLError, CaseError
 from brats_fl_tools.pages.pictures import LABEL_NAMES, as_png, paint_labels
 from brats_fl_tools.report.metrics import TEST_SPLIT

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from brats_fl.constants import MODALITIES, REGIONS
 from brats_fl.errors import RunError
 from brats_fl.round_records import RECORDS_FILE, read_records
-from brats_fl.sharing.site_statistics import FEATURES, Feature, feature_of
+from brats_fl.sharing.case_features import FEATURES, Feature, feature_of
 from brats_fl_tools.pages.diagrams import Diagram
 from brats_fl_tools.pages.formats import REGION_NAMES
 from brats_fl_tools.pages.svg import MARKERS, PALETTE, SURFACE, draw, legend_below

@@ -2,25 +2,33 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tiny_sites import make_tiny_sites
+from tests.tiny_sites import make_tiny_sites, save
 
-from brats_fl.cases.datalists import DataList, read_datalist, write_datalist
+from brats_fl.cases import cache_folder, scans
+from brats_fl.cases.cache_folder import FileHashes
+from brats_fl.cases.datalists import Case, DataList, read_datalist, write_datalist
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
+from brats_fl.sharing import site_statistics
+from brats_fl.sharing.case_features import FEATURES, feature_of, measure_case
 from brats_fl.sharing.site_statistics import (
-    FEATURES,
+    LOCK_FILE,
     RELEASES_FILE,
     Protection,
-    feature_of,
+    digest_of,
     make_release,
-    measure_case,
     nearest_histogram,
     read_protection,
     released,
@@ -79,16 +87,120 @@ def test_asked_again_a_hospital_sends_the_same_noise(datalist: Path):
     assert len(json.loads((datalist.parent / RELEASES_FILE).read_text(encoding="utf-8"))) == 1
 
 
-def test_changed_data_make_a_second_release_and_the_first_stays_on_record(datalist: Path):
+def kept(folder: Path) -> list[dict[str, Any]]:
+    """The record of what went out."""
+    return json.loads((folder / RELEASES_FILE).read_text(encoding="utf-8"))
+
+
+def test_changed_label_makes_a_second_release_and_the_first_stays_on_record(datalist: Path):
     first = released(datalist, Protection(min_cases=2))
     label = Path(str(read_datalist(datalist).training[0].label))
-    os.utime(label, (1, 1))
+    voxels = np.asarray(nib.load(label).dataobj).copy()
+    voxels[20, 24, 20] = 2 if voxels[20, 24, 20] == 0 else 0
+    save(voxels, label)
 
     second = released(datalist, Protection(min_cases=2))
 
     assert second.of != first.of
     assert second.histograms != first.histograms
-    assert len(json.loads((datalist.parent / RELEASES_FILE).read_text(encoding="utf-8"))) == 2
+    assert [release["of"] for release in kept(datalist.parent)] == [first.of, second.of]
+
+
+def test_other_setting_or_convention_makes_another_release(datalist: Path):
+    first = released(datalist, Protection(min_cases=2))
+    case = read_datalist(datalist).training[0]
+    hashes = FileHashes(datalist.parent / "cache")
+    ofs = {
+        digest_of(cases, protection, hashes)
+        for cases, protection in (
+            ([case], Protection()),
+            ([case], Protection(epsilon=1)),
+            ([replace(case, labels="brats2023")], Protection()),
+            ([replace(case, image=(*case.image[2:], *case.image[:2]))], Protection()),
+            ([case, case], Protection()),
+        )
+    }
+
+    assert released(datalist, Protection(min_cases=2, epsilon=1)).of != first.of
+    assert len(ofs) == 5
+
+
+def test_data_that_were_moved_renamed_touched_and_dealt_anew_spend_nothing(datalist: Path, tmp_path: Path):
+    first = released(datalist, Protection(min_cases=2))
+    site = Path(shutil.move(datalist.parent, tmp_path / "elsewhere"))
+    text = (site / "datalist.json").read_text().replace(str(datalist.parent), str(site))
+    (site / "datalist.json").write_text(text.replace('"case": "hospital-1-case', '"case": "anonymous'))
+    content = read_datalist(site / "datalist.json")
+    os.utime(str(content.training[0].label), (1, 1))
+    write_datalist(site / "datalist.json", DataList("other", content.testing, content.training, content.validation))
+
+    assert released(site / "datalist.json", Protection(min_cases=2)) == first
+    assert len(kept(site)) == 1
+
+
+def test_second_question_reads_no_scan(datalist: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+    hash_file = cache_folder.hash_file
+    monkeypatch.setattr(cache_folder, "hash_file", lambda path: read.append(path) or hash_file(path))
+    monkeypatch.setattr(scans, "_load", lambda path, load=scans._load: read.append(str(path)) or load(path))
+
+    released(datalist, Protection(min_cases=2))
+    first = sorted(read)
+    released(datalist, Protection(min_cases=2))
+
+    assert len(first) == 6 * 5 * 2  # six cases of five files, each hashed once and measured once
+    assert sorted(read) == first
+
+
+ASK = """
+import sys, time
+from pathlib import Path
+from brats_fl.sharing.site_statistics import Protection, released
+Path(sys.argv[2]).touch()
+while len(list(Path(sys.argv[2]).parent.glob("ready-*"))) < 3:
+    time.sleep(0.01)
+print(released(Path(sys.argv[1]), Protection(min_cases=2)).histograms)
+"""
+
+
+def test_processes_that_ask_at_once_get_one_release(datalist: Path, tmp_path: Path):
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    asking = [
+        subprocess.Popen([sys.executable, "-c", ASK, str(datalist), str(ready / f"ready-{n}")], stdout=subprocess.PIPE)
+        for n in range(3)
+    ]
+    answers = [process.communicate()[0] for process in asking]
+
+    assert [process.returncode for process in asking] == [0, 0, 0]
+    assert len(set(answers)) == 1
+    assert len(kept(datalist.parent)) == 1
+
+
+def test_scan_that_changes_while_it_is_measured_is_not_released(datalist: Path, monkeypatch: pytest.MonkeyPatch):
+    def measure(case: Case) -> dict[str, Any]:
+        Path(case.image[0]).write_bytes(Path(case.image[1]).read_bytes())
+        return measure_case(case)
+
+    monkeypatch.setattr(site_statistics, "measure_case", measure)
+
+    with pytest.raises(CaseError, match=r"a scan or label changed while it was read; ask again once they stay"):
+        released(datalist, Protection(min_cases=2))
+    assert not (datalist.parent / RELEASES_FILE).exists()
+
+
+def test_missing_scan_is_named(datalist: Path):
+    Path(read_datalist(datalist).training[1].image[2]).unlink()
+
+    with pytest.raises(CaseError, match=r"hospital-1-case-002: t2w: .*_t2\.nii\.gz is not there; restore the file"):
+        released(datalist, Protection(min_cases=2))
+
+
+def test_nothing_goes_out_where_there_is_no_lock(datalist: Path):
+    (datalist.parent / LOCK_FILE).mkdir()
+
+    with pytest.raises(PrivacyError, match=r"must be kept, one process at a time, and cannot be .*; make its folder"):
+        released(datalist, Protection(min_cases=2))
 
 
 def test_too_few_cases_release_nothing(datalist: Path):
@@ -170,8 +282,6 @@ def test_intensities_of_a_scan_of_another_scale_move_by_its_logarithm(datalist: 
     """A scanner with twice the gain is one octave, two bins, further up."""
     case = read_datalist(datalist).training[0]
     bright = datalist.parent / "bright.nii.gz"
-    import nibabel as nib
-
     image = nib.load(case.image[0])
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 2, image.affine), bright)
 
