@@ -35,7 +35,7 @@ def test_library_has_the_same_digest_in_a_copy_with_compiled_files_and_another_w
 
     assert library_digest(copy) == library_digest()
 
-    (copy / "losses.py").write_text((copy / "losses.py").read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    (copy / "files.py").write_text((copy / "files.py").read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert library_digest(copy) != library_digest()
 
 
