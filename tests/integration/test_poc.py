@@ -142,6 +142,10 @@ def test_hospitals_find_the_case_that_two_of_them_have(running: Running, tmp_pat
         kit = next(kit.folder for kit in running.poc.kits.clients if kit.name == site)
         told = [json.loads(path.read_text(encoding="utf-8")) for path in kit.glob("*/shared_scans.json")]
         assert told == [{case: [other]}]
+    for kit in running.poc.kits.clients:
+        if kit.name not in ("hospital-1", "hospital-3"):
+            (told,) = (json.loads(path.read_text(encoding="utf-8")) for path in kit.folder.glob("*/shared_scans.json"))
+            assert told == {}
     everything = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
     assert taken.case.encode() not in everything
 

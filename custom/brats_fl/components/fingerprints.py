@@ -1,14 +1,17 @@
-"""Which scans two hospitals have: keyed fingerprints go to the server, and those that two sites sent come back."""
+"""Which scans two hospitals have: keyed fingerprints go to the server, and a site hears of its own that came twice."""
 
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nvflare.apis.client import Client
+from nvflare.apis.controller_spec import Task
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import ReturnCode
@@ -16,6 +19,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.response_processor import ResponseProcessor
+from nvflare.app_common.workflows.broadcast_and_process import BroadcastAndProcess
 
 from brats_fl.cases.datalists import find_datalist, read_datalist
 from brats_fl.components.bundle_location import check_code
@@ -33,7 +37,7 @@ TASK_SHARED = "shared_scans"
 
 
 class FingerprintMatcher(ResponseProcessor):
-    """Collects the sites' fingerprints, and tells them which of theirs another site has, too."""
+    """Collects the sites' fingerprints, and knows which of a site's another has, too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,11 +46,15 @@ class FingerprintMatcher(ResponseProcessor):
         self.failed: dict[str, str] = {}
 
     def create_task_data(self, task_name: str, fl_ctx: FLContext) -> Shareable:
-        """Nothing for the first task, the shared fingerprints with their sites for the second."""
-        data = find_shared(self.fingerprints) if task_name == TASK_SHARED else {}
-        return DXO(
-            DataKind.COLLECTION, data={"shared": {name: list(sites) for name, sites in data.items()}}
-        ).to_shareable()
+        """Nothing: what is broadcast goes to every site alike."""
+        return DXO(DataKind.COLLECTION, data={}).to_shareable()
+
+    def shared_with(self, site: str) -> Shareable:
+        """What a site is told: those of its own fingerprints that others sent, too, and by whom; of others' nothing."""
+        own = set(self.fingerprints[site])
+        shared = {name: sites for name, sites in find_shared(self.fingerprints).items() if name in own}
+        others = {name: [other for other in sites if other != site] for name, sites in shared.items()}
+        return DXO(DataKind.COLLECTION, data={"shared": others}).to_shareable()
 
     def process_client_response(self, client: Client, task_name: str, response: Shareable, fl_ctx: FLContext) -> bool:
         """Take what a site sent; a site that failed does not end the job."""
@@ -78,6 +86,42 @@ class FingerprintMatcher(ResponseProcessor):
         }
         write_whole(run_folder(fl_ctx) / SHARED_FILE, json.dumps(content, indent=1) + "\n")
         return True
+
+
+class SharedScansTeller(BroadcastAndProcess):
+    """Tells each site that sent fingerprints which of its own another site has, and waits as ``BroadcastAndProcess``.
+
+    FLARE broadcasts one payload to all sites, and a filter at the server could only go by the name that a site gives
+    itself. So each site gets a task of its own, which the server hands out by the site's certificate.
+    """
+
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """Send the tasks, wait for enough answers and then a while for the others."""
+        tasks = [self._send(site, fl_ctx) for site in sorted(self.processor.fingerprints)]
+        enough = min(self.min_responses_required or len(tasks), len(tasks))
+        give_up_s = math.inf
+        while waiting := [task for task in tasks if task.completion_status is None]:
+            if abort_signal.triggered:
+                return
+            if len(tasks) - len(waiting) >= enough:
+                give_up_s = min(give_up_s, time.monotonic() + self.wait_time_after_min_received)
+            if time.monotonic() >= give_up_s:
+                break
+            time.sleep(self._task_check_period)
+        for task in waiting:
+            self.cancel_task(task, fl_ctx=fl_ctx)
+        if not self.processor.final_process(fl_ctx):
+            self.system_panic("the hospitals' answers cannot be written down", fl_ctx)
+
+    def _send(self, site: str, fl_ctx: FLContext) -> Task:
+        task = Task(
+            name=self.task_name,
+            data=self.processor.shared_with(site),
+            timeout=self.timeout,
+            result_received_cb=self._process_client_response,
+        )
+        self.send(task, fl_ctx, targets=[site])
+        return task
 
 
 class FingerprintExecutor(Executor):
@@ -121,11 +165,9 @@ class FingerprintExecutor(Executor):
         return DXO(DataKind.COLLECTION, data=data).to_shareable()
 
     def _write_shared(self, shared: Mapping[str, Any], fl_ctx: FLContext) -> Shareable:
-        own = {fingerprint: shared[fingerprint] for fingerprint in sorted(set(shared) & set(self.case_of))}
-        site = fl_ctx.get_identity_name()
         also_at: dict[str, set[str]] = {}
-        for fingerprint, sites in own.items():
-            also_at.setdefault(self.case_of[fingerprint], set()).update(name for name in sites if name != site)
+        for fingerprint in sorted(set(shared) & set(self.case_of)):
+            also_at.setdefault(self.case_of[fingerprint], set()).update(shared[fingerprint])
         found = {case: sorted(names) for case, names in sorted(also_at.items())}
         write_whole(run_folder(fl_ctx) / SHARED_FILE, json.dumps(found, indent=1) + "\n")
         for case, names in found.items():

@@ -15,14 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_fl.cases.datalists import SITES_VARIABLE, Case
-from brats_fl.cases.scans import count_not_finite, read_volumes
+from brats_fl.cases.grids import Grid
+from brats_fl.cases.scans import Volume, count_not_finite, read_volumes
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError, PrivacyError
 
@@ -132,8 +131,8 @@ def describe_scan(voxels: NDArray[Any], affine: NDArray[np.float64]) -> bytes:
     Raises:
         CaseError: There is no brain: fewer than 1 % of the voxels differ from the background, or one is not finite.
     """
-    volume, steps_mm = _as_ras(voxels, affine)
-    brightness, count, step_mm = _sum_blocks(volume, steps_mm)
+    volume = Volume(voxels, Grid(voxels.shape, affine)).in_ras()
+    brightness, count, step_mm = _sum_blocks(volume.voxels, volume.grid.spacing_mm)
     sigma = _SIGMA_MM / step_mm
     smooth = [ndimage.gaussian_filter(part, sigma, truncate=3, mode="constant") for part in (brightness, count)]
     mean = smooth[0] / np.maximum(smooth[1], 1e-3 * count.max())
@@ -147,12 +146,6 @@ def background_of(voxels: NDArray[Any]) -> float:
     """Value outside the brain: the median of the eight corners."""
     x, y, z = (max(size - 1, 1) for size in voxels.shape)
     return float(np.median(voxels[::x, ::y, ::z]))
-
-
-def _as_ras(voxels: NDArray[Any], affine: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """The volume with its axes in RAS order and direction, a view, and its voxel size in mm."""
-    turns = nib.io_orientation(affine)
-    return nib.apply_orientation(voxels, turns), voxel_sizes(affine)[np.argsort(turns[:, 0])]
 
 
 def _sum_blocks(

@@ -16,6 +16,7 @@ from typing import Final
 
 from brats_fl.best_model import mean_votes
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
+from brats_fl.cases.scans import split_volume
 from brats_fl.constants import SITES
 from brats_fl_tools.drill.broken_sites import ALTERED_AFTER_SIGNING, CANARY, broken_training, write_fault
 from brats_fl_tools.drill.certificates import expire, foreign_kit, new_kit
@@ -210,7 +211,7 @@ def broken_site(kind: str, *allowed: str, rounds: int = 2) -> Callable[[Drill], 
 def corrupt_case(drill: Drill) -> str:
     """A scan of a hospital is cut short."""
     datalist = read_datalist(drill.hosts.files(SITE) / "data" / DATALIST_FILE)
-    scan = Path(datalist.training[0].image[2])
+    scan, _ = split_volume(datalist.training[0].image[2])
     whole = scan.read_bytes()
     scan.write_bytes(whole[: len(whole) // 2])
     try:

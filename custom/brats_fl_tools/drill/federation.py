@@ -21,6 +21,7 @@ import psutil
 import yaml
 
 from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, read_datalist, write_datalist
+from brats_fl.cases.scans import name_volume, split_volume
 from brats_fl.constants import SITES, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.round_records import read_records
@@ -349,9 +350,13 @@ def copy_cases(datalist: Path, folder: Path) -> None:
 def _copy(case: Case, folder: Path) -> Case:
     target = folder / case.case
     target.mkdir(parents=True, exist_ok=True)
-    files = [shutil.copy(file, target) for file in (*case.image, *([case.label] if case.label else []))]
-    image, label = files[: len(case.image)], files[len(case.image) :]
-    return replace(case, image=tuple(str(file) for file in image), label=str(label[0]) if label else None)
+
+    def copy(scan: str) -> str:
+        file, number = split_volume(scan)
+        copied = Path(shutil.copy(file, target))
+        return str(copied if number is None else name_volume(copied, number))
+
+    return replace(case, image=tuple(map(copy, case.image)), label=copy(case.label) if case.label else None)
 
 
 def load(path: Path) -> dict[str, Array]:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import typer
 
+from brats_fl.cases.datalists import Case, DataList, read_datalist, write_datalist
 from brats_fl.errors import RunError
 from brats_fl_tools.drill import command, drill
 from brats_fl_tools.drill.broken_sites import BODIES, broken_training
 from brats_fl_tools.drill.faults import FAULTS
+from brats_fl_tools.drill.federation import copy_cases
 
 PAGE = Path(__file__).parents[3] / "docs" / "drill.md"
 
@@ -51,3 +53,17 @@ def test_folder_that_is_no_drill_is_kept_even_with_force(tmp_path, monkeypatch):
 
 def test_hosts_whose_disks_are_filled_have_a_small_one():
     assert set(command.DISK_MB) == {"hospital-5", "server"}
+
+
+def test_cases_are_copied_with_the_numbers_of_their_volumes(tmp_path):
+    for name in ("all.nii.gz", "seg.nii"):
+        (tmp_path / name).write_bytes(b"voxels")
+    case = Case("a", "a", tuple(f"{tmp_path}/all.nii.gz#{k}" for k in (2, 1, 3, 0)), f"{tmp_path}/seg.nii")
+    write_datalist(tmp_path / "datalist.json", DataList("hospital-1", training=(case,)))
+
+    copy_cases(tmp_path / "datalist.json", tmp_path / "host")
+
+    (copied,) = read_datalist(tmp_path / "host" / "datalist.json").training
+    assert copied.image == tuple(f"{tmp_path}/host/a/all.nii.gz#{k}" for k in (2, 1, 3, 0))
+    assert copied.label == f"{tmp_path}/host/a/seg.nii"
+    assert sorted(path.name for path in (tmp_path / "host" / "a").iterdir()) == ["all.nii.gz", "seg.nii"]
