@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from brats_fl.bundle import build_network
+from brats_fl.bundle import build_network, bundle_names
 from brats_fl.network import precision
 from brats_fl.network.inferers import PatchInferer
 from brats_fl_tools.repository import BUNDLES
@@ -24,7 +25,7 @@ def forget_what_was_measured() -> Iterator[None]:
 def pretend(monkeypatch: pytest.MonkeyPatch, capability: str, bf16: bool, seconds: dict[bool, float]) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    monkeypatch.setattr(precision, "_seconds", lambda kernel, patch, enabled: seconds[enabled])
+    monkeypatch.setattr(precision, "_step_seconds", lambda bfloat16: seconds[bfloat16])
 
 
 @pytest.mark.parametrize(("capability", "bf16"), [("AVX2", True), ("DEFAULT", True), ("AVX512", False)])
@@ -39,6 +40,35 @@ def test_bfloat16_pays_when_it_takes_less_than_four_fifths_of_the_time(monkeypat
     pretend(monkeypatch, "AVX512", True, seconds={True: seconds, False: 1.0})
 
     assert precision.cpu_bfloat16_pays() is pays
+
+
+@pytest.mark.parametrize("bundle", bundle_names(BUNDLES))
+def test_step_that_is_timed_has_the_batch_that_the_bundles_train_with(bundle):
+    recipe = json.loads((BUNDLES / bundle / "configs" / "train.json").read_text(encoding="utf-8"))
+
+    assert recipe["batch_size"] == precision.TRAINING_BATCH
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_step_that_is_timed_is_forward_and_backward_also_when_an_evaluation_asks_first(monkeypatch, mode, bfloat16):
+    convolutions, gradients = [], []
+
+    def convolve(features: torch.Tensor, kernel: torch.Tensor, padding: int) -> torch.Tensor:
+        features.register_hook(lambda gradient: gradients.append(tuple(gradient.shape)))
+        kernel.register_hook(lambda gradient: gradients.append(tuple(gradient.shape)))
+        result = torch.conv3d(features[:, :, ::8, ::8, ::8], kernel, padding=padding)  # the time is of no interest here
+        convolutions.append((tuple(features.shape), result.dtype))
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", convolve)
+    with mode():
+        seconds = precision._step_seconds(bfloat16)
+
+    shape = (precision.TRAINING_BATCH, 16, 32, 32, 32)
+    assert seconds > 0
+    assert set(convolutions) == {(shape, torch.bfloat16 if bfloat16 else torch.float32)}
+    assert {shape, (16, 16, 3, 3, 3)} == set(gradients)
 
 
 def dtype_inside(amp: bool) -> torch.dtype:
@@ -61,7 +91,7 @@ def test_measuring_draws_no_random_number():
     before = torch.get_rng_state()
 
     precision.cpu_bfloat16_pays()
-    precision._seconds(torch.ones(1, 1, 3, 3, 3), torch.ones(1, 1, 4, 4, 4), False)
+    precision._step_seconds(False)
 
     assert torch.equal(torch.get_rng_state(), before)
 
