@@ -25,6 +25,7 @@ from brats_fl_tools.runs.host_federation import CONSOLE_LOG
 
 SITE: Final = "hospital-2"
 HONEST: Final = tuple(site for site in SITES if site != SITE)
+SLOW_LINK_KILOBITS_PER_S: Final = 1000
 TOLERANCE: Final = 1e-5
 """Of the final model against the mean of what was accepted: weights are float32."""
 
@@ -175,6 +176,20 @@ def cut_for_good(drill: Drill) -> str:
     text = expect_others_finished(drill, outcome, 3)
     seconds = wait_until(lambda: SITE in drill.connected(), f"{SITE} to be back")
     return f"{text}; {SITE}: {statuses(outcome, 3)}; connected again {seconds:.0f} s after the link"
+
+
+def slow_link(drill: Drill) -> str:
+    """A hospital's link carries 1 Mbit/s: the model, 19 MB, takes two and a half minutes each way."""
+
+    def during(run: Path) -> None:
+        drill.wait_round(run, 1)
+        expect(SITE in drill.connected(), f"{SITE} lost its connection")
+
+    with drill.hosts.throttled(SITE, SLOW_LINK_KILOBITS_PER_S):
+        outcome = drill.run("slow-link", 2, during)
+    text = expect_others_finished(drill, outcome, 2)
+    expect(statuses(outcome, 2) == "missing, missing", f"{SITE} is {statuses(outcome, 2)}")
+    return f"{text}; {SITE}: {statuses(outcome, 2)}, connected all the time"
 
 
 # --- Sites that misbehave ---
@@ -389,6 +404,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "client-killed": Fault("the job goes on with four; the site connects again", client_killed),
     "cut-30s": Fault("rounds go on with four; the site is back afterwards", cut_for_30_seconds),
     "cut": Fault("the job goes on with four", cut_for_good),
+    "slow-link": Fault("rounds do not wait for it beyond the set time; the site stays connected", slow_link),
     "slow-site": Fault("rounds do not wait for it beyond the set time", broken_site("slow", "missing", "absent", "ok")),
     "site-raises": Fault("a code and nothing else goes out", broken_site("raises", "EXECUTION_EXCEPTION")),
     "nan-update": Fault("refused by the server, recorded", broken_site("nan", "MODEL_ERROR")),

@@ -89,30 +89,23 @@ class Hosts:
         """Bring a host's link up again."""
         _ip("-n", self.namespace(HUB), "link", "set", f"to-{self.names.index(name)}", "up")
 
-    def throttle(self, name: str, kilobits_per_s: int) -> None:
-        """Slow down what a host receives and sends, by tc's token bucket filter.
+    @contextlib.contextmanager
+    def throttled(self, name: str, kilobits_per_s: int) -> Iterator[None]:
+        """While the block runs, slow down what a host receives and sends, by tc's token bucket filter.
 
         Args:
             name: The host.
             kilobits_per_s: Of each direction.
         """
-        self._shape(name, "tbf", "rate", f"{kilobits_per_s}kbit", "burst", "64kbit", "latency", "2s")
-
-    def delay(self, name: str, milliseconds: int) -> None:
-        """Hold back what a host receives and sends, by tc's netem.
-
-        Args:
-            name: The host.
-            milliseconds: Of each direction; a round trip takes twice as much longer.
-
-        Raises:
-            RunError: This machine's kernel has no netem.
-        """
-        self._shape(name, "netem", "delay", f"{milliseconds}ms")
-
-    def _shape(self, name: str, *discipline: str) -> None:
-        for namespace, link in ((HUB, f"to-{self.names.index(name)}"), (name, "eth0")):
-            _run("tc", "-n", self.namespace(namespace), "qdisc", "replace", "dev", link, "root", *discipline)
+        both_ends = ((self.namespace(HUB), f"to-{self.names.index(name)}"), (self.namespace(name), "eth0"))
+        for namespace, link in both_ends:
+            rate = ("rate", f"{kilobits_per_s}kbit", "burst", "64kbit", "latency", "2s")
+            _run("tc", "-n", namespace, "qdisc", "replace", "dev", link, "root", "tbf", *rate)
+        try:
+            yield
+        finally:
+            for namespace, link in both_ends:
+                _run("tc", "-n", namespace, "qdisc", "del", "dev", link, "root")
 
 
 def why_no_hosts() -> str | None:
