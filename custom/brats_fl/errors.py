@@ -5,6 +5,7 @@ BratsFLError
 ├── CaseError       a scan or label that cannot be used
 │   └── ScanError       its file does not hold it
 ├── DataListError   a data list that cannot be used
+├── FolderError     a folder that cannot be written, or is not ours to replace
 ├── JobError        a job folder, option or key that cannot be used
 │   └── CodeMismatchError   a job made for another version of this library or bundle
 ├── KitError        a startup kit or project file that cannot be used
@@ -13,6 +14,7 @@ BratsFLError
 ├── PrivacyError    a setting that guards privacy is missing or too weak
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
+├── SiteNameError   a name that no hospital can have
 └── TrainerError    a site's training process that died
 
 ``code`` is what a site may send out: it says what kind of thing went wrong and nothing of the case or the path.
@@ -75,6 +77,12 @@ class DataListError(BratsFLError):
     code = "DATALIST_ERROR"
 
 
+class FolderError(BratsFLError):
+    """A folder cannot be written to, or holds what is not ours to replace."""
+
+    code = "FOLDER_ERROR"
+
+
 class JobError(BratsFLError):
     """A job, its options or its apps are wrong."""
 
@@ -121,6 +129,12 @@ class RunError(BratsFLError):
     """A process of a run failed; the message names its log."""
 
     code = "RUN_ERROR"
+
+
+class SiteNameError(BratsFLError):
+    """A hospital's name that FLARE does not bear."""
+
+    code = "SITE_NAME_ERROR"
 
 
 class TrainerError(BratsFLError):

@@ -16,9 +16,10 @@ from brats_fl_tools.kit import command as kit
 from brats_fl_tools.model import evaluate, export
 from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
+from brats_fl_tools.runs.processes import Interrupted
 
-INTERRUPTED = 130
-"""Exit code of typer when Ctrl-C ended a command."""
+INTERRUPTED = (130, 143)
+"""Exit codes when a command was ended by Ctrl-C, as typer says it, and by SIGTERM."""
 
 app = typer.Typer(
     name="brats-fl",
@@ -60,9 +61,10 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        if end.code != INTERRUPTED:
+        if not isinstance(end, Interrupted) and end.code not in INTERRUPTED:
             raise
-        typer.echo("interrupted: what was started has been stopped", err=True)
+        words = end.words if isinstance(end, Interrupted) else "what was started has been stopped"
+        typer.echo(f"interrupted: {words}", err=True)
         sys.exit(1)
     except (BratsFLError, OSError) as error:
         if "--debug" in sys.argv:

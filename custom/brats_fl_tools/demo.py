@@ -11,9 +11,10 @@ import typer
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.evaluate import evaluate_sites, resolve_bundle
+from brats_fl_tools.own_folders import refuse_foreign
 from brats_fl_tools.report import write_report
-from brats_fl_tools.runs.folder import prepare_run_folder
-from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
+from brats_fl_tools.runs.simulate import run_simulation
+from brats_fl_tools.runs.simulator import POLLING_SECONDS
 from brats_fl_tools.sample import write_sample
 
 JOB, BUNDLE = "brats_unet_fedavg", "brats_unet"
@@ -31,12 +32,12 @@ def demo(
     Takes about ten minutes on two cores and 8 GB of memory. The sample lies in OUT-sites.
     """
     begin = time.perf_counter()
+    refuse_foreign(out, "run", force)
     sites = out.with_name(f"{out.name}-sites")
     if not (sites / "cases.csv").is_file():
         typer.echo("1 of 4: five sample hospitals")
         write_sample(sites, CASES_PER_SITE, seed=0, full_size=False, progress=typer.echo, force=force)
     typer.echo("2 of 4: federated training")
-    prepare_run_folder(out.resolve(), force)
     options = JobOptions("small", ROUNDS, {"steps_per_epoch": STEPS_PER_ROUND}, polling_seconds=POLLING_SECONDS)
     run_simulation(JOB, sites, out, options, force)
     typer.echo("3 of 4: evaluation on each hospital's test cases")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from tests.tiny_sites import corrupt, make_tiny_sites
 from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.constants import REGIONS, SITES
-from brats_fl.errors import DataListError, RunError
+from brats_fl.errors import DataListError, FolderError
 from brats_fl.round_records import read_records
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.report import write_report
 from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
+from brats_fl_tools.runs.simulate import run_simulation
+from brats_fl_tools.runs.simulator import POLLING_SECONDS
 
 JOB = "brats_unet_fedavg"
 TINY = {"patch_size": [32, 32, 32], "steps_per_epoch": 2, "batch_size": 1}
@@ -104,17 +106,54 @@ def test_run_evaluates_and_reports(run: Path) -> None:
 def test_finished_run_is_kept_without_force(run: Path) -> None:
     sites = Path(json.loads((run / "run.json").read_text(encoding="utf-8"))["sites_dir"])
 
-    with pytest.raises(RunError, match="is not empty; choose another --out or add --force"):
+    with pytest.raises(FolderError, match="it holds a run; choose another --out or add --force"):
         run_simulation(JOB, sites, run, options(rounds=1))
 
 
 def test_site_without_a_data_list_is_named_and_nothing_starts(tmp_path: Path) -> None:
-    sites = make_tiny_sites(tmp_path / "sites", dict.fromkeys(SITES[:4], (1, 0, 0)))
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (1, 0, 0)})
+    two = replace(options(rounds=1), sites=("hospital-1", "hospital-5"))
 
     with pytest.raises(DataListError, match=r"hospital-5/datalist\.json: no such data list"):
-        run_simulation(JOB, sites, tmp_path / "run", options(rounds=1))
+        run_simulation(JOB, sites, tmp_path / "run", two)
 
     assert not (tmp_path / "run").exists()
+
+
+def test_run_folder_whose_path_flare_would_split_is_refused_and_nothing_starts(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="the path of the run folder holds a space"):
+        run_simulation(JOB, run.parent / "sites", tmp_path / "my run", options(rounds=1))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_hospital_alone_takes_the_same_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sites = make_tiny_sites(tmp_path / "sites", {"Praxis_Nord": (1, 1, 0)})
+
+    job = run_simulation(JOB, sites, tmp_path / "run", options(rounds=1))
+
+    assert f"1 hospital of {sites} takes part in place of the job's five: Praxis_Nord\n" in capsys.readouterr().out
+    assert (job.sites, job.variables["min_clients"]) == (("Praxis_Nord",), 1)
+    local, final = local_models(tmp_path / "run")["Praxis_Nord"], load(tmp_path / "run" / "final_model.pt")
+    for name, value in final.items():
+        np.testing.assert_allclose(value, local[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 7])
+def test_as_many_hospitals_run_as_the_folder_has(count: int, tmp_path: Path) -> None:
+    names = [f"hospital-{number}" for number in range(1, count + 1)]
+    sites = make_tiny_sites(tmp_path / "sites", dict.fromkeys(names, (1, 1, 0)))
+
+    job = run_simulation(JOB, sites, tmp_path / "run", options(rounds=1))
+
+    records = read_records(tmp_path / "run" / "rounds.jsonl")
+    assert sorted((r["phase"], r["site"], r["status"]) for r in records) == [
+        *(("final", name, "ok") for name in names),
+        *(("train", name, "ok") for name in names),
+    ]
+    assert job.variables["min_clients"] == count - 1
+    assert sorted(json.loads((tmp_path / "run" / "run.json").read_text())["sites"]) == names
 
 
 def test_four_sites_finish_when_a_case_of_the_fifth_is_corrupt(tmp_path: Path) -> None:

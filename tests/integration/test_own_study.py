@@ -16,7 +16,8 @@ from brats_fl.round_records import read_records
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
+from brats_fl_tools.runs.simulate import run_simulation
+from brats_fl_tools.runs.simulator import POLLING_SECONDS
 
 NETWORK = '''
 """One convolution: 4 x 3 weights and 3 biases."""

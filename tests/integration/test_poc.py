@@ -15,7 +15,7 @@ from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.constants import SITES
-from brats_fl.errors import KitError, RunError
+from brats_fl.errors import FolderError, KitError, RunError
 from brats_fl.round_records import read_records
 from brats_fl.sharing.case_features import FEATURES
 from brats_fl.sharing.fingerprints import KEY_FILE
@@ -26,7 +26,7 @@ from brats_fl_tools.report.statistics_page import ALL, read_statistics
 from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
 from brats_fl_tools.runs.session import admin_session, connected_clients
-from brats_fl_tools.runs.simulate import POLLING_SECONDS
+from brats_fl_tools.runs.simulator import POLLING_SECONDS
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def test_hospitals_find_the_case_that_two_of_them_have(running: Running, tmp_pat
 def test_second_start_is_refused_while_the_first_runs(running: Running) -> None:
     with pytest.raises(RunError, match="processes of this federation are running; stop them first"):
         start_poc(running.poc)
-    with pytest.raises(RunError, match="is prepared already; use it, or replace it with --force"):
+    with pytest.raises(FolderError, match="it holds a POC workspace; choose another --workspace or add --force"):
         prepare_poc(running.poc.folder, running.sites)
     with pytest.raises(RunError, match="run `brats-fl poc stop` first"):
         prepare_poc(running.poc.folder, running.sites, force=True)
@@ -175,6 +175,6 @@ def test_folder_that_is_no_workspace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KitError, match="no POC workspace there; make one with `brats-fl poc prepare`"):
         read_poc(tmp_path)
     (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(RunError, match="is not empty and no POC workspace; choose another --workspace"):
+    with pytest.raises(FolderError, match=r"no POC workspace of brats-fl's .*; choose another --workspace"):
         prepare_poc(tmp_path, None, force=True)
     assert (tmp_path / "thesis.txt").is_file()

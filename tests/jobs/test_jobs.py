@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import typer
 
 from brats_fl.constants import SITES
-from brats_fl.errors import JobError
+from brats_fl.errors import FolderError, JobError, SiteNameError
 from brats_fl.provenance import required_code
 from brats_fl.sharing.case_features import FEATURES
 from brats_fl_tools.jobs import assembly as jobs
@@ -21,7 +22,7 @@ from brats_fl_tools.jobs.assembly import JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.jobs.source import job_names
 from brats_fl_tools.kit.site_files import policy_names, read_policy
-from brats_fl_tools.repository import BUNDLES, CUSTOM, ROOT
+from brats_fl_tools.repository import BUNDLES, CUSTOM, JOBS, ROOT
 
 SMALL = JobOptions(profile="small")
 
@@ -146,9 +147,19 @@ def test_unknown_profile_names_those_that_exist(tmp_path: Path) -> None:
 def test_existing_folder_is_kept_without_force(tmp_path: Path) -> None:
     build_job("brats_unet_fedavg", tmp_path, SMALL)
 
-    with pytest.raises(JobError, match="exists; choose another --out or add --force"):
+    with pytest.raises(FolderError, match="it holds a job; choose another --out or add --force"):
         build_job("brats_unet_fedavg", tmp_path, SMALL)
     build_job("brats_unet_fedavg", tmp_path, SMALL, force=True)
+
+
+def test_source_of_a_job_is_not_replaced_by_what_is_built_from_it(tmp_path: Path) -> None:
+    source = tmp_path / "jobs" / "mine"
+    shutil.copytree(JOBS / "brats_unet_fedavg", source)
+
+    with pytest.raises(FolderError, match="no job of brats-fl's"):
+        build_job(source, tmp_path / "jobs", SMALL, force=True)
+
+    assert sorted(path.name for path in source.iterdir()) == ["job.json", "meta.json"]
 
 
 def test_values_are_json_where_they_parse_and_text_where_not() -> None:
@@ -162,6 +173,7 @@ def test_preinstalled_job_holds_no_code_and_states_what_must_be_installed(tmp_pa
 
     files = sorted(path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*") if path.is_file())
     assert files == [
+        ".brats-fl",
         "app_client/config/config_fed_client.json",
         "app_server/config/config_fed_server.json",
         "meta.json",
@@ -180,6 +192,15 @@ def test_other_sites_take_the_place_of_the_jobs_own_and_as_many_may_be_missing(t
     assert built.sites == describe_job(built.folder).sites == others
     assert meta["deploy_map"] == {"app_server": ["server"], "app_client": list(others)}
     assert meta["min_clients"] == read_config(built, "server")["min_clients"] == 2  # 3 - (5 - 4)
+
+
+def test_site_with_a_name_that_flare_does_not_bear_is_refused(tmp_path):
+    with pytest.raises(SiteNameError, match="FLARE does not bear the name 'hospital 1'"):
+        build_job("brats_unet_fedavg", tmp_path, JobOptions("small", sites=("hospital 1",)))
+
+
+def test_two_hospitals_of_a_job_of_ones_own_are_enough_where_it_does_not_say_how_many():
+    assert jobs.fewest_updates(4, 2, 2) == 2
 
 
 @pytest.mark.parametrize(("sites", "needed"), [(1, 1), (2, 1), (3, 2), (5, 4), (7, 6)])

@@ -10,7 +10,8 @@ from brats_fl.cases.datalists import DataList, read_datalist, write_datalist
 from brats_fl.constants import SITES
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.assembly import JobOptions
-from brats_fl_tools.runs.simulate import POLLING_SECONDS, run_simulation
+from brats_fl_tools.runs.simulate import run_simulation
+from brats_fl_tools.runs.simulator import POLLING_SECONDS
 
 ROUNDS = 5
 SERVER_LOG = "workspace/server/log.txt"

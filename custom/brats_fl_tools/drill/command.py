@@ -20,6 +20,7 @@ from rich.table import Table
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
 from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.own_folders import fresh_folder
 from brats_fl_tools.runs.processes import ended_by_sigterm
 
 if TYPE_CHECKING:
@@ -61,10 +62,7 @@ def drill(
         raise typer.BadParameter(f"--only: no fault {unknown[0]!r}; there are {', '.join(FAULTS)}")
     if reason := why_no_hosts():
         raise RunError(f"no drill on this machine: {reason}")
-    if out.exists() and any(out.iterdir()):
-        if not force or not ((out / DRILL_FILE).is_file() or (out / "hosts").is_dir()):
-            raise RunError(f"{out} is not empty; choose another --out, or add --force where it is an earlier drill")
-        shutil.rmtree(out)
+    fresh_folder(out, "drill", force)
     results = run_drill(out.resolve(), only or list(FAULTS), sites)
     print_table(results)
     if not all(result.passed for result in results):

@@ -13,6 +13,7 @@ import brats_fl
 from brats_fl.algorithms import load_algorithm
 from brats_fl.bundle import config_files
 from brats_fl.errors import JobError
+from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
@@ -24,6 +25,7 @@ from brats_fl_tools.jobs.source import (
     sites_of,
 )
 from brats_fl_tools.jobs.variants import STRUCTURE, Variant, apply_differences
+from brats_fl_tools.own_folders import fresh_folder
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
 
 CHECKPOINT_FILE = "start_from.pt"
@@ -76,6 +78,11 @@ class BuiltJob:
     study: str = ""
     """Hash of what makes runs comparable; empty of a job that trains nothing."""
 
+    @property
+    def total_rounds(self) -> int:
+        """Rounds of the whole study, with those that were done before this job; 0 of one that trains nothing."""
+        return int(self.variables.get("start_round", 0)) + int(self.variables.get("num_rounds", 0))
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -94,6 +101,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
 
     Raises:
         JobError: Unknown bundle, profile, algorithm, component or key; a value of the wrong type; too few sites.
+        SiteNameError: FLARE does not bear the name of a site.
     """
     place = str(source.folder / "job.json")
     apps = Variant(place, shared_config(SERVER_CONFIG), shared_config(CLIENT_CONFIG))
@@ -107,6 +115,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     wanted = {**own, **asked, **options.values}
     overrides = _apply(source.name, wanted, server, client, of_bundle, settings)
     sites = options.sites or source.sites
+    check_site_names(sites, str(source.folder / "meta.json") if options.sites is None else source.name)
     if "min_clients" not in options.values:
         server["min_clients"] = fewest_updates(int(server["min_clients"]), len(source.sites), len(sites))
     elif not 1 <= server["min_clients"] <= len(sites):
@@ -144,7 +153,13 @@ def _algorithm_settings(source: JobSource, wanted: Mapping[str, Any]) -> dict[st
 
 def fewest_updates(asked: int, of: int, sites: int) -> int:
     """Updates that make a round of ``sites``, where ``asked`` make one ``of`` others: as many may be missing."""
-    return max(1, sites - (of - asked))
+    return max(1, min(sites, sites - (of - asked)))
+
+
+def updates_of_a_round(source: JobSource, options: JobOptions) -> int:
+    """Updates that make a round of the job's own hospitals."""
+    stated = source.differences.get("min_clients", shared_config(SERVER_CONFIG)["min_clients"])
+    return int(options.values.get("min_clients", stated))
 
 
 def study_of(bundle: Path, variables: Mapping[str, Any], sites: tuple[str, ...]) -> str:
@@ -188,17 +203,15 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
     The same checkout and options give the same bytes and the same content hash.
 
     Raises:
-        JobError: As ``configure``; the folder exists already; a job that brings code is to be preinstalled.
+        JobError: As ``configure``; a job that brings code is to be preinstalled.
+        FolderError: The folder is there already, and ``force`` is not given or no build wrote it.
     """
     source = read_source(name)
     built = configure(source, options)
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
     folder = out / source.name
-    if folder.exists():
-        if not force:
-            raise JobError(f"{folder} exists; choose another --out or add --force")
-        shutil.rmtree(folder)
+    fresh_folder(folder, "job", force)
     server, client = dict(built.server), dict(built.client)
     if options.checkpoint:
         server["start_from"] = CHECKPOINT_FILE

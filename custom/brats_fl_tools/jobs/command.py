@@ -14,17 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from brats_fl_tools.jobs.assembly import JobOptions, build_job, bundle_variables, configure
-from brats_fl_tools.jobs.options import (
-    ForceOption,
-    LeaveOutOption,
-    NameArgument,
-    PreinstalledOption,
-    ProfileOption,
-    RoundsOption,
-    SetOption,
-    TimeoutsOption,
-    options_from,
-)
+from brats_fl_tools.jobs.options import ForceOption, NameArgument, ProfileOption, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, job_names, read_source, shared_config
 
@@ -79,18 +69,14 @@ def mark_differences(plain: Mapping[str, Any], app: Mapping[str, Any]) -> str:
 
 
 @app.command()
+@takes_job_options
 def build(
     name: NameArgument,
     out: Annotated[Path, typer.Option("--out", help="Folder that gets the job folder.")],
-    profile: ProfileOption = "full",
-    rounds: RoundsOption = None,
-    values: SetOption = None,
-    preinstalled: PreinstalledOption = False,
-    leave_out: LeaveOutOption = None,
-    timeouts_from: TimeoutsOption = None,
+    flags: SentJobFlags,
     force: ForceOption = False,
 ) -> None:
     """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hash."""
-    options = options_from(profile, rounds, values, timeouts_from, preinstalled)
-    built = build_job(name, out, replace(options, sites=choose_sites(read_source(name), leave_out)), force)
+    sites = choose_sites(read_source(name), flags.asked, None)
+    built = build_job(name, out, replace(flags.options(), sites=sites), force)
     typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")

@@ -1,39 +1,116 @@
-"""JOB OPTIONS of the command line, the same for every command that takes a job."""
+"""JOB OPTIONS of the command line, the same for every command that takes a job: a field here is an option of them all.
+
+A command takes them as one parameter, ``flags: JobFlags``, and ``takes_job_options`` puts the options in its place.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.participants import Asked
 from brats_fl_tools.jobs.timeouts import limits_from
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a job, see `brats-fl job list`.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="full (1 mm, a GPU) or small (2 mm, a CPU).")]
-RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds; default: the job's own.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a variable of the job or its bundle; repeatable."),
-]
-PreinstalledOption = Annotated[
-    bool,
-    typer.Option("--preinstalled", help="No code in the job: server and sites have this brats-fl installed."),
-]
-LeaveOutOption = Annotated[
-    str | None,
-    typer.Option("--leave-out", metavar="SITE", help="This site does not take part, and a round wants one site fewer."),
-]
-TimeoutsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--timeouts-from", metavar="RUN", help="Time limits from what an earlier run of this job took; --set wins."
-    ),
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is already there, if brats-fl wrote it.")]
+
+
+@dataclass(frozen=True)
+class JobFlags:
+    """What the command line says of a job."""
+
+    profile: ProfileOption = "full"
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds; default: the job's own.")] = None
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a variable of the job or its bundle; repeatable."),
+    ] = None
+    sites_only: Annotated[
+        list[str] | None,
+        typer.Option("--sites-only", metavar="A,B", help="These hospitals take part and no others."),
+    ] = None
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leave-out", metavar="SITE", help="This one does not take part, and a round wants one fewer; repeatable."
+        ),
+    ] = None
+    timeouts_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--timeouts-from", metavar="RUN", help="Time limits from what an earlier run of this job took; --set wins."
+        ),
+    ] = None
+
+    @property
+    def asked(self) -> Asked:
+        """Who is to take part."""
+        return Asked(names_in(self.sites_only), names_in(self.leave_out))
+
+    def options(self, polling_seconds: float | None = None) -> JobOptions:
+        """As the assembly wants them; who takes part is still to be chosen.
+
+        Raises:
+            RunError: There is nothing to take time limits from.
+        """
+        limits = limits_from(self.timeouts_from) if self.timeouts_from else {}
+        if limits:
+            typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
+        values = {**limits, **parse_values(self.values)}
+        return JobOptions(self.profile, self.rounds, values, polling_seconds=polling_seconds)
+
+
+@dataclass(frozen=True)
+class SentJobFlags(JobFlags):
+    """The same, of a job that goes to other machines."""
+
+    preinstalled: Annotated[
+        bool,
+        typer.Option("--preinstalled", help="No code in the job: server and sites have this brats-fl installed."),
+    ] = False
+
+    def options(self, polling_seconds: float | None = None) -> JobOptions:
+        """As ``JobFlags.options``."""
+        return replace(super().options(polling_seconds), preinstalled=self.preinstalled)
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def takes_job_options(command: Command) -> Command:
+    """Put the fields of a command's ``JobFlags`` in the place of that parameter: typer makes options of them."""
+    hints = get_type_hints(command, include_extras=True)
+    name = next(key for key, hint in hints.items() if isinstance(hint, type) and issubclass(hint, JobFlags))
+    flags: type[JobFlags] = hints[name]
+    of_flags = get_type_hints(flags, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        parts = [(f.name, f.default, of_flags) for f in fields(flags)] if parameter.name == name else []
+        for key, default, types in parts or [(parameter.name, parameter.default, hints)]:
+            parameters.append(inspect.Parameter(key, parameter.KEYWORD_ONLY, default=default, annotation=types[key]))
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> Any:
+        own = {field.name: given.pop(field.name) for field in fields(flags)}
+        return command(**given, **{name: flags(**own)})
+
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options  # type: ignore[return-value]
+
+
+def names_in(values: Iterable[str] | None) -> tuple[str, ...]:
+    """``["a,b", "c"]`` as ``("a", "b", "c")``."""
+    return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
 
 
 def parse_values(pairs: Iterable[str] | None) -> dict[str, Any]:
@@ -52,23 +129,3 @@ def parse_values(pairs: Iterable[str] | None) -> dict[str, Any]:
         except json.JSONDecodeError:
             values[key] = text
     return values
-
-
-def options_from(
-    profile: str,
-    rounds: int | None,
-    values: Sequence[str] | None,
-    timeouts_from: Path | None,
-    preinstalled: bool = False,
-    polling_seconds: float | None = None,
-) -> JobOptions:
-    """Job options as the command line gives them.
-
-    Raises:
-        RunError: There is nothing to take time limits from.
-    """
-    limits = limits_from(timeouts_from) if timeouts_from else {}
-    if limits:
-        typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
-    settings = {**limits, **parse_values(values)}
-    return JobOptions(profile, rounds, settings, preinstalled, polling_seconds=polling_seconds)

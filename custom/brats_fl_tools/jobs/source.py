@@ -32,6 +32,11 @@ class JobSource:
         return self.folder.name
 
     @property
+    def reference(self) -> str:
+        """What ``read_source`` finds the job by, from whatever folder: its name in this checkout, else its own."""
+        return self.name if self.folder.parent == JOBS.resolve() else str(self.folder)
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """Who takes part where nobody says otherwise."""
         return sites_of(self.meta)

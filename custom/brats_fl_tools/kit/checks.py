@@ -12,7 +12,8 @@ import psutil
 from brats_fl.cases.cache_folder import cache_limit
 from brats_fl.cases.datalists import DataList, default_cache_dir, find_datalist, read_datalist
 from brats_fl.constants import SPLITS
-from brats_fl.errors import CacheError, DataListError, KitError
+from brats_fl.errors import CacheError, DataListError, FolderError, KitError
+from brats_fl.names import check_folder
 from brats_fl_tools.kit import machine
 from brats_fl_tools.kit.certificates import check_certificates
 from brats_fl_tools.kit.kits import Kit
@@ -58,6 +59,7 @@ def check_kit(kit: Kit, job: StatedJob | None = None) -> list[CheckResult]:
     listens = kit.kind == "server" and bool(running)
     return [
         check_not_running(kit, running),
+        check_path(kit, facts),
         *check_certificates(kit),
         *([] if listens else check_server(kit)),
         machine.check_environment(facts),
@@ -95,6 +97,18 @@ def check_not_running(kit: Kit, running: Sequence[psutil.Process]) -> CheckResul
     if stale.is_file() and _alive(stale):
         return fail(name, f"{stale} names another living process; start.sh will not start", f"rm '{stale}'")
     return passed(name, "no process of this kit on this machine")
+
+
+def check_path(kit: Kit, facts: Mapping[str, Any] | None) -> CheckResult:
+    """FLARE can start its processes where the kit and its Python lie."""
+    try:
+        check_folder(kit.folder, "kit")
+        if facts is not None:
+            check_folder(Path(facts["executable"]), "Python environment")
+    except FolderError as error:
+        found, _, mend = str(error).rpartition("; ")
+        return fail("path", found, mend)
+    return passed("path", str(kit.folder.absolute()))
 
 
 def _alive(pid_file: Path) -> bool:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from brats_fl.errors import KitError
 from brats_fl.files import write_whole
+from brats_fl.names import check_folder
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.kit import kits
 from brats_fl_tools.kit.kits import Federation, Kit, read_federation, read_kit
@@ -132,6 +133,7 @@ def setup(
     from brats_fl_tools.kit.site_files import differences, policy_names, site_files, write_site_files
 
     kit = read_kit(folder)
+    check_folder(folder, "kit")
     if policy not in policy_names():
         raise typer.BadParameter(f"--policy must be one of {', '.join(policy_names())} (got {policy!r})")
     if kit.kind == "client" and data_list is None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from brats_fl.errors import KitError
+from brats_fl.names import check_site_names
 
 Kind = Literal["server", "client", "admin"]
 CONFIG_FILES: Mapping[Kind, str] = {
@@ -109,6 +110,7 @@ def read_project(path: Path) -> dict[str, Any]:
 
     Raises:
         KitError: It is missing, no YAML, or its participants are not stated as they must be.
+        SiteNameError: FLARE does not bear the name of a hospital.
     """
     try:
         project = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -123,6 +125,7 @@ def read_project(path: Path) -> dict[str, Any]:
             raise KitError(f"{path}: each participant must have a name, a type and an org (got {entry!r})")
         if entry["type"] not in CONFIG_FILES:
             raise KitError(f"{path}: {entry['name']}: type must be {', '.join(CONFIG_FILES)} (got {entry['type']!r})")
+    check_site_names((str(entry["name"]) for entry in project["participants"] if entry["type"] == "client"), str(path))
     types = [entry["type"] for entry in project["participants"]]
     if types.count("server") != 1 or "client" not in types:
         raise KitError(f"{path}: participants must hold one server and at least one client (got {', '.join(types)})")

@@ -18,6 +18,7 @@ from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, RUN_FILE
 from brats_fl_tools.runs.processes import last_lines, python_module, running
@@ -111,16 +112,18 @@ def evaluate_sites(
 
     Raises:
         ModelError, DataListError: Model or data lists are wrong; nothing was started.
+        FolderError: There are masks in ``out`` that no evaluation wrote.
         RunError: The evaluation of a site failed; the message names the site, the reason and the log.
     """
     model, sites, out = model.resolve(), sites.resolve(), out.resolve()
     existing = [path for path in (out / CASE_TABLE_FILE, out / MASKS_FOLDER) if path.exists()]
     if existing and not force:
         raise RunError(f"{existing[0]} exists; choose another --out or add --force")
+    refuse_foreign(out / MASKS_FOLDER, "masks", force)
     check_model(bundle, model, profile)
     counts = sites_with_cases(sites, split)
     scratch = out / ".evaluation"
-    shutil.rmtree(scratch, ignore_errors=True)
+    fresh_folder(scratch, "evaluation", force=True)
     begin = time.perf_counter()
     tables = []
     for site in counts:
@@ -133,6 +136,8 @@ def evaluate_sites(
     table = pd.concat(tables, ignore_index=True)
     (out / CASE_TABLE_FILE).unlink(missing_ok=True)  # no table beside the masks of another model
     shutil.rmtree(out / MASKS_FOLDER, ignore_errors=True)
+    if masks:
+        claim(out / MASKS_FOLDER, "masks")
     for site in counts if masks else ():
         shutil.move(scratch / site / MASKS_FOLDER, out / MASKS_FOLDER / site)
     facts = {

@@ -23,6 +23,7 @@ from brats_fl.files import write_whole
 from brats_fl_tools.data.case_labels import with_volumes
 from brats_fl_tools.data.case_table import GRADES, CaseRow, check_files, read_case_table
 from brats_fl_tools.data.institutions import UNLISTED, assign_origins, read_origins, shortened
+from brats_fl_tools.own_folders import claim, refuse_foreign
 from brats_fl_tools.partition.manifest import MANIFEST_FILE, build_manifest, check_inputs, check_result, read_manifest
 from brats_fl_tools.partition.plan import OWN_STRATEGY, Options, Partition, Strategy, option_fault, partition_cases
 from brats_fl_tools.partition.scanner_shift import ALTERED_FOLDER, write_altered
@@ -31,6 +32,9 @@ from brats_fl_tools.partition.strategies import RULES
 PAGE_FILE = "partition.html"
 LEFT_OUT_FOLDER = "left-out"
 """A left-out hospital's list is here and not beside the others: no job finds it, and `evaluate --sites` takes it."""
+
+DEPTHS = ("*", f"{LEFT_OUT_FOLDER}/*")
+"""Where the hospitals' folders lie below that of the sites."""
 
 
 def write_partition(
@@ -55,7 +59,7 @@ def write_partition(
 
             folders = {d.site: scratch / list_file(partition, d.site).parent for d in partition.datalists}
             write_whole(scratch / PAGE_FILE, render_page(partition, manifest, folders))
-        out.mkdir(exist_ok=True)
+        claim(out, "partition")
         _remove_earlier(out)
         for file in sorted(path for path in scratch.rglob("*") if path.is_file()):
             target = out / file.relative_to(scratch)
@@ -80,27 +84,37 @@ def list_file(partition: Partition, site: str) -> Path:
     return Path(LEFT_OUT_FOLDER if site == partition.leave_out else "", site, DATALIST_FILE)
 
 
+def _earlier(out: Path) -> list[Path]:
+    """Files and folders of a partition that lie in a folder."""
+    names = (
+        MANIFEST_FILE,
+        PAGE_FILE,
+        *(f"{depth}/{name}" for depth in DEPTHS for name in (DATALIST_FILE, ALTERED_FOLDER)),
+    )
+    return [path for name in names for path in sorted(out.glob(name))]
+
+
 def _remove_earlier(out: Path) -> None:
-    (out / MANIFEST_FILE).unlink(missing_ok=True)
-    (out / PAGE_FILE).unlink(missing_ok=True)
-    for depth in ("*", f"{LEFT_OUT_FOLDER}/*"):
-        for stale in out.glob(f"{depth}/{ALTERED_FOLDER}"):
+    for stale in _earlier(out):
+        if stale.is_dir():
             shutil.rmtree(stale)
-        for stale in out.glob(f"{depth}/{DATALIST_FILE}"):
+        else:
             stale.unlink()
-            if not any(stale.parent.iterdir()):
-                stale.parent.rmdir()
+        if stale.parent != out and not any(stale.parent.iterdir()):
+            stale.parent.rmdir()
     left_out = out / LEFT_OUT_FOLDER
     if left_out.is_dir() and not any(left_out.iterdir()):
         left_out.rmdir()
 
 
 def refuse_existing_sites(out: Path, force: bool) -> None:
-    """Raise ``DataListError`` where ``out`` is a file, or holds something and ``force`` is not given."""
+    """Raise where ``out`` is a file, or holds something and ``force`` is not given, or data lists of other origin."""
     if out.exists() and not out.is_dir():
         raise DataListError(f"{out}: is a file; --out names a folder for the sites")
     if out.is_dir() and any(out.iterdir()) and not force:
         raise DataListError(f"{out}: is not empty; give --force to replace its data lists, or another --out")
+    if _earlier(out):
+        refuse_foreign(out, "partition", force)
 
 
 def partition(

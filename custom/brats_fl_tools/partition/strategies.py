@@ -6,7 +6,6 @@ A strategy sees labelled cases only. Its result does not depend on the order of 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from brats_fl.constants import SITES
 from brats_fl.errors import CaseError
+from brats_fl.names import check_site_names
 from brats_fl_tools.data.case_table import GRADES, CaseRow
 from brats_fl_tools.data.institutions import shortened
 
@@ -42,9 +42,6 @@ RULES = {
     "equal steps: gamma, blur, shading and noise.",
 }
 """What a partition says of how it came about."""
-
-# FLARE takes a site's name into folder names, certificates and messages.
-_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def group_by_patient(rows: Iterable[CaseRow]) -> dict[str, list[CaseRow]]:
@@ -95,14 +92,12 @@ def assign_by_hospital(rows: Sequence[CaseRow], sites: int | None = None) -> dic
     """Cases by their column ``hospital``, which names the sites.
 
     Raises:
-        CaseError: A case has no hospital, a name cannot be a site's, a patient is in two, or ``sites`` is
-            another number.
+        CaseError: A case has no hospital, a patient is in two, or ``sites`` is another number.
+        SiteNameError: A name cannot be a site's.
     """
     _check_filled(rows, "hospital")
     names = sorted({row.hospital for row in rows})
-    for name in names:
-        if not _SITE_NAME.fullmatch(name):
-            raise CaseError(f"hospital {name!r} cannot name a site; use letters, digits, '-' and '_' only")
+    check_site_names(names, "column hospital of the case table")
     if sites not in (None, len(names)):
         raise CaseError(
             f"the column hospital names {len(names)} sites, --sites asks for {sites}; leave out --sites or the column"

@@ -132,6 +132,11 @@ def read_reported(run: RunFolder) -> Reported:
         for record in run.records
         if record.phase == "final" and record.is_ok and set(names.values()) <= set(record.metrics)
     }
+    if not sites and not run.is_finished:
+        raise RunError(
+            f"{run.path}: did not finish, and there is no {CASE_TABLE_FILE}; {describe_state(run)}: go on with "
+            f"`brats-fl resume {run.path}`, then report"
+        )
     if not sites:
         raise RunError(
             f"{run.path}: no {CASE_TABLE_FILE} there, and no hospital reported on the final model (none has validation "
@@ -221,6 +226,14 @@ def number_of_rounds(run: RunFolder) -> int:
     """Rounds that were asked for, else those that have a record."""
     asked = run.info.get("rounds")
     return asked if isinstance(asked, int) else len(train_rounds(run))
+
+
+def describe_state(run: RunFolder) -> str | None:
+    """How far a run got that did not finish; None of one that did."""
+    if run.is_finished:
+        return None
+    done = run.info.get("rounds_done")
+    return f"{done if isinstance(done, int) else len(train_rounds(run))} of {number_of_rounds(run)} rounds were done"
 
 
 def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from typing import Any
 from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
-from brats_fl.round_records import RECORDS_FILE
-from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE
+from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, records_file
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -92,6 +91,11 @@ class RunFolder:
         names |= {record.site for record in self.records} | {result.site for result in self.results}
         return tuple(sorted((str(name) for name in names), key=natural_key))
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run went on to its end; of a run that does not say, it did."""
+        return self.info.get("state", "finished") == "finished"
+
     def scored(self, split: str) -> tuple[CaseResult, ...]:
         """Results of a split that have a reference."""
         return tuple(result for result in self.results if result.split == split and result.is_scored)
@@ -122,7 +126,7 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
     """
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder; `brats-fl simulate NAME --sites SITES --out RUN` makes one")
-    rounds = path / RECORDS_FILE
+    rounds = records_file(path)
     return RunFolder(
         path=path,
         info=_read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,33 +20,27 @@ from rich.table import Table
 from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
+from brats_fl.names import check_folder
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
-from brats_fl_tools.jobs.options import (
-    ForceOption,
-    LeaveOutOption,
-    NameArgument,
-    PreinstalledOption,
-    ProfileOption,
-    RoundsOption,
-    SetOption,
-    TimeoutsOption,
-    options_from,
-)
-from brats_fl_tools.jobs.participants import choose_sites
+from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
+from brats_fl_tools.jobs.participants import Asked, Present, check_sites, choose_sites, in_folder
 from brats_fl_tools.jobs.source import read_source
-from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation
+from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation, read_project
 from brats_fl_tools.kit.site_files import site_files, write_site_files
+from brats_fl_tools.own_folders import fresh_folder, refuse_foreign
 from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import host_federation as fed
-from brats_fl_tools.runs.folder import check_sites, prepare_run_folder
+from brats_fl_tools.runs.federated import POC_MODE, carry_out
+from brats_fl_tools.runs.folder import JOB_FOLDER, prepare_run_folder
 from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.runs.session import admin_session
-from brats_fl_tools.runs.simulate import POLLING_SECONDS
-from brats_fl_tools.runs.submit import print_status, run_job
+from brats_fl_tools.runs.simulator import POLLING_SECONDS
+from brats_fl_tools.runs.submission import Submission
+from brats_fl_tools.runs.submit import print_status
 
 POC_FILE = "poc.json"
 
-app = typer.Typer(help="Six real processes with TLS on this host: a server and five hospitals.", no_args_is_help=True)
+app = typer.Typer(help="A federation of real processes with TLS on this host.", no_args_is_help=True)
 
 WorkspaceOption = Annotated[
     Path,
@@ -70,6 +64,25 @@ class Poc:
     def lead(self) -> Kit:
         """Kit of the admin who submits jobs."""
         return next((kit for kit in self.kits.admins if kit.name.startswith("lead")), self.kits.admins[0])
+
+    @property
+    def data_lists(self) -> Path | None:
+        """Folder with ``SITE/datalist.json``, of the workspace or the environment; None where each kit has its own."""
+        return self.sites or (Path(os.environ[SITES_VARIABLE]) if os.environ.get(SITES_VARIABLE) else None)
+
+    def hospitals(self, trains: bool) -> Present:
+        """The hospitals of the project; of those with a data list, the ones that can take part.
+
+        Args:
+            trains: Whether the job needs training cases.
+        """
+        place, names = f"the project of {self.folder}", tuple(kit.name for kit in self.kits.clients)
+        if self.data_lists is None:
+            return Present(place, names)
+        lists = in_folder(self.data_lists, trains)
+        unfit = {name: why for name, why in lists.unfit.items() if name in names}
+        strangers = {name: f"no kit in {self.folder}" for name in lists.everybody if name not in names}
+        return Present(place, tuple(name for name in names if name not in unfit), {**unfit, **strangers})
 
 
 def read_poc(folder: Path) -> Poc:
@@ -119,19 +132,18 @@ def prepare_poc(
     """As the command; returns the workspace.
 
     Raises:
-        KitError: The project file is wrong.
-        RunError: The workspace exists and ``force`` is not set, or its processes are running.
+        KitError, SiteNameError: The project file is wrong.
+        FolderError: The workspace exists and ``force`` is not set, it is none of ours, or FLARE does not bear its path.
+        RunError: Its processes are running.
     """
     if sites is not None and not sites.is_dir():
         raise KitError(f"{sites}: no such folder; make data lists with `brats-fl partition` or `brats-fl sample`")
-    if workspace.exists() and any(workspace.iterdir()):
-        if not (workspace / POC_FILE).is_file():
-            raise RunError(f"{workspace} is not empty and no POC workspace; choose another --workspace")
-        if not force:
-            raise RunError(f"{workspace} is prepared already; use it, or replace it with --force")
-        if fed.processes(read_poc(workspace).kits):
-            raise RunError(f"{workspace}: its processes are running; run `brats-fl poc stop` first")
-        shutil.rmtree(workspace)
+    check_folder(workspace, "workspace")
+    read_project(project)
+    refuse_foreign(workspace, "POC workspace", force, "--workspace")
+    if (workspace / POC_FILE).is_file() and fed.processes(read_poc(workspace).kits):
+        raise RunError(f"{workspace}: its processes are running; run `brats-fl poc stop` first")
+    fresh_folder(workspace, "POC workspace", force, "--workspace")
     port = port or free_port()
     kits = provision(project, workspace, "localhost", port)
     federation = read_federation(kits)
@@ -168,6 +180,8 @@ def start_poc(poc: Poc) -> None:
     Raises:
         RunError: They did not register; everything is stopped then.
     """
+    check_folder(poc.folder, "workspace")
+    check_folder(Path(sys.executable), "Python environment")
     threads = max(1, (os.cpu_count() or 1) // len(poc.kits.clients))
     environment = {"OMP_NUM_THREADS": str(threads)}
     if poc.sites is not None:
@@ -178,45 +192,43 @@ def start_poc(poc: Poc) -> None:
 
 
 @app.command()
+@takes_job_options
 def submit(
     name: NameArgument,
     out: Annotated[Path, typer.Option("--out", help="Run folder to write.")],
+    flags: SentJobFlags,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    profile: ProfileOption = "full",
-    rounds: RoundsOption = None,
-    values: SetOption = None,
-    preinstalled: PreinstalledOption = False,
-    leave_out: LeaveOutOption = None,
-    timeouts_from: TimeoutsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT from a job that the running hospitals carry out; prints a line per round and site.
 
     Ctrl-C aborts the job.
     """
-    options = options_from(profile, rounds, values, timeouts_from, preinstalled, POLLING_SECONDS)
-    options = replace(options, sites=choose_sites(read_source(name), leave_out))
-    submit_poc(read_poc(workspace), name, out, options, force)
+    poc, source = read_poc(workspace), read_source(name)
+    chosen = choose_sites(source, flags.asked, poc.hospitals(source.trains))
+    submit_poc(poc, name, out, replace(flags.options(POLLING_SECONDS), sites=chosen), force)
 
 
-def submit_poc(poc: Poc, name: str, run: Path, options: JobOptions, force: bool = False) -> None:
+def submit_poc(poc: Poc, name: str | Path, run: Path, options: JobOptions, force: bool = False) -> None:
     """As the command.
 
     Raises:
-        JobError, DataListError: The job or a data list is wrong; nothing was submitted.
+        JobError, DataListError, FolderError: The job, a data list or the folder is wrong; nothing was submitted.
         RunError: The federation is not running, or the job did not finish.
     """
-    run = run.resolve()
+    run, source = run.resolve(), read_source(name)
     if not fed.processes(poc.kits):
         raise RunError(f"{poc.folder}: nothing is running; run `brats-fl poc start` first")
-    facts: dict[str, Any] = {"mode": "poc", "poc_workspace": str(poc.folder.resolve())}
-    source = read_source(name)
-    sites = poc.sites or (Path(os.environ[SITES_VARIABLE]) if os.environ.get(SITES_VARIABLE) else None)
-    if sites is not None:
-        facts |= {"sites": check_sites(sites, options.sites or source.sites, source.trains), "sites_dir": str(sites)}
+    if options.sites is None:
+        options = replace(options, sites=choose_sites(source, Asked(), poc.hospitals(source.trains)))
+    facts: dict[str, Any] = {"mode": POC_MODE, "poc_workspace": str(poc.folder.resolve())}
+    if poc.data_lists is not None:
+        counts = check_sites(poc.data_lists, options.sites or (), source.trains)
+        facts |= {"sites": counts, "sites_dir": str(poc.data_lists)}
     prepare_run_folder(run, force)
-    job = build_job(name, run / "job", options)
-    run_job(poc.lead, job, options, run, facts, abort_on_interrupt=True)
+    job = build_job(source.folder, run / JOB_FOLDER, options)
+    kit = str(poc.lead.folder.resolve())
+    carry_out(run, job, Submission(job.name, source.reference, "", options, facts, kit=kit))
 
 
 @app.command()

@@ -18,6 +18,18 @@ GRACE_SECONDS = 10.0
 """How long a process may take to end by itself before it is killed: FLARE closes its cells within 6 s."""
 
 
+class Interrupted(SystemExit):
+    """Ctrl-C or SIGTERM ended a command.
+
+    Args:
+        words: What became of the work, and how to go on with it.
+    """
+
+    def __init__(self, words: str) -> None:
+        super().__init__(1)
+        self.words = words
+
+
 @contextlib.contextmanager
 def running(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, cwd: Path | None = None
@@ -92,3 +104,10 @@ def last_lines(path: Path, count: int = 5) -> str:
     if shutil.disk_usage(path.parent).free < LITTLE_SPACE_BYTES:
         return f"the disk of {path.parent} is full; free some space and run the command again"
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
+
+
+def reason(log: Path) -> str:
+    """The last error line of FLARE's log, else its last line."""
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    errors = [line for line in text if "ERROR" in line or "Error" in line]
+    return errors[-1].strip()[-300:] if errors else last_lines(log, 1)

@@ -1,24 +1,22 @@
-"""``brats-fl resume``: goes on from the last global model of a run whose server was lost."""
+"""``brats-fl resume``: goes on from the last global model of a run that was interrupted, or whose server was lost."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from brats_fl.errors import ModelError, RunError
-from brats_fl.files import write_whole
-from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
-from brats_fl_tools.jobs.assembly import build_job, describe_job
+from brats_fl.errors import RunError
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure, describe_job
+from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import read_kit
-from brats_fl_tools.runs.folder import EARLIER, FLARE_BEST, FLARE_FINAL, choose_best
-from brats_fl_tools.runs.session import admin_session, is_running
-from brats_fl_tools.runs.submit import SERVER_FILES, Submission, read_submission, run_job
-
-LAST_MODEL = "last_model.pt"
+from brats_fl_tools.runs import federated, simulator
+from brats_fl_tools.runs.collect import FLARE_FINAL, collect, keep_earlier_part, model_of, rounds_done
+from brats_fl_tools.runs.folder import EARLIER, JOB_FOLDER, LAST_MODEL, SERVER_FILES, SIMULATED_SERVER, now, read_state
+from brats_fl_tools.runs.session import admin_session, is_running, job_seconds
+from brats_fl_tools.runs.submission import Submission, read_submission, seconds_until_lost
 
 
 def resume(
@@ -32,7 +30,10 @@ def resume(
         ),
     ] = None,
 ) -> None:
-    """Complete RUN by a new job from the last global model, at the round after it; what was there before is kept."""
+    """Complete RUN by a new job from the last global model, at the round after it; what was there before is kept.
+
+    Of a run of `simulate` as of a submitted one. The hospitals go on with what they had kept for themselves.
+    """
     resume_run(run.resolve(), server_files)
 
 
@@ -40,37 +41,84 @@ def resume_run(run: Path, server_files: Path | None = None) -> None:
     """As the command.
 
     Raises:
-        RunError: The job is still running, nothing is left to do, or no global model is found.
+        RunError: The job is still running, nothing is left to do, no global model is found, or the job has changed.
         ModelError: The model is damaged.
     """
     submission = read_submission(run)
-    before = describe_job(run / "job" / submission.job)
+    before = describe_job(run / JOB_FOLDER / submission.job)
     if before.result:
-        raise RunError(f"{submission.job} has no rounds to go on with; submit it again")
-    kit = read_kit(Path(submission.kit))
-    with admin_session(kit) as session:
-        refuse_if_running(session, submission)
+        raise RunError(f"{submission.job} has no rounds to go on with; start it again")
+    if submission.kit:
+        _resume_in_federation(run, before, submission, server_files)
+    else:
+        _resume_in_simulator(run, before, submission)
+
+
+def _resume_in_federation(run: Path, before: BuiltJob, submission: Submission, server_files: Path | None) -> None:
+    with admin_session(read_kit(Path(submission.kit))) as session:
+        if is_running(session, submission.job_id):
+            raise RunError(
+                f"job {submission.job_id} is still running; watch it with `brats-fl collect`, or abort it first"
+            )
+        known = job_seconds(session, submission.job_id)
     files = find_server_files(run, submission, server_files)
-    rounds_done = keep_earlier_part(run, files)
-    total = int(before.variables["start_round"]) + int(before.variables["num_rounds"])
-    if rounds_done >= total:
-        raise RunError(f"{run}: all {total} rounds were done; fetch the run with `brats-fl collect {run}`")
+    seconds = known if known is not None else seconds_until_lost(submission, files)
+    done = keep_earlier_part(run, files)
+    if done >= before.total_rounds:
+        raise RunError(f"{run}: all {done} rounds were done; fetch the run with `brats-fl collect {run}`")
+    job, later = _next_part(run, before, submission, done, seconds)
+    federated.carry_out(run, job, later)
+
+
+def _resume_in_simulator(run: Path, before: BuiltJob, submission: Submission) -> None:
+    if simulator.is_simulating(run):
+        raise RunError(f"{run}: is still being simulated by another process; wait for it, or end it first")
+    files = run / SIMULATED_SERVER
+    seconds = seconds_until_lost(submission, files)
+    if model_of(files).is_file():
+        done = keep_earlier_part(run, files)
+    elif (run / EARLIER / LAST_MODEL).is_file():  # lost again before it had finished a round
+        done = rounds_done(run / EARLIER / LAST_MODEL)
+    else:
+        raise RunError(f"{run}: no round was done; simulate it again with --force")
+    if done >= before.total_rounds:
+        if read_state(run) == "finished":
+            raise RunError(f"{run}: all {done} rounds were done; nothing is left to do")
+        typer.echo(f"{submission.job}: all {done} rounds were done, and perhaps not the last evaluation")
+        collect(run, files, before, submission, seconds, {})
+        return
+    job, later = _next_part(run, before, submission, done, seconds)
+    simulator.carry_out(run, job, later)
+
+
+def _next_part(
+    run: Path, before: BuiltJob, submission: Submission, done: int, seconds: float
+) -> tuple[BuiltJob, Submission]:
+    """The job that does the rounds that are left, built in the place of the one before, and its submission.
+
+    Raises:
+        RunError: The job is not what it was when the run began.
+    """
     options = replace(
         submission.options,
-        rounds=total - rounds_done,
-        values={**submission.options.values, "start_round": rounds_done},
+        rounds=before.total_rounds - done,
+        values={**submission.options.values, "start_round": done},
         checkpoint=run / EARLIER / LAST_MODEL,
     )
-    typer.echo(f"{submission.job}: {rounds_done} of {total} rounds were done; going on with round {rounds_done}")
-    job = build_job(submission.job, run / "job", options, force=True)
-    resumed = [*submission.facts.get("resumed_at", []), rounds_done]
-    run_job(kit, job, options, run, {**submission.facts, "resumed_at": resumed})
+    refuse_another_study(run, before, submission, options)
+    typer.echo(f"{submission.job}: {done} of {before.total_rounds} rounds were done; going on with round {done}")
+    job = build_job(submission.source, run / JOB_FOLDER, options, force=True)
+    earlier = (*submission.earlier, submission.part(seconds))
+    return job, replace(submission, options=options, started=now(), earlier=earlier)
 
 
-def refuse_if_running(session: Any, submission: Submission) -> None:
-    """Raise ``RunError`` where the server has a process for the job."""
-    if is_running(session, submission.job_id):
-        raise RunError(f"job {submission.job_id} is still running; watch it with `brats-fl collect`, or abort it first")
+def refuse_another_study(run: Path, before: BuiltJob, submission: Submission, options: JobOptions) -> None:
+    """Raise ``RunError`` where what is learnt would be another thing: the hospitals would not find their own state."""
+    if configure(read_source(submission.source), options).study != before.study:
+        raise RunError(
+            f"{run}: the bundle or a variable of {submission.source} has changed since the run began; go back to what "
+            "it was, or start a new run"
+        )
 
 
 def find_server_files(run: Path, submission: Submission, given: Path | None) -> Path:
@@ -83,36 +131,10 @@ def find_server_files(run: Path, submission: Submission, given: Path | None) -> 
     beside = [path.parent.parent / submission.job_id for path in servers]
     places = [given] if given else [run / SERVER_FILES, *beside]
     for place in places:
-        if (place / "app_server" / FLARE_FINAL).is_file():
+        if model_of(place).is_file():
             return place
-    tried = ", ".join(str(place / "app_server") for place in places)
+    tried = ", ".join(str(model_of(place).parent) for place in places)
     raise RunError(
         f"no {FLARE_FINAL} in {tried}; copy SERVER_KIT/{submission.job_id} from the server's machine and give it as "
         "--server-files (a job that was lost in its first round leaves none: submit it again)"
     )
-
-
-def keep_earlier_part(run: Path, files: Path) -> int:
-    """Copy records, best and last model of the lost job into the run; the number of rounds that were done.
-
-    Raises:
-        ModelError: The model is damaged or does not say how many rounds made it.
-    """
-    import torch
-
-    last = files / "app_server" / FLARE_FINAL
-    try:
-        rounds_done = int(torch.load(last, map_location="cpu", weights_only=True)["rounds_done"])
-    except Exception as error:
-        raise ModelError(f"{last}: damaged, or not of this release ({error!r}); submit the job again") from error
-    folder = run / EARLIER
-    folder.mkdir(exist_ok=True)
-    found = [r for r in read_records(files / RECORDS_FILE) if r["round"] < rounds_done and r["phase"] == "train"]
-    first = min((record["round"] for record in found), default=rounds_done)
-    kept = [record for record in read_records(folder / RECORDS_FILE) if record["round"] < first]
-    best = files / "app_server" / FLARE_BEST
-    if best.is_file() and choose_best(kept, found).where == "later":
-        shutil.copyfile(best, folder / FLARE_BEST)
-    shutil.copyfile(last, folder / LAST_MODEL)
-    write_whole(folder / RECORDS_FILE, as_lines([*kept, *found]))
-    return rounds_done

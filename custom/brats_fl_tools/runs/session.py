@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from brats_fl.errors import RunError
 from brats_fl.round_records import STATISTIC
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import Kit
-from brats_fl_tools.runs.folder import Progress
+from brats_fl_tools.runs.progress import Progress
 
 POLL_SECONDS = 1.0
 SETTLE_SECONDS = 5.0
@@ -29,6 +31,10 @@ PATIENCE_SECONDS = 60.0
 """A link that is down for a moment, or a server with a full disk, does not end the watching."""
 FINISHED = "FINISHED"
 RUNNING = "RUNNING"
+
+_DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d+):(\d+(?:\.\d+)?)")
+"""How FLARE writes how long a job ran: Python's ``str`` of a ``timedelta``."""
+
 GOOD_ENDS = ("FINISHED:COMPLETED", "FINISHED:ABNORMAL")
 """FLARE calls a job abnormal in which a site was lost and all rounds were finished with the others."""
 
@@ -140,6 +146,18 @@ def job_status(session: Any, job_id: str) -> str:
     """FLARE's status of a job, such as ``RUNNING``."""
     with refused(f"status of job {job_id}"):
         return str(session.get_job_meta(job_id)["status"])
+
+
+def job_seconds(session: Any, job_id: str) -> float | None:
+    """Seconds from the submission of a job to its end, by the server's clock; None of one that the server lost."""
+    with refused(f"status of job {job_id}"):
+        meta = session.get_job_meta(job_id)
+    took = _DURATION.fullmatch(str(meta.get("duration")))
+    if not took or not meta.get("start_time"):
+        return None
+    days, hours, minutes, seconds = (float(part or 0) for part in took.groups())
+    ran = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    return datetime.fromisoformat(meta["start_time"]).timestamp() + ran - float(meta["submit_time"])
 
 
 def deployment(session: Any, job_id: str) -> list[str]:

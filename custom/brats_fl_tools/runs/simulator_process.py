@@ -1,4 +1,4 @@
-"""Runs FLARE's simulator on a job folder in a process of its own; ``simulate`` starts it."""
+"""Runs FLARE's simulator on a job folder in a process of its own; ``simulator`` starts it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from brats_fl_tools.runs.processes import end_tree
 
 
 def main() -> int:
-    """Arguments: job folder, workspace, site names with commas between. Exit code: the simulator's."""
+    """Arguments: job folder, workspace, site names with commas between, GPUs or nothing. Exit code: the simulator's."""
     from nvflare.private.fed.app.simulator.simulator_runner import SimulatorRunner
 
-    job, workspace, sites = sys.argv[1:4]
+    job, workspace, sites, gpu = sys.argv[1:5]
+    count = len(sites.split(","))
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     # A thread for each client: with fewer, FLARE swaps clients in and out of memory at every task (five times slower).
-    runner = SimulatorRunner(job_folder=job, workspace=workspace, clients=sites, threads=len(sites.split(",")))
+    # With more than one group of GPUs it takes one thread for each group.
+    runner = SimulatorRunner(
+        job_folder=job, workspace=workspace, clients=sites, threads=count, gpu=gpu or None, max_clients=count
+    )
     return int(runner.run() or 0)
 
 

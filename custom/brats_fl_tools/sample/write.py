@@ -28,6 +28,7 @@ from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, write_datali
 from brats_fl.constants import MODALITIES, SITES
 from brats_fl.errors import BratsFLError
 from brats_fl_tools.data.case_table import CaseRow, write_case_table
+from brats_fl_tools.own_folders import claim, refuse_foreign
 from brats_fl_tools.sample.anatomy import load_atlas
 from brats_fl_tools.sample.case import case_name, make_case
 from brats_fl_tools.sample.fields import Grid
@@ -139,6 +140,8 @@ def _refuse_existing(out: Path, force: bool) -> None:
     held = [name for name in (*SITES, CASES_TABLE) if (out / name).exists()]
     if held and not force:
         raise BratsFLError(f"{out}: already holds {held[0]}; give --force to replace it, or another --out")
+    if held:
+        refuse_foreign(out, "sample", force)
     for site in SITES:
         folder = out / site
         own = [folder / DATALIST_FILE, folder / "data", *(folder / "data").glob("Sample_h?_???")]
@@ -227,7 +230,7 @@ def _as_row(root: Path, entry: Entry, spacing_mm: float) -> CaseRow:
 
 
 def _move_into_place(scratch: Path, out: Path) -> None:
-    out.mkdir(exist_ok=True)
+    claim(out, "sample")
     for name in (*SITES, CASES_TABLE):
         target = out / name
         if target.is_dir():

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from brats_fl.cases.datalists import Case, DataList, read_datalist, write_datalist
-from brats_fl.errors import RunError
+from brats_fl.errors import FolderError, RunError
 from brats_fl_tools.drill import command, drill, faults
 from brats_fl_tools.drill.broken_sites import BODIES, broken_training
 from brats_fl_tools.drill.faults import FAULTS
@@ -56,7 +56,7 @@ def test_folder_that_is_no_drill_is_kept_even_with_force(tmp_path, monkeypatch):
     monkeypatch.setattr("brats_fl_tools.drill.hosts.why_no_hosts", lambda: None)
     (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
 
-    with pytest.raises(RunError, match="is not empty; choose another --out"):
+    with pytest.raises(FolderError, match="no drill of brats-fl's"):
         drill(tmp_path, force=True)
     assert (tmp_path / "thesis.txt").is_file()
 

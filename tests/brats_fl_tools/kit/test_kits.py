@@ -11,7 +11,7 @@ import pytest
 from tests.tiny_kits import KEPT, TinyKits, write_project
 from typer.testing import CliRunner, Result
 
-from brats_fl.errors import KitError
+from brats_fl.errors import KitError, SiteNameError
 from brats_fl_tools.cli import app
 from brats_fl_tools.kit.certificates import fingerprint, read_certificate, startup_digest
 from brats_fl_tools.kit.kits import provision, read_federation, read_kit, read_project
@@ -100,10 +100,11 @@ CLIENT = {"name": "hospital-1", "type": "client", "org": "b"}
             [SERVER, CLIENT, {"name": "x", "type": "pirate", "org": "c"}],
             r"x: type must be server, client, admin \(got 'pirate'\)",
         ),
-        ([SERVER, CLIENT, CLIENT], "cannot be provisioned: "),
-        ([SERVER, {**CLIENT, "name": "hospital 1/.."}], "cannot be provisioned: "),
+        ([SERVER, CLIENT, CLIENT], "hospital 'hospital-1' stands twice"),
+        ([SERVER, {**CLIENT, "name": "hospital 1/.."}], "FLARE does not bear the name 'hospital 1/..'"),
+        ([SERVER, {**CLIENT, "org": "hospital 1"}], "cannot be provisioned: "),
     ],
-    ids=["no-server", "no-hospital", "names-only", "unknown-type", "twice", "no-host-name"],
+    ids=["no-server", "no-hospital", "names-only", "unknown-type", "twice", "no-site-name", "no-org-name"],
 )
 def test_participants_that_make_no_federation_are_refused(
     tmp_path: Path, participants: list[object], said: str
@@ -114,7 +115,7 @@ def test_participants_that_make_no_federation_are_refused(
 
     result = run_provision(project, tmp_path / "out")
 
-    assert isinstance(result.exception, KitError), result.output
+    assert isinstance(result.exception, (KitError, SiteNameError)), result.output
     assert re.search(rf"project\.yml: {said}", str(result.exception))
 
 

@@ -195,7 +195,13 @@ def test_force_removes_what_a_left_out_hospital_had(tmp_path: Path) -> None:
 
     run_partition(*options, "--force")
 
-    assert sorted(path.name for path in out.iterdir()) == ["hospital-1", "hospital-2", "hospital-3", "partition.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".brats-fl",
+        "hospital-1",
+        "hospital-2",
+        "hospital-3",
+        "partition.json",
+    ]
 
 
 @pytest.mark.parametrize("strategy", ["institution", "even", "size", "dirichlet", "grade"])
@@ -281,7 +287,7 @@ def test_lists_and_record_are_written_for_each_site(tmp_path: Path) -> None:
     result = run_partition(table, "--strategy", "institution", "--sites", 2, "--out", out, "--no-page")
 
     assert result.exit_code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["hospital-1", "hospital-2", "partition.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".brats-fl", "hospital-1", "hospital-2", "partition.json"]
     record = json.loads((out / "partition.json").read_text())
     assert record["options"]["strategy"] == "institution"
     assert record["sites"]["hospital-1"]["cases"] == {"training": 3, "validation": 1, "testing": 1}
@@ -324,6 +330,18 @@ def test_folder_that_holds_something_is_refused_without_force(tmp_path: Path) ->
 
     assert "is not empty; give --force" in str(result.exception)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
+def test_data_lists_of_other_origin_are_kept_even_with_force(tmp_path: Path) -> None:
+    table = make_table(tmp_path, make_rows(A=12))
+    own = tmp_path / "sites" / "north" / "datalist.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+
+    result = run_partition(table, "--strategy", "even", "--out", tmp_path / "sites", "--force", "--no-page")
+
+    assert "no partition of brats-fl's" in str(result.exception)
+    assert own.read_text() == "mine"
 
 
 def test_force_replaces_every_list_and_nothing_else(tmp_path: Path) -> None:

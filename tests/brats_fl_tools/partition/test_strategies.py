@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.case_rows import make_row, make_rows
 
-from brats_fl.errors import CaseError
+from brats_fl.errors import CaseError, SiteNameError
 from brats_fl_tools.data.case_table import CaseRow
 from brats_fl_tools.partition.strategies import (
     assign_by_grade,
@@ -78,7 +78,7 @@ def test_sites_take_the_names_of_the_hospital_column() -> None:
 
 
 def test_hospital_that_cannot_name_a_folder_is_refused() -> None:
-    with pytest.raises(CaseError, match=r"hospital '\.\./x' cannot name a site"):
+    with pytest.raises(SiteNameError, match=r"column hospital of the case table: FLARE does not bear .* '\.\./x'"):
         assign_by_hospital([make_row("a", hospital="../x")])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 
 from brats_fl.errors import ModelError, RunError
 from brats_fl.round_records import read_records
-from brats_fl_tools.jobs.assembly import JobOptions
-from brats_fl_tools.runs.resume import find_server_files, keep_earlier_part
-from brats_fl_tools.runs.submit import Submission, read_submission, write_submission
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.runs.collect import keep_earlier_part
+from brats_fl_tools.runs.resume import find_server_files
+from brats_fl_tools.runs.submission import Part, Submission, begin, read_submission, seconds_until_lost
 
 
 def line(round_index: int, dice: float, phase: str = "train") -> dict[str, Any]:
@@ -40,18 +42,29 @@ def weight(path: Path) -> float:
 def submission(kit: Path) -> Submission:
     options = JobOptions("small", 4, {"steps_per_epoch": 2}, preinstalled=True, checkpoint=Path("/x/model.pt"))
     return Submission(
-        "brats_unet_fedavg", "0f7a", str(kit), "2026-11-24T20:00:00+00:00", options, {"mode": "federation"}
+        job="brats_unet_fedavg",
+        source="brats_unet_fedavg",
+        started="2026-11-24T20:00:00+00:00",
+        options=options,
+        facts={"mode": "federation"},
+        kit=str(kit),
+        job_id="0f7a",
+        earlier=(Part("2026-11-23T20:00:00+00:00", 70.5, 0, "9854"),),
     )
 
 
+def built_job() -> BuiltJob:
+    return BuiltJob(Path("job"), "brats_unet_fedavg", None, ("a",), {}, "0123")
+
+
 def test_submission_reads_back_as_it_was_written(tmp_path):
-    write_submission(tmp_path, submission(tmp_path / "kit"))
+    begin(tmp_path, built_job(), submission(tmp_path / "kit"))
 
     assert read_submission(tmp_path) == submission(tmp_path / "kit")
 
 
 def test_folder_without_a_submission_and_a_damaged_one_are_named(tmp_path):
-    with pytest.raises(RunError, match=r"no submission\.json there; give the run folder of a submitted job"):
+    with pytest.raises(RunError, match=r"no submission\.json there; give the run folder of a job that was started"):
         read_submission(tmp_path)
     (tmp_path / "submission.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RunError, match=r"submission\.json: damaged"):
@@ -108,3 +121,11 @@ def test_server_s_files_are_found_beside_the_lead_s_kit_or_where_they_are_given(
 
     assert find_server_files(tmp_path / "run", lost, None) == beside
     assert find_server_files(tmp_path / "run", lost, given) == given
+
+
+def test_part_of_a_run_that_nobody_saw_end_went_on_until_its_last_record(tmp_path):
+    lost = lost_job(tmp_path, 1, [line(0, 0.1)])
+    os.utime(lost / "rounds.jsonl", (0, 1795550400 + 90))  # 2026-11-24 20:00 UTC, and a minute and a half
+
+    assert seconds_until_lost(submission(tmp_path), lost) == 90
+    assert seconds_until_lost(submission(tmp_path), tmp_path / "nothing") == 0

@@ -8,7 +8,7 @@ from nvflare.fuel.flare_api.api_spec import InternalError
 
 from brats_fl.errors import RunError
 from brats_fl_tools.runs import session
-from brats_fl_tools.runs.folder import Progress
+from brats_fl_tools.runs.progress import Progress
 
 
 class Server:
@@ -66,3 +66,16 @@ def test_job_without_a_process_that_is_being_put_away_is_not_lost():
     server.jobs = []
 
     assert session.follow(server, "0f7a", Progress(lambda line: None)) == "FINISHED:COMPLETED"
+
+
+@pytest.mark.parametrize(("duration", "seconds"), [("0:00:16.630641", 17.065334), ("1 day, 2:00:00", 93600.434693)])
+def test_job_took_from_its_submission_to_its_end_by_the_servers_clock(duration: str, seconds: float):
+    # Submitted at 18:21:00.790912 UTC, started .434693 s later.
+    meta = {"submit_time": 1795890060.790912, "start_time": "2026-11-28T18:21:01.225605+00:00", "duration": duration}
+
+    assert session.job_seconds(SimpleNamespace(get_job_meta=lambda _: meta), "0f7a") == pytest.approx(seconds, abs=1e-4)
+
+
+@pytest.mark.parametrize("lost", [{"start_time": "", "duration": "N/A"}, {"start_time": "2026-11-28T18:21:01+00:00"}])
+def test_time_of_a_job_that_the_server_lost_is_not_known(lost: dict[str, str]):
+    assert session.job_seconds(SimpleNamespace(get_job_meta=lambda _: {"submit_time": 0.0, **lost}), "0f7a") is None

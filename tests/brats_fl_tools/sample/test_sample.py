@@ -16,6 +16,7 @@ from brats_fl.cases.datalists import read_datalist
 from brats_fl.constants import MODALITIES, SITES
 from brats_fl.errors import BratsFLError
 from brats_fl_tools.data.case_table import check_files, read_case_table
+from brats_fl_tools.own_folders import claim
 from brats_fl_tools.sample import SampleCase, make_case, sample, write_sample
 from brats_fl_tools.sample import write as writing
 from brats_fl_tools.sample.fields import Grid, smooth_field
@@ -231,11 +232,11 @@ def test_same_seed_writes_the_same_bytes_and_force_replaces(sites: Path, tmp_pat
     write_sample(tmp_path / "again", 3, 7, False, lines.append)
     with pytest.raises(BratsFLError, match=r"already holds hospital-1; give --force"):
         write_sample(tmp_path / "again", 3, 7, False, lines.append)
-    assert {n: d for n, d in files_of(tmp_path / "again").items() if n != "cases.csv"} == before
+    assert {n: d for n, d in files_of(tmp_path / "again").items() if "/" in n} == before
     assert len(lines) == 1 + 3  # the maps, then a line a case
 
     write_sample(tmp_path / "again", 3, 8, False, lines.append, force=True)
-    after = {n: d for n, d in files_of(tmp_path / "again").items() if n != "cases.csv"}
+    after = {n: d for n, d in files_of(tmp_path / "again").items() if "/" in n}
     assert after.keys() == before.keys()
     assert (
         after["hospital-1/data/Sample_h1_001/Sample_h1_001_t1.nii.gz"]
@@ -249,6 +250,9 @@ def test_force_does_not_remove_what_sample_did_not_write(tmp_path: Path):
     scan.parent.mkdir(parents=True)
     scan.touch()
 
+    with pytest.raises(BratsFLError, match="no sample of brats-fl's"):
+        write_sample(tmp_path, 3, 0, False, lambda line: None, force=True)
+    claim(tmp_path, "sample")
     with pytest.raises(BratsFLError, match="was not written by sample"):
         write_sample(tmp_path, 3, 0, False, lambda line: None, force=True)
     assert scan.exists()

@@ -1,3 +1,5 @@
+"""From what a server kept to a run folder."""
+
 from __future__ import annotations
 
 import json
@@ -5,19 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from brats_fl.round_records import read_records
-from brats_fl_tools.jobs.assembly import BuiltJob
-from brats_fl_tools.runs.folder import (
-    Best,
-    Progress,
-    choose_best,
-    collect,
-    describe_record,
-    is_finished,
-)
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.runs.collect import Best, choose_best, collect, collect_interrupted, is_finished
+from brats_fl_tools.runs.submission import Part, Submission
 
 
 def record(phase: str, round_index: int, site: str, dice: float | None = None, status: str = "ok") -> dict[str, Any]:
@@ -78,56 +73,56 @@ def test_job_that_trains_nothing_is_finished_when_its_result_is_there(tmp_path: 
     assert is_finished(counting, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("line", "text"),
-    [
-        (record("train", 3, "a", 0.5), "round=3 site=a cases=2 val_mean_dice=0.500 seconds=0"),
-        (record("train", 3, "a"), "round=3 site=a cases=2 val_mean_dice=none seconds=0"),
-        (record("final", 4, "a", status="CASE_ERROR"), "final site=a status=CASE_ERROR"),
-    ],
-)
-def test_record_is_one_line(line, text):
-    assert describe_record(line) == text
-
-
-def test_progress_prints_each_record_once_and_says_that_the_run_goes_on(monkeypatch):
-    said: list[str] = []
-    progress = Progress(said.append)
-    now = progress.begin
-    monkeypatch.setattr("brats_fl_tools.runs.folder.time.monotonic", lambda: now)
-
-    now += 31
-    progress.show([])
-    progress.show([])
-    now += 1
-    progress.show([record("train", 0, "a")])
-    progress.show([record("train", 0, "a")])
-    now += 31
-    progress.show([record("train", 0, "a")])
-
-    assert said == [
-        "working, starting: 31 s since the start",
-        "round=0 site=a cases=2 val_mean_dice=none seconds=0",
-        "working, after answers of round 0: 63 s since the start",
-    ]
-
-
 def test_resumed_run_keeps_the_records_and_the_best_model_from_before_it(tmp_path):
     run, server = tmp_path / "run", tmp_path / "server"
     (run / "earlier").mkdir(parents=True)
     (server / "app_server").mkdir(parents=True)
     earlier = [record("train", r, "a", dice) for r, dice in ((0, 0.1), (1, 0.8), (2, 0.2))]  # round 2 was done again
-    later = [record("train", 2, "a", 0.3), record("train", 3, "a", 0.4), record("final", 4, "a", 0.5)]
+    lines = [record("train", 2, "a", 0.3), record("train", 3, "a", 0.4), record("final", 4, "a", 0.5)]
     (run / "earlier" / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in earlier), encoding="utf-8")
-    (server / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in later), encoding="utf-8")
+    (server / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines), encoding="utf-8")
     torch.save(model(1), run / "earlier" / "best_FL_global_model.pt")
     torch.save(model(2), server / "app_server" / "best_FL_global_model.pt")
     torch.save(model(3), server / "app_server" / "FL_global_model.pt")
 
-    collect(run, server, job(2, 2), {"mode": "federation"})
+    options = JobOptions(values={"start_round": 2})
+    earlier = (Part("2026-11-24T20:00:00+00:00", 100.0, 0, "0f7a"),)
+    later = Submission(
+        "unet", "unet", "2026-11-24T21:00:00+00:00", options, {"mode": "federation"}, "kit", "1b2c", earlier
+    )
+    collect(run, server, job(2, 2), later, 50.0, {"status": "FINISHED:COMPLETED"})
 
     assert [r["round"] for r in read_records(run / "rounds.jsonl")] == [0, 1, 2, 3, 4]
     assert torch.load(run / "global_model.pt")["model"]["w"][0, 0] == 1
     assert torch.load(run / "final_model.pt")["model"]["w"][0, 0] == 3
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert (facts["rounds"], facts["best_round"], facts["parameters"]) == (4, 1, 6)
+    assert (facts["started"], facts["seconds"], facts["state"]) == ("2026-11-24T20:00:00+00:00", 150.0, "finished")
+    assert facts["parts"] == [
+        {"started": "2026-11-24T20:00:00+00:00", "seconds": 100.0, "first_round": 0, "job_id": "0f7a"},
+        {"started": "2026-11-24T21:00:00+00:00", "seconds": 50.0, "first_round": 2, "job_id": "1b2c"},
+    ]
+
+
+def test_interrupted_run_keeps_the_rounds_that_were_done_and_says_so(tmp_path: Path):
+    run, server = tmp_path / "run", tmp_path / "server"
+    run.mkdir()
+    (server / "app_server").mkdir(parents=True)
+    write_records(server, record("train", 0, "a"), record("train", 1, "a", 0.4), record("train", 2, "a", 0.6))
+    torch.save({**model(2), "rounds_done": 2}, server / "app_server" / "FL_global_model.pt")
+
+    done = collect_interrupted(run, server, job(0, 5), Submission("unet", "unet", "2026-11-24T20:00:00+00:00"), 30.0)
+
+    assert done == 2
+    assert [r["round"] for r in read_records(run / "rounds.jsonl")] == [0, 1]
+    assert torch.load(run / "final_model.pt")["model"]["w"][0, 0] == 2
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert (facts["state"], facts["rounds_done"], facts["rounds"], facts["seconds"]) == ("interrupted", 2, 5, 30.0)
+
+
+def test_run_that_is_interrupted_before_a_round_is_done_keeps_nothing_but_that(tmp_path: Path):
+    done = collect_interrupted(tmp_path, tmp_path / "server", job(0, 5), Submission("unet", "unet", ""), 3.0)
+
+    assert done == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["state"] == "interrupted"

@@ -1,0 +1,121 @@
+"""What is remembered of a run from its start: enough to find its job again, and to go on with it.
+
+It lies in the run folder as ``submission.json`` before the first round begins, and so survives whatever ends the
+command. A run that was resumed has several parts; each was a job of its own to FLARE.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from brats_fl.errors import RunError
+from brats_fl.files import write_whole
+from brats_fl.round_records import RECORDS_FILE
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.runs.folder import State, write_facts
+
+SUBMISSION_FILE: Final = "submission.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a run, from a start to the job's end or loss."""
+
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    first_round: int
+    job_id: str = ""
+    """FLARE's; empty in the simulator."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The part of a run that was started last, and those before it."""
+
+    job: str
+    """Name of the job."""
+    source: str
+    """What finds the job to build it again: its name in the checkout, else its folder."""
+    started: str
+    options: JobOptions = field(default_factory=JobOptions)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For ``run.json``."""
+    kit: str = ""
+    """Folder of the admin's kit; empty for the simulator."""
+    job_id: str = ""
+    earlier: tuple[Part, ...] = ()
+    """Parts before this one."""
+
+    @property
+    def first_round(self) -> int:
+        """Where this part began."""
+        return int(self.options.values.get("start_round", 0))
+
+    def part(self, seconds: float) -> Part:
+        """This part, once it has ended."""
+        return Part(self.started, round(max(0.0, seconds), 1), self.first_round, self.job_id)
+
+
+def begin(run: Path, job: BuiltJob, submission: Submission) -> None:
+    """Write ``submission.json`` and a first ``run.json``."""
+    content = asdict(submission)
+    content["options"]["checkpoint"] = str(submission.options.checkpoint) if submission.options.checkpoint else None
+    write_whole(run / SUBMISSION_FILE, json.dumps(content, indent=1) + "\n")
+    state_run(run, job, submission, "running", 0.0, {})
+
+
+def state_run(
+    run: Path, job: BuiltJob, submission: Submission, state: State, seconds: float, facts: Mapping[str, Any]
+) -> None:
+    """Write ``run.json`` of all parts.
+
+    Args:
+        run: Run folder.
+        job: As it was built for this part.
+        submission: This part.
+        state: Of the run.
+        seconds: That this part took, so far.
+        facts: What else is known of it.
+    """
+    parts = (*submission.earlier, submission.part(seconds))
+    times = {
+        "started": parts[0].started,
+        "seconds": round(sum(part.seconds for part in parts), 1),
+        "parts": [asdict(part) for part in parts],
+    }
+    write_facts(run, job, state, {**submission.facts, **times, **facts})
+
+
+def read_submission(run: Path) -> Submission:
+    """The submission of a run folder.
+
+    Raises:
+        RunError: There is none, or it is damaged.
+    """
+    path = run / SUBMISSION_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        options, earlier = content.pop("options"), content.pop("earlier")
+        checkpoint, sites = options.pop("checkpoint"), options.pop("sites")
+        found = JobOptions(
+            checkpoint=Path(checkpoint) if checkpoint else None, sites=tuple(sites) if sites else None, **options
+        )
+        return Submission(options=found, earlier=tuple(Part(**part) for part in earlier), **content)
+    except FileNotFoundError:
+        raise RunError(f"{run}: no {SUBMISSION_FILE} there; give the run folder of a job that was started") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({error!r}); fetch the job with FLARE's own `nvflare job download`") from error
+
+
+def seconds_until_lost(submission: Submission, server_files: Path) -> float:
+    """How long a part went on that nobody saw end: until its last record."""
+    records = server_files / RECORDS_FILE
+    if not records.is_file():
+        return 0.0
+    return max(0.0, records.stat().st_mtime - datetime.fromisoformat(submission.started).timestamp())
