@@ -113,6 +113,7 @@ OVERRIDDEN = {
     "FingerprintMatcher": {"create_task_data", "final_process", "process_client_response"},
     "PayloadGenerator": {"learnable_to_shareable"},
     "RoundRecords": {"handle_event"},
+    "SharedScansTeller": {"control_flow"},
     "SiteStatistics": {"count", "features", "histogram", "mean", "stddev", "sum", "variance_with_mean"},
     "SiteStatisticsExecutor": {"execute"},
 }
