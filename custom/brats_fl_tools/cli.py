@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -28,11 +30,24 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def print_version(wanted: bool) -> None:
+    """Print what this is a release of, and end."""
+    if wanted:
+        typer.echo(" ".join(f"{name} {version(name)}" for name in ("brats-fl", "monai", "nvflare", "torch")))
+        raise typer.Exit
+
+
 @app.callback()
-def _root(debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error.")) -> None:
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the versions, and end.")
+    ] = False,
+) -> None:
     pass
 
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 import typer
 
+import brats_fl
 from brats_fl_tools import __main__, cli
 
 
@@ -25,6 +26,29 @@ def test_interrupted_command_says_so_and_ends_with_1(
 
     assert end.value.code == 1
     assert capsys.readouterr().err.strip() == "interrupted: what was started has been stopped"
+
+
+def test_version_names_what_a_run_depends_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["brats-fl", "--version"])
+
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+
+    assert end.value.code == 0
+    pairs = capsys.readouterr().out.split()
+    assert pairs[::2] == ["brats-fl", "monai", "nvflare", "torch"]
+    assert pairs[1] == brats_fl.__version__
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["job", "-h"], ["job", "build", "-h"]])
+def test_help_is_short_as_well(arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["brats-fl", *arguments])
+
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+
+    assert end.value.code == 0
+    assert "-h, --help" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
