@@ -97,7 +97,7 @@ def test_what_a_site_logs_and_keeps_stays_in_its_own_kit(running: Running, poc_r
     case = f"{SITES[0]}-case-001"
     local = running.poc.kits.clients[0].folder
 
-    assert list(local.glob("*/local_model.pt"))
+    assert list(local.glob("state/*/local_model.pt"))
     fetched = [path for path in (poc_run / "server").rglob("*") if path.is_file()]
     assert fetched
     assert [path for path in fetched if case.encode() in path.read_bytes()] == []
