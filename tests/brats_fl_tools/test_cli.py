@@ -7,6 +7,7 @@ import typer
 
 import brats_fl
 from brats_fl_tools import __main__, cli
+from brats_fl_tools.runs.processes import Interrupted
 
 
 def test_interrupted_command_says_so_and_ends_with_1(
@@ -49,6 +50,28 @@ def test_help_is_short_as_well(arguments, capsys: pytest.CaptureFixture[str], mo
 
     assert end.value.code == 0
     assert "-h, --help" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (SystemExit(143), "what was started has been stopped"),  # SIGTERM
+        (Interrupted("job 0f7a goes on at the hospitals"), "job 0f7a goes on at the hospitals"),
+    ],
+)
+def test_command_that_was_ended_says_what_became_of_its_work(
+    end: SystemExit, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def work() -> None:
+        raise end
+
+    monkeypatch.setattr(cli, "app", work)
+
+    with pytest.raises(SystemExit) as left:
+        __main__.main()
+
+    assert left.value.code == 1
+    assert capsys.readouterr().err == f"interrupted: {words}\n"
 
 
 @pytest.mark.parametrize(

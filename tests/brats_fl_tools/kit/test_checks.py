@@ -503,6 +503,18 @@ def test_hospital_that_was_set_up_passes_all_but_the_server_that_is_not_there(
     assert named(results, "disk for the cache").found.endswith("0.0 GB are needed")
 
 
+def test_kit_or_python_whose_path_flare_would_split_is_found(kits: TinyKits) -> None:
+    moved = replace(kits.hospital, folder=Path("/opt/hospital-1 (1)"))
+
+    found = kit_checks.check_path(moved, healthy())
+    of_python = kit_checks.check_path(kits.hospital, healthy(executable="/opt/my env/bin/python3"))
+
+    assert (found.state, found.mend) == ("error", "choose a folder without")
+    assert found.found.startswith("/opt/hospital-1 (1): the path of the kit holds a space, at which FLARE splits")
+    assert of_python.found.startswith("/opt/my env/bin/python3: the path of the Python environment holds a space")
+    assert kit_checks.check_path(kits.hospital, healthy()).state == "ok"
+
+
 def test_cache_needs_no_more_than_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRATS_FL_CACHE_LIMIT_GB", "0.5")
     result = kit_checks.check_cache(tmp_path / "datalist.json", 1000, kit_machine.NEEDS["full"])  # of 40 MB: 40 GB

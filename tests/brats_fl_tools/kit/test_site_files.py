@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,16 @@ def test_setup_shows_the_difference_and_then_writes_it(kits: TinyKits, datalist:
     assert f"datalist.json -> {datalist}" in result.output
     assert read_local(kits.hospital, "authorization.json") == read_policy("strict")["authorization"]
     assert find_datalist("hospital-1", kits.hospital.folder) == datalist
+
+
+def test_kit_in_a_folder_that_flare_would_split_is_not_set_up(kits: TinyKits, datalist: Path, tmp_path: Path) -> None:
+    kit = replace(kits.hospital, folder=tmp_path / "hospital-1 (1)")
+    shutil.copytree(kits.hospital.folder, kit.folder)
+
+    result = run_setup(kit, "--data-list", datalist, "--policy", "strict", "--yes")
+
+    assert "the path of the kit holds a space" in str(result.exception)
+    assert not (kit.folder / "local" / "resources.json").exists()
 
 
 def test_second_setup_changes_nothing(kits: TinyKits, datalist: Path) -> None:

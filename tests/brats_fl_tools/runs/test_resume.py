@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import torch
 
 from brats_fl.errors import ModelError, RunError
 from brats_fl.round_records import read_records
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.runs import resume
 from brats_fl_tools.runs.collect import keep_earlier_part
 from brats_fl_tools.runs.resume import find_server_files
 from brats_fl_tools.runs.submission import Part, Submission, begin, read_submission, seconds_until_lost
+from brats_fl_tools.runs.submit import collect_run
 
 
 def line(round_index: int, dice: float, phase: str = "train") -> dict[str, Any]:
@@ -129,3 +133,74 @@ def test_part_of_a_run_that_nobody_saw_end_went_on_until_its_last_record(tmp_pat
 
     assert seconds_until_lost(submission(tmp_path), lost) == 90
     assert seconds_until_lost(submission(tmp_path), tmp_path / "nothing") == 0
+
+
+SMALL = JobOptions("small", 5, {"steps_per_epoch": 2}, sites=("north", "south"))
+
+
+def killed_simulation(run: Path, rounds_done: int) -> Submission:
+    """A run folder as ``kill -9`` of ``simulate`` in a round leaves it: the job, what was remembered, FLARE's files."""
+    run.mkdir()
+    job = build_job("brats_unet_fedavg", run / "job", SMALL)
+    facts = {"mode": "simulator", "sites_dir": "/sites", "gpu": "0,1"}
+    started = Submission(job.name, job.name, "2026-11-24T20:00:00+00:00", SMALL, facts)
+    begin(run, job, started)
+    if rounds_done:
+        lines = [line(number, 0.1) for number in range(rounds_done + 1)]
+        lost = lost_job(run / "workspace/server/simulate_job", rounds_done, lines)
+        os.utime(lost / "rounds.jsonl", (0, 1795550400 + 90))
+    return started
+
+
+def test_simulation_that_was_killed_goes_on_with_the_same_options_after_its_last_round(tmp_path, monkeypatch):
+    run, got = tmp_path / "run", []
+    started = killed_simulation(run, rounds_done=3)
+    monkeypatch.setattr(resume.simulator, "carry_out", lambda *arguments: got.append(arguments))
+
+    resume.resume_run(run)
+
+    [(folder, job, later)] = got
+    assert (folder, job.folder, job.sites) == (run, run / "job" / "brats_unet_fedavg", ("north", "south"))
+    assert (job.variables["start_round"], job.variables["num_rounds"], job.variables["steps_per_epoch"]) == (3, 2, 2)
+    assert weight(job.folder / "app_server" / "start_from.pt") == 3
+    assert (later.facts, later.first_round) == (started.facts, 3)
+    assert later.earlier == (Part("2026-11-24T20:00:00+00:00", 90.0, 0, ""),)
+
+
+def test_simulation_that_was_killed_in_its_first_round_has_nothing_to_go_on_with(tmp_path):
+    killed_simulation(tmp_path / "run", rounds_done=0)
+
+    with pytest.raises(RunError, match="no round was done; simulate it again with --force"):
+        resume.resume_run(tmp_path / "run")
+
+
+def test_simulation_that_was_lost_again_at_once_goes_on_from_where_it_had_gone_on(tmp_path, monkeypatch):
+    run, got = tmp_path / "run", []
+    killed_simulation(run, rounds_done=3)
+    monkeypatch.setattr(resume.simulator, "carry_out", lambda run, job, later: begin(run, job, later))
+    resume.resume_run(run)
+    shutil.rmtree(run / "workspace")  # as the simulator does when it starts
+    monkeypatch.setattr(resume.simulator, "carry_out", lambda *arguments: got.append(arguments))
+
+    resume.resume_run(run)
+
+    [(_, job, later)] = got
+    assert (job.variables["start_round"], job.variables["num_rounds"]) == (3, 2)
+    assert [part.first_round for part in later.earlier] == [0, 3]
+
+
+def test_run_whose_job_has_changed_since_is_not_resumed(tmp_path):
+    run = tmp_path / "run"
+    started = killed_simulation(run, rounds_done=3)
+    changed = replace(started.options, values={"steps_per_epoch": 3})
+    begin(run, describe_job(run / "job" / started.job), replace(started, options=changed))
+
+    with pytest.raises(RunError, match="a variable of brats_unet_fedavg has changed since the run began"):
+        resume.resume_run(run)
+
+
+def test_simulated_run_is_not_collected(tmp_path):
+    killed_simulation(tmp_path / "run", rounds_done=1)
+
+    with pytest.raises(RunError, match="was run by the simulator, on this machine; go on with it with"):
+        collect_run(tmp_path / "run")
