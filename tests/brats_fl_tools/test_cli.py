@@ -33,6 +33,7 @@ def test_interrupted_command_says_so_and_ends_with_1(
         (["nothing"], 2, "No such command 'nothing'"),
         (["job", "show"], 2, "Missing argument 'NAME'"),
         (["simulate", "x", "--rounds", "0"], 2, "Invalid value for '--rounds'"),
+        (["simulate", "x", "--tracking", "wandb"], 2, "must be one of tensorboard, mlflow"),
         (["job", "show", "nothing"], 1, "error: no job 'nothing'; there are"),
     ],
 )

@@ -23,6 +23,7 @@ from brats_fl_tools.jobs.options import (
     RoundsOption,
     SetOption,
     TimeoutsOption,
+    TrackingOption,
     options_from,
 )
 from brats_fl_tools.jobs.participants import choose_sites
@@ -88,9 +89,10 @@ def build(
     preinstalled: PreinstalledOption = False,
     leave_out: LeaveOutOption = None,
     timeouts_from: TimeoutsOption = None,
+    tracking: TrackingOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hash."""
-    options = options_from(profile, rounds, values, timeouts_from, preinstalled)
+    options = options_from(profile, rounds, values, timeouts_from, preinstalled, tracking=tracking)
     built = build_job(name, out, replace(options, sites=choose_sites(read_source(name), leave_out)), force)
     typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")

@@ -11,6 +11,7 @@ import typer
 
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.timeouts import limits_from
+from brats_fl_tools.jobs.tracking import TRACKERS, check_tracker
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a job, see `brats-fl job list`.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="full (1 mm, a GPU) or small (2 mm, a CPU).")]
@@ -31,6 +32,24 @@ TimeoutsOption = Annotated[
     Path | None,
     typer.Option(
         "--timeouts-from", metavar="RUN", help="Time limits from what an earlier run of this job took; --set wins."
+    ),
+]
+
+
+def known_tracker(name: str | None) -> str | None:
+    """As ``check_tracker``; another name is wrong usage."""
+    if name is not None and name not in TRACKERS:
+        raise typer.BadParameter(f"must be one of {', '.join(TRACKERS)} (got {name!r})")
+    return check_tracker(name)
+
+
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking",
+        metavar="|".join(TRACKERS),
+        callback=known_tracker,
+        help="Curves of every hospital and of their mean, from what the server receives anyway, in OUT/tracking.",
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
@@ -61,6 +80,7 @@ def options_from(
     timeouts_from: Path | None,
     preinstalled: bool = False,
     polling_seconds: float | None = None,
+    tracking: str | None = None,
 ) -> JobOptions:
     """Job options as the command line gives them.
 
@@ -71,4 +91,4 @@ def options_from(
     if limits:
         typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
     settings = {**limits, **parse_values(values)}
-    return JobOptions(profile, rounds, settings, preinstalled, polling_seconds=polling_seconds)
+    return JobOptions(profile, rounds, settings, preinstalled, polling_seconds=polling_seconds, tracking=tracking)

@@ -22,6 +22,7 @@ from brats_fl.errors import DataListError, RunError
 from brats_fl.files import write_whole
 from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.runs.curves import take_curves
 from brats_fl_tools.runs.processes import last_lines
 
 FINAL_MODEL = "final_model.pt"
@@ -149,6 +150,7 @@ def collect(run: Path, server_run_dir: Path, job: BuiltJob, facts: Mapping[str, 
         RunError: The server left no model.
     """
     later = read_records(server_run_dir / RECORDS_FILE)
+    take_curves(server_run_dir, run)
     if job.result:
         shutil.copyfile(server_run_dir / job.result, run / job.result)
         write_whole(run / RECORDS_FILE, as_lines(later))

@@ -30,6 +30,7 @@ from brats_fl_tools.jobs.options import (
     RoundsOption,
     SetOption,
     TimeoutsOption,
+    TrackingOption,
     options_from,
 )
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
@@ -188,13 +189,14 @@ def submit(
     preinstalled: PreinstalledOption = False,
     leave_out: LeaveOutOption = None,
     timeouts_from: TimeoutsOption = None,
+    tracking: TrackingOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT from a job that the running hospitals carry out; prints a line per round and site.
 
     Ctrl-C aborts the job.
     """
-    options = options_from(profile, rounds, values, timeouts_from, preinstalled, POLLING_SECONDS)
+    options = options_from(profile, rounds, values, timeouts_from, preinstalled, POLLING_SECONDS, tracking)
     options = replace(options, sites=choose_sites(read_source(name), leave_out))
     submit_poc(read_poc(workspace), name, out, options, force)
 

@@ -15,6 +15,7 @@ from brats_fl.files import write_whole
 from brats_fl_tools.jobs.assembly import build_job, describe_job
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
+from brats_fl_tools.runs.curves import keep_curves
 from brats_fl_tools.runs.folder import EARLIER, FLARE_BEST, FLARE_FINAL, choose_best
 from brats_fl_tools.runs.session import admin_session, is_running
 from brats_fl_tools.runs.submit import SERVER_FILES, Submission, read_submission, run_job
@@ -94,7 +95,7 @@ def find_server_files(run: Path, submission: Submission, given: Path | None) -> 
 
 
 def keep_earlier_part(run: Path, files: Path) -> int:
-    """Copy records, best and last model of the lost job into the run; the number of rounds that were done.
+    """Copy records, curves, best and last model of the lost job into the run; the number of rounds that were done.
 
     Raises:
         ModelError: The model is damaged or does not say how many rounds made it.
@@ -115,5 +116,6 @@ def keep_earlier_part(run: Path, files: Path) -> int:
     if best.is_file() and choose_best(kept, found).where == "later":
         shutil.copyfile(best, folder / FLARE_BEST)
     shutil.copyfile(last, folder / LAST_MODEL)
+    keep_curves(files, folder, rounds_done)
     write_whole(folder / RECORDS_FILE, as_lines([*kept, *found]))
     return rounds_done

@@ -14,6 +14,7 @@ import typer
 from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import RunError
 from brats_fl.site_state import STATE_VARIABLE
+from brats_fl.tracking import TRACKING_FOLDER, TRACKING_VARIABLE
 from brats_fl_tools.jobs.options import (
     ForceOption,
     LeaveOutOption,
@@ -22,6 +23,7 @@ from brats_fl_tools.jobs.options import (
     RoundsOption,
     SetOption,
     TimeoutsOption,
+    TrackingOption,
     options_from,
 )
 from brats_fl.round_records import RECORDS_FILE, read_records
@@ -57,10 +59,11 @@ def simulate(
     values: SetOption = None,
     leave_out: LeaveOutOption = None,
     timeouts_from: TimeoutsOption = None,
+    tracking: TrackingOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT: global_model.pt, final_model.pt, rounds.jsonl, run.json, from a run on this machine."""
-    options = options_from(profile, rounds, values, timeouts_from, polling_seconds=POLLING_SECONDS)
+    options = options_from(profile, rounds, values, timeouts_from, polling_seconds=POLLING_SECONDS, tracking=tracking)
     run_simulation(name, sites, out, replace(options, sites=choose_sites(read_source(name), leave_out)), force)
 
 
@@ -81,6 +84,7 @@ def run_simulation(name: str, sites: Path, run: Path, options: JobOptions, force
     environment = {
         SITES_VARIABLE: str(sites),
         STATE_VARIABLE: str(run / STATE_FOLDER),
+        TRACKING_VARIABLE: str(run / TRACKING_FOLDER),
         # Each site's process would take every core; together they would fight for them (only this variable works).
         "OMP_NUM_THREADS": str(threads),
         "PYTHONWARNINGS": "ignore",

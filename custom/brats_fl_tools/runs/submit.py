@@ -27,6 +27,7 @@ from brats_fl_tools.jobs.options import (
     RoundsOption,
     SetOption,
     TimeoutsOption,
+    TrackingOption,
     options_from,
 )
 from brats_fl.round_records import RECORDS_FILE, read_records
@@ -170,6 +171,7 @@ def submit(
     preinstalled: PreinstalledOption = False,
     leave_out: LeaveOutOption = None,
     timeouts_from: TimeoutsOption = None,
+    tracking: TrackingOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT from a job in a running federation; prints a line per round and site.
@@ -177,7 +179,7 @@ def submit(
     Ctrl-C leaves the job running: `brats-fl collect OUT` watches it again and fetches what it made.
     """
     run, admin = out.resolve(), read_kit(kit)
-    options = options_from(profile, rounds, values, timeouts_from, preinstalled)
+    options = options_from(profile, rounds, values, timeouts_from, preinstalled, tracking=tracking)
     options = replace(options, sites=choose_sites(read_source(name), leave_out))
     prepare_run_folder(run, force)
     run_job(admin, build_job(name, run / "job", options), options, run, {"mode": "federation"})
