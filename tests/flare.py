@@ -6,10 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext, FLContextManager
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.utils.decomposers import flare_decomposers
+from nvflare.apis.utils.event import fire_event_to_components
 from nvflare.apis.workspace import Workspace
 from nvflare.app_common.decomposers import common_decomposers
 from nvflare.fuel.utils import fobs
@@ -19,9 +21,10 @@ JOB = "0f7a3c52-8d14-4f0b-9c6e-2b1d5a9e7f30"
 
 
 class Engine:
-    """Gives out the workspace and the clients, and notes every event that is fired."""
+    """Gives out the workspace and the clients, notes every event that is fired, and tells its components."""
 
     def __init__(self, root: Path, site: str, clients: tuple[str, ...] = ()) -> None:
+        self.components: list[FLComponent] = []
         for folder in ("startup", "local", JOB):
             (root / folder).mkdir(parents=True, exist_ok=True)
         app = root / JOB / f"app_{site}"
@@ -42,6 +45,7 @@ class Engine:
 
     def fire_event(self, event_type: str, fl_ctx: FLContext) -> None:
         self.events.append((event_type, fl_ctx.get_prop(FLContextKey.EVENT_DATA)))
+        fire_event_to_components(event_type, self.components, fl_ctx)
 
     def new_context(self, peer: str | None = None) -> FLContext:
         """A context as FLARE makes one for a task; ``peer`` is the site that a message came from."""

@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeGuard
 
 from brats_fl.constants import KEY_METRIC
 
 
-def vote(metrics: object) -> float | None:
-    """A site's vote; None where it reported none that counts."""
-    value = metrics.get(KEY_METRIC) if isinstance(metrics, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) and 0 <= value <= 1 else None
+def vote(metrics: object, name: str = KEY_METRIC) -> float | None:
+    """A site's vote by a metric; None where it reported none that counts."""
+    value = metrics.get(name) if isinstance(metrics, Mapping) else None
+    return float(value) if is_finite(value) and 0 <= value <= 1 else None
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether what a site states is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def mean_votes(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], float]:

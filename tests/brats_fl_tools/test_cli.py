@@ -80,6 +80,7 @@ def test_command_that_was_ended_says_what_became_of_its_work(
         (["nothing"], 2, "No such command 'nothing'"),
         (["job", "show"], 2, "Missing argument 'NAME'"),
         (["simulate", "x", "--rounds", "0"], 2, "Invalid value for '--rounds'"),
+        (["simulate", "x", "--tracking", "wandb"], 2, "must be one of tensorboard, mlflow"),
         (["job", "show", "nothing"], 1, "error: no job 'nothing'; there are"),
     ],
 )

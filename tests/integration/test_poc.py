@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from tests.integration.test_federation import CASES, JOB, TINY
+from tests.integration.test_tracking import curves_of_records, tracker_if_installed
 from tests.tiny_sites import make_tiny_sites
+from tests.tracked_curves import read_store
 
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.constants import SITES
@@ -56,10 +58,20 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def poc_run(running: Running) -> Path:
-    """Run folder of one round, its code installed at the sites and not in the job."""
+    """Run folder of one round, its code installed at the sites and not in the job, with curves for MLflow."""
     folder = running.sites.parent / "run"
     submit_poc(
-        running.poc, JOB, folder, JobOptions("small", 1, TINY, preinstalled=True, polling_seconds=POLLING_SECONDS)
+        running.poc,
+        JOB,
+        folder,
+        JobOptions(
+            "small",
+            1,
+            TINY,
+            preinstalled=True,
+            polling_seconds=POLLING_SECONDS,
+            tracking=tracker_if_installed("mlflow"),
+        ),
     )
     return folder
 
@@ -91,6 +103,14 @@ def test_global_model_is_the_simulators_up_to_float_noise(poc_run: Path, run: Pa
     assert simulated.keys() == real.keys()
     for name, value in simulated.items():
         np.testing.assert_allclose(real[name], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow, with SQLAlchemy 2.1
+def test_mlflow_has_the_curves_of_the_records_in_the_run_folder_alone(poc_run: Path) -> None:
+    pytest.importorskip("mlflow", reason="not installed: mlflow-skinny")
+
+    assert read_store(poc_run / "tracking" / "mlflow.db") == curves_of_records(poc_run)
+    assert not (poc_run / "server" / "tracking").exists()
 
 
 def test_what_a_site_logs_and_keeps_stays_in_its_own_kit(running: Running, poc_run: Path) -> None:

@@ -23,9 +23,18 @@ from brats_fl.components.exchange import read_dxo
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
 from brats_fl.round_records import PHASES, RECORDS_FILE, STATISTIC, as_lines
 
+RECORD_WRITTEN = "brats_fl_record_written"
+"""Event at the server: a line has been added to ``rounds.jsonl``."""
+
+RECORD = "brats_fl_record"
+"""Context property of that event: the line."""
+
 
 class RoundRecords(FLComponent):
-    """Appends a line when a site's result arrives, and one for each site that is missing when a round ends."""
+    """Appends a line when a site's result arrives, and one for each site that is missing when a round ends.
+
+    Each line is an event at the server as well, for whoever follows the rounds there.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,6 +121,7 @@ class RoundRecords(FLComponent):
             self.lines.append(line)
             with path.open("a", encoding="utf-8") as file:
                 file.write(as_lines([line]))
+        self.fire_event_with_data(RECORD_WRITTEN, fl_ctx, RECORD, line)
 
 
 def size_in_bytes(dxo: DXO) -> int:

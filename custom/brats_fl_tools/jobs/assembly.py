@@ -24,6 +24,7 @@ from brats_fl_tools.jobs.source import (
     shared_config,
     sites_of,
 )
+from brats_fl_tools.jobs.tracking import tracking_difference
 from brats_fl_tools.jobs.variants import STRUCTURE, Variant, apply_differences
 from brats_fl_tools.own_folders import fresh_folder
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
@@ -38,7 +39,7 @@ SET_BY_EXECUTOR = frozenset({"bundle_root", "data_list_file_path", "rounds", "lo
 
 
 IN_PASSING = frozenset(
-    {"start_round", "task_check_period", "default_task_fetch_interval", "wait_time_after_min_received"}
+    {"start_round", "task_check_period", "default_task_fetch_interval", "wait_time_after_min_received", "tracking_uri"}
     | {"train_timeout", "validation_timeout"}
 )
 """Variables that change when a job goes on where another ended, or that do not change what is learnt."""
@@ -60,6 +61,8 @@ class JobOptions:
     """Model to start from in place of random weights."""
     polling_seconds: float | None = None
     """How often clients and server look for news; None keeps the apps' value, made for a real network."""
+    tracking: str | None = None
+    """Tracker that the server writes curves to, see ``brats_fl_tools.jobs.tracking``; None for none."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     place = str(source.folder / "job.json")
     apps = Variant(place, shared_config(SERVER_CONFIG), shared_config(CLIENT_CONFIG))
     apply_differences(apps, source.differences, source.code)
+    if options.tracking:
+        apply_differences(apps, tracking_difference(source, options.tracking))
     server, client, bundle = apps.server, apps.client, source.bundle
     own = {key: value for key, value in source.differences.items() if key not in NOT_VARIABLES}
     asked: dict[str, Any] = {"num_rounds": options.rounds} if options.rounds else {}

@@ -18,10 +18,18 @@ import typer
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.participants import Asked
 from brats_fl_tools.jobs.timeouts import limits_from
+from brats_fl_tools.jobs.tracking import TRACKERS, check_tracker
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a job, see `brats-fl job list`.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="full (1 mm, a GPU) or small (2 mm, a CPU).")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is already there, if brats-fl wrote it.")]
+
+
+def known_tracker(name: str | None) -> str | None:
+    """As ``check_tracker``; another name is wrong usage."""
+    if name is not None and name not in TRACKERS:
+        raise typer.BadParameter(f"must be one of {', '.join(TRACKERS)} (got {name!r})")
+    return check_tracker(name)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,16 @@ class JobFlags:
         ),
     ] = None
 
+    tracking: Annotated[
+        str | None,
+        typer.Option(
+            "--tracking",
+            metavar="|".join(TRACKERS),
+            callback=known_tracker,
+            help="Curves of every hospital and of their mean, from what the server receives anyway, in OUT/tracking.",
+        ),
+    ] = None
+
     @property
     def asked(self) -> Asked:
         """Who is to take part."""
@@ -66,7 +84,7 @@ class JobFlags:
         if limits:
             typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
         values = {**limits, **parse_values(self.values)}
-        return JobOptions(self.profile, self.rounds, values, polling_seconds=polling_seconds)
+        return JobOptions(self.profile, self.rounds, values, polling_seconds=polling_seconds, tracking=self.tracking)
 
 
 @dataclass(frozen=True)

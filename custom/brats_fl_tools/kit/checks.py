@@ -136,6 +136,7 @@ def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None
     results = [check_policy(rules)]
     if job is not None:
         results += [machine.check_code(job, facts, rules.may_bring_code), *machine.check_member(kit, job)]
+        results += machine.check_trackers(kit, job, facts)
     if kit.kind == "client":
         offered = int((rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0))
         results += [check_log_streaming(rules), machine.check_gpu(offered, needs, facts)]

@@ -19,10 +19,15 @@ SLOW = ("monai",)
 """Only looked for: importing it takes longer than all the rest together."""
 
 
+OPTIONAL = ("tensorboard", "mlflow")
+"""Asked for by some jobs only; not imported."""
+
+
 def probe() -> dict[str, Any]:
-    """Interpreter, versions, what cannot be imported, what the installed code is, and the GPUs that torch sees."""
+    """Interpreter, versions, what cannot be imported, what is there beyond, the code, and the GPUs that torch sees."""
     facts: dict[str, Any] = {"executable": sys.executable, "python": platform.python_version()}
     facts["failed"] = {module: why for module in PACKAGES if (why := failure(module))}
+    facts["optional"] = [module for module in OPTIONAL if importlib.util.find_spec(module)]
     facts["versions"] = {name: version_of(name) for name in PACKAGES.values()}
     facts["code"] = {} if "brats_fl" in facts["failed"] else installed_code()
     facts["gpus_gib"] = [] if "torch" in facts["failed"] else gpu_memory()

@@ -16,7 +16,8 @@ import psutil
 from brats_fl.errors import JobError
 from brats_fl.provenance import library_digest
 from brats_fl_tools.jobs.assembly import BuiltJob, describe_job
-from brats_fl_tools.jobs.source import CLIENT_CONFIG, read_object
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object
+from brats_fl_tools.jobs.tracking import EXTRA, TRACKERS, trackers_of
 from brats_fl_tools.kit import environment_probe
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
@@ -51,6 +52,8 @@ class StatedJob:
     job: BuiltJob
     required: Mapping[str, str]
     """Empty for a job that brings its code."""
+    trackers: tuple[str, ...] = ()
+    """What its server writes curves to."""
 
     @property
     def brought(self) -> Path:
@@ -69,7 +72,7 @@ def read_stated_job(folder: Path) -> StatedJob:
     profile = job.variables.get("profile") if job.bundle else None
     if job.bundle and profile not in NEEDS:
         raise JobError(f"{folder / CLIENT_CONFIG}: profile must be one of {', '.join(NEEDS)} (got {profile!r})")
-    return StatedJob(job, client.get("required_code") or {})
+    return StatedJob(job, client.get("required_code") or {}, trackers_of(read_object(folder / SERVER_CONFIG)))
 
 
 def needs_of(kit: Kit, job: StatedJob | None) -> Needs:
@@ -156,6 +159,17 @@ def check_member(kit: Kit, job: StatedJob) -> list[CheckResult]:
     if kit.kind == "server" or kit.name in sites:
         return []
     return [warn("job's sites", f"{job.job.name} is for {', '.join(sites)}, not for {kit.name}", "ask the lead")]
+
+
+def check_trackers(kit: Kit, job: StatedJob, facts: Mapping[str, Any] | None) -> list[CheckResult]:
+    """What the job's server writes curves with is installed there; of the others, and without curves, nothing."""
+    if kit.kind != "server" or not job.trackers:
+        return []
+    there, packages = (facts or {}).get("optional", []), [TRACKERS[name].package for name in job.trackers]
+    if missing := [package for package in packages if package not in there]:
+        found = f"{', '.join(missing)} is not installed, and the job's server writes curves with it"
+        return [fail("job's curves", found, f"pip install '{EXTRA}', or ask for a job without --tracking")]
+    return [passed("job's curves", ", ".join(packages))]
 
 
 def check_memory(needs: Needs) -> CheckResult:

@@ -13,6 +13,7 @@ from brats_fl.errors import ModelError, RunError
 from brats_fl.files import write_whole
 from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.runs.curves import keep_curves, take_curves
 from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL
 from brats_fl_tools.runs.submission import Submission, state_run
 
@@ -56,6 +57,7 @@ def collect(
         RunError: The server left no model.
     """
     later = read_records(server_files / RECORDS_FILE)
+    take_curves(server_files, run)
     if job.result:
         shutil.copyfile(server_files / job.result, run / job.result)
         write_whole(run / RECORDS_FILE, as_lines(later))
@@ -122,7 +124,7 @@ def choose_best(earlier: Records, later: Records) -> Best:
 
 
 def keep_earlier_part(run: Path, server_files: Path) -> int:
-    """Copy records, best and last model of a lost job into ``run/earlier``; the number of rounds that were done.
+    """Copy what a lost job left, records, curves and models, into ``run/earlier``; the number of rounds that were done.
 
     Raises:
         ModelError: The model is damaged or does not say how many rounds made it.
@@ -138,6 +140,7 @@ def keep_earlier_part(run: Path, server_files: Path) -> int:
     if best.is_file() and choose_best(kept, found).where == "later":
         shutil.copyfile(best, folder / FLARE_BEST)
     shutil.copyfile(last, folder / LAST_MODEL)
+    keep_curves(server_files, folder, done)
     write_whole(folder / RECORDS_FILE, as_lines([*kept, *found]))
     return done
 

@@ -17,6 +17,7 @@ from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import JobError, RunError
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.site_state import STATE_VARIABLE
+from brats_fl.tracking import TRACKING_FOLDER, TRACKING_VARIABLE
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.runs.collect import collect, collect_interrupted, is_finished
 from brats_fl_tools.runs.folder import SIMULATED_SERVER, SIMULATOR_WORKSPACE, STATE_FOLDER
@@ -76,6 +77,7 @@ def carry_out(run: Path, job: BuiltJob, submission: Submission) -> None:
     environment = {
         SITES_VARIABLE: str(submission.facts["sites_dir"]),
         STATE_VARIABLE: str(run / STATE_FOLDER),
+        TRACKING_VARIABLE: str(run / TRACKING_FOLDER),
         # Each site's process would take every core; together they would fight for them (only this variable works).
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once)),
         "PYTHONWARNINGS": "ignore",

@@ -52,6 +52,7 @@ def healthy(bundle: str = "brats_unet", **changes: object) -> dict[str, Any]:
         "executable": "/venv/bin/python3",
         "python": "3.11.7",
         "failed": {},
+        "optional": ["tensorboard"],
         "versions": {"brats-fl": "0.1.0", "nvflare": "2.9.0", "monai": "1.6.1", "torch": "2.13.0+cpu"},
         "code": {bundle: required_code(BUNDLES / bundle)},
         "gpus_gib": [],
@@ -431,6 +432,23 @@ def test_job_folder_says_all_without_the_checkout_that_it_came_from(
     monkeypatch.setattr("brats_fl_tools.jobs.source.JOBS", tmp_path / "a hospital has none")
 
     assert kit_machine.read_stated_job(built.folder).job == built
+
+
+def test_server_that_cannot_write_the_jobs_curves_is_told_what_to_install(
+    kits: TinyKits, jobs: Mapping[bool, Path]
+) -> None:
+    server, plain = kits.federation.server, kit_machine.read_stated_job(jobs[True])
+    checks = {
+        name: kit_machine.check_trackers(server, replace(plain, trackers=(name,)), healthy())
+        for name in ("tensorboard", "mlflow")
+    }
+
+    assert [(result.state, result.found) for result in checks["tensorboard"]] == [("ok", "tensorboard")]
+    assert [result.state for result in checks["mlflow"]] == ["error"]
+    assert checks["mlflow"][0].found == "mlflow is not installed, and the job's server writes curves with it"
+    assert "pip install 'brats-fl[tracking]'" in checks["mlflow"][0].mend
+    assert kit_machine.check_trackers(server, plain, healthy()) == []
+    assert kit_machine.check_trackers(kits.hospital, replace(plain, trackers=("mlflow",)), healthy()) == []
 
 
 def test_job_for_other_sites_is_named(kits: TinyKits, jobs: Mapping[bool, Path]) -> None:
