@@ -18,7 +18,7 @@ from brats_fl_tools.kit import command as kit
 from brats_fl_tools.model import evaluate, export
 from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
-from brats_fl_tools.runs.processes import Interrupted
+from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
 
 INTERRUPTED = (130, 143)
 """Exit codes when a command was ended by Ctrl-C, as typer says it, and by SIGTERM."""
@@ -74,7 +74,8 @@ app.command()(demo.demo)
 def main() -> None:
     """Run the command; exit 0 done, 1 failed or interrupted, 2 wrong usage."""
     try:
-        app()
+        with ended_by_sigterm():
+            app()
     except SystemExit as end:
         if not isinstance(end, Interrupted) and end.code not in INTERRUPTED:
             raise

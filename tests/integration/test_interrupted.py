@@ -68,7 +68,6 @@ OPTIONS = JobOptions(
     rounds=5,
     values={
         "patch_size": [32, 32, 32],
-        "window_size": [48, 48, 48],
         "steps_per_epoch": 2,
         "num_workers": 0,
         "amp": False,
