@@ -780,6 +780,10 @@ def test_cut_off_mask_is_left_out_with_its_reason(tmp_path: Path) -> None:
 # Browser
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), "")
 
 
@@ -801,10 +805,8 @@ def measure_in_browser(page: str, folder: Path, widths: Sequence[int]) -> dict[s
     """
     outer = folder / "outer.html"
     outer.write_text(f"<!DOCTYPE html><body>{frames}<script>{script}</script>", encoding="utf-8")
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
-    quiet += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     profile = f"--user-data-dir={folder / 'profile'}"
-    command = [CHROMIUM, *quiet, profile, "--dump-dom", outer.as_uri()]
+    command = [CHROMIUM, *QUIET, profile, "--dump-dom", outer.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     found = re.search(r"<pre>(.*)</pre>", done.stdout)
     assert found, done.stdout[:500]
@@ -825,6 +827,26 @@ def test_browser_shows_every_row_and_never_scrolls_sideways(shown: Path, tmp_pat
         assert frame["hd95"] == 3 + 2 + 3
         assert frame["cases"] == 4
         assert frame["pictures"] == 12
+
+
+@pytest.mark.skipif(not (CHROMIUM and shutil.which("pdftotext")), reason="no Chromium or pdftotext on this machine")
+def test_print_has_what_is_folded_on_the_screen(shown: Path, tmp_path: Path) -> None:
+    pdf = tmp_path / "report.pdf"
+    print_in_browser(shown / "report.html", pdf)
+
+    done = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True, timeout=60)
+
+    text = " ".join(done.stdout.split())
+    assert text.count("12.5 / 11.0") == 4 * 3  # the table of cases: predicted and reference volume of each region
+    assert "Hospitals that answered, time of the slowest of them" in text  # the table of rounds
+    assert "Learning curves Per case Pictures" not in text  # links to sections are of no use on paper
+
+
+def print_in_browser(page: Path, pdf: Path) -> None:
+    """Print a page to a file."""
+    profile = f"--user-data-dir={pdf.with_name('profile')}"
+    command = [CHROMIUM, *QUIET, profile, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
 
 
 # A federation whose hospitals keep their tables
