@@ -195,6 +195,8 @@ def list_details(run: RunFolder) -> list[tuple[str, str]]:
         entries = run.info.get(name)
         if isinstance(entries, Mapping):
             details += [(f"{title}: {key}", str(value)) for key, value in entries.items()]
+    if run.info.get("study_sha256"):
+        details.append(("partition: study sha256", str(run.info["study_sha256"])))
     for name in ("model", "model_sha256", "seconds_per_case"):
         if run.evaluation.get(name) is not None:
             details.append((f"evaluation: {name.replace('_', ' ')}", str(run.evaluation[name])))
