@@ -101,6 +101,10 @@ def test_run_evaluates_and_reports(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert sorted(metrics["sites"]) == sorted(SITES)
     assert metrics["overall"]["dice"]["wt"] == pytest.approx(table[table.region == "wt"].dice.mean(), abs=1e-4)
+    assert {site: found["part"] for site, found in metrics["participants"].items()} == dict.fromkeys(SITES, "trained")
+    evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    assert (evaluation["seen_in_training"], evaluation["synthetic_cases"]) == ([], 0)
+    assert "that it never saw in training" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_finished_run_is_kept_without_force(run: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,12 @@ from brats_fl.constants import REGIONS, SPLITS
 from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.provenance import hash_file
+from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, RUN_FILE
+from brats_fl_tools.runs.lists import find_seen
 from brats_fl_tools.runs.processes import last_lines, python_module, running
 
 if TYPE_CHECKING:
@@ -98,6 +101,13 @@ def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
     return counts
 
 
+def count_synthetic(sites: Path, names: Iterable[str], split: str) -> int:
+    """How many cases of a split of these sites are synthetic."""
+    return sum(
+        is_synthetic(case) for name in names for case in read_datalist(sites / name / DATALIST_FILE).split(split)
+    )
+
+
 def evaluate_sites(
     bundle: Path,
     model: Path,
@@ -122,6 +132,9 @@ def evaluate_sites(
     refuse_foreign(out / MASKS_FOLDER, "masks", force)
     check_model(bundle, model, profile)
     counts = sites_with_cases(sites, split)
+    seen = find_seen(model, sites, counts, split)
+    if seen and split == "testing":
+        typer.echo(f"note: the model was trained or chosen on {len(seen)} of these cases: {', '.join(seen)}", err=True)
     scratch = out / ".evaluation"
     fresh_folder(scratch, "evaluation", force=True)
     begin = time.perf_counter()
@@ -147,6 +160,8 @@ def evaluate_sites(
         "profile": profile,
         "split": split,
         "cases": sum(counts.values()),
+        "synthetic_cases": count_synthetic(sites, counts, split),
+        **({} if seen is None else {"seen_in_training": seen}),
         "seconds_per_case": round((time.perf_counter() - begin) / sum(counts.values()), 2),
     }
     shutil.rmtree(scratch)

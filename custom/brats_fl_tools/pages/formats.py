@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -61,6 +61,11 @@ def format_duration(seconds: float | None) -> str:
 def format_count(value: int, word: str) -> str:
     """Number with its noun: 1 case, 2 cases."""
     return f"{value:,} {word}{'' if value == 1 else 's'}"
+
+
+def list_words(words: Sequence[str]) -> str:
+    """Words as a sentence has them: a, b and c."""
+    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
 
 
 def format_ranges(numbers: Iterable[int]) -> str:

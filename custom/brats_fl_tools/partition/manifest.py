@@ -53,8 +53,17 @@ def hash_cases(rows: Iterable[CaseRow]) -> str:
 
 def hash_list(datalist: DataList, shift: float = 0.0) -> str:
     """SHA-256 of a data list: its site, each split's cases, patients and conventions, how far scans are altered."""
-    splits = {split: [[c.case, c.patient, c.labels] for c in datalist.split(split)] for split in SPLITS}
+    splits = {split: _facts_of_split(datalist, split) for split in SPLITS}
     return _hash({"site": datalist.site, "shift": shift, **splits})
+
+
+def hash_split(datalist: DataList, split: str) -> str:
+    """SHA-256 of one split of a data list: its cases, patients and conventions."""
+    return _hash(_facts_of_split(datalist, split))
+
+
+def _facts_of_split(datalist: DataList, split: str) -> list[list[str]]:
+    return [[case.case, case.patient, case.labels] for case in datalist.split(split)]
 
 
 def hash_study(partition: Partition) -> str:

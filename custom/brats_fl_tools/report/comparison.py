@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from brats_fl_tools.report.evaluated_model import name_evaluated_model
-from brats_fl_tools.report.metrics import COLUMNS, METRICS, TEST_SPLIT, number_of_rounds, score
+from brats_fl_tools.report.metrics import COLUMNS, METRICS, TEST_SPLIT, count_missed, score
+from brats_fl_tools.report.participants import number_of_rounds
 from brats_fl_tools.report.run_folder import CaseResult, RunFolder
 
 RESAMPLES = 2000
@@ -20,13 +21,15 @@ FEWEST_FOR_INTERVAL = 5
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of one region in both runs, and this run less the other."""
+    """One metric of one region in both runs, and this run less the other: means of Dice, medians of HD95."""
 
     here: float
     there: float
     difference: float
     interval: tuple[float, float] | None = None
     """95 % percentile interval of the mean paired difference, cases resampled."""
+    missed: tuple[int, int] = (0, 0)
+    """HD95: regions in only one of prediction and reference, here and there."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,7 @@ class Comparison:
 def compare(run: RunFolder, other: RunFolder) -> Comparison:
     """Dice and HD95 of both runs per hospital and region.
 
-    With cases in common (same site, same case) the figures are for these alone and the difference is the mean
-    over pairs; with none they are each run's own means and the difference is that of the means.
+    With cases in common (same site, same case) the figures are for these alone; with none they are each run's own.
 
     Raises:
         RunError: The other run has no scored test case.
@@ -113,6 +115,11 @@ def _difference(
     first: Sequence[CaseResult], second: Sequence[CaseResult], metric: str, column: str, paired: bool
 ) -> Difference:
     here, there = (np.array([result.value(metric, column) for result in results]) for results in (first, second))
+    if metric == "hd95_mm":  # a mean that mixes the distance of missed regions in says nothing
+        middle, other = float(np.median(here)), float(np.median(there))
+        return Difference(
+            middle, other, middle - other, missed=(count_missed(first, column), count_missed(second, column))
+        )
     interval = bootstrap_interval(here - there) if paired and len(here) >= FEWEST_FOR_INTERVAL else None
     return Difference(float(here.mean()), float(there.mean()), float(here.mean() - there.mean()), interval)
 
@@ -141,7 +148,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "same_cases": comparison.is_same_set,
         "difference": {
             row.label: {
-                metric: {column: getattr(row, metric)[column].difference for column in COLUMNS} for metric in METRICS
+                "dice": {column: row.dice[column].difference for column in COLUMNS},
+                "hd95_mm_median": {column: row.hd95_mm[column].difference for column in COLUMNS},
             }
             for row in comparison.rows
         },

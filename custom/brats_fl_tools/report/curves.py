@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from brats_fl.constants import REGIONS
-from brats_fl_tools.report.metrics import train_rounds
+from brats_fl_tools.report.participants import train_rounds
 from brats_fl_tools.report.run_folder import RoundRecord, RunFolder
 
 Curve = list[tuple[int, float]]

@@ -13,7 +13,8 @@ from brats_fl_tools.pages.diagrams import Diagram, paint_strips, stack_bars
 from brats_fl_tools.pages.formats import REGION_NAMES, format_count
 from brats_fl_tools.pages.svg import INK, MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.report.curves import Curve, gap_curve, mean_curve, metric_curves, region_curves, site_curves
-from brats_fl_tools.report.metrics import TEST_SPLIT, train_rounds, training_sites
+from brats_fl_tools.report.metrics import FEWEST_FOR_RANK, TEST_SPLIT, VALIDATION_SPLIT
+from brats_fl_tools.report.participants import invited_sites, train_rounds
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.report.timing import WORK, RoundTime, round_times
 
@@ -35,9 +36,13 @@ def learning_curves(run: RunFolder) -> list[Diagram]:
         caption = "The same, one line a region: the mean of the hospitals that reported."
         painter = _curve_painter({REGION_NAMES[name]: curve for name, curve in regions.items()}, run, "Dice")
         diagrams.append(_diagram("regions", "Validation Dice per region", caption, regions, painter))
-    gap = {"best less lowest": gap_curve(dice)}
+    enough = {site: curve for site, curve in dice.items() if _validation_cases(run, site) >= FEWEST_FOR_RANK}
+    gap = {"best less lowest": gap_curve(enough)}
     if gap["best less lowest"]:
-        caption = "Best less lowest hospital of the first diagram: small means that the model serves all alike."
+        caption = (
+            "Best less lowest of the hospitals in the first diagram that have at least "
+            f"{format_count(FEWEST_FOR_RANK, 'validation case')}: small means that the model serves them alike."
+        )
         painter = _curve_painter(gap, run, "Difference in mean Dice")
         diagrams.append(_diagram("gap", "Validation gap between hospitals", caption, gap, painter))
     if loss:
@@ -45,6 +50,10 @@ def learning_curves(run: RunFolder) -> list[Diagram]:
         painter = _curve_painter(loss, run, "Loss", unit_range=False)
         diagrams.append(_diagram("loss", "Training loss", caption, loss, painter))
     return diagrams
+
+
+def _validation_cases(run: RunFolder, site: str) -> int:
+    return run.counts.get(site, {}).get(VALIDATION_SPLIT) or 0
 
 
 def _diagram(
@@ -127,7 +136,7 @@ def cost_diagrams(run: RunFolder) -> list[Diagram]:
     if times:
         by_round = {number: [time for time in times if time.round == number] for number in train_rounds(run)}
         diagrams.append(_round_diagram({number: entries for number, entries in by_round.items() if entries}))
-        diagrams.append(_site_diagram({s: [time for time in times if time.site == s] for s in training_sites(run)}))
+        diagrams.append(_site_diagram({s: [time for time in times if time.site == s] for s in invited_sites(run)}))
     if any(record.bytes_down or record.bytes_up for record in run.records):
         diagrams.append(_bytes_diagram(run))
     return diagrams

@@ -12,7 +12,14 @@ import numpy.typing as npt
 from brats_fl.constants import KEY_METRIC, REGIONS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE
-from brats_fl_tools.report.run_folder import CaseResult, RoundRecord, RunFolder
+from brats_fl_tools.report.participants import (
+    describe_state,
+    missing_updates,
+    number_of_rounds,
+    participants,
+    rounds_done,
+)
+from brats_fl_tools.report.run_folder import CaseResult, RunFolder
 
 METRICS = ("dice", "hd95_mm")
 COLUMNS = (*REGIONS, "mean")
@@ -20,14 +27,22 @@ TEST_SPLIT = "testing"
 VALIDATION_SPLIT = "validation"
 
 
+FEWEST_FOR_RANK = 5
+"""With fewer cases of a hospital, which one is the best or the lowest is chance: nothing is said of it."""
+
+
 @dataclass(frozen=True)
 class Statistic:
     """One metric of one region over cases."""
 
     mean: float
+    sd: float | None
+    """Standard deviation over the cases, with n - 1; None of a single case."""
     median: float
     worst: float
     """The lowest Dice or the largest HD95."""
+    missed: int = 0
+    """HD95: how many have the distance that stands for a region in only one of prediction and reference."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +53,20 @@ class Summary:
     dice: Mapping[str, Statistic]
     hd95_mm: Mapping[str, Statistic]
 
-    def means(self, metric: str) -> dict[str, float | None]:
-        """Mean per column of ``COLUMNS``, ``None`` where there is no case."""
+    def values(self, metric: str, statistic: str = "mean") -> dict[str, Any]:
+        """A statistic per column of ``COLUMNS``, ``None`` where there is no case."""
         statistics: Mapping[str, Statistic] = getattr(self, metric)
-        return {column: statistics[column].mean if column in statistics else None for column in COLUMNS}
+        return {column: getattr(statistics[column], statistic) if column in statistics else None for column in COLUMNS}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The hospitals that the model serves best and least, by mean Dice."""
+
+    worst_site: str
+    best_site: str
+    gap: float
+    """Mean Dice of the best site less that of the worst."""
 
 
 @dataclass(frozen=True)
@@ -50,29 +75,36 @@ class Scores:
 
     sites: Mapping[str, Summary]
     overall: Summary
-    worst_site: str
-    best_site: str
-    site_gap: float
-    """Mean Dice of the best site less that of the worst."""
+    ranking: Ranking | None
+    """None unless two hospitals have ``FEWEST_FOR_RANK`` cases."""
 
     def site_mean(self, metric: str) -> dict[str, float]:
         """Mean over the sites that have cases of their means, every site counted once."""
-        rows = [summary.means(metric) for summary in self.sites.values() if summary.cases]
-        return {column: float(np.mean([row[column] or 0.0 for row in rows])) for column in COLUMNS}
+        rows = [summary.values(metric) for summary in self.sites.values() if summary.cases]
+        return {column: float(np.mean([row[column] for row in rows])) for column in COLUMNS}
+
+    def site_sd(self) -> dict[str, float | None]:
+        """Standard deviation of the sites' mean Dice over the sites; None of one alone."""
+        rows = [summary.values("dice") for summary in self.sites.values() if summary.cases]
+        return {column: _sd(np.array([row[column] for row in rows])) for column in COLUMNS}
 
 
-@dataclass(frozen=True)
-class MissingUpdate:
-    """A round for which a site sent nothing that could be used."""
+def rank(means: Mapping[str, float], cases: Mapping[str, int | None]) -> Ranking | None:
+    """Best and lowest hospital among those with enough cases.
 
-    phase: str
-    round: int
-    site: str
-    status: str
+    Args:
+        means: Mean Dice per site.
+        cases: How many cases that is over; None where nobody said.
+    """
+    enough = [site for site in means if (cases.get(site) or 0) >= FEWEST_FOR_RANK]
+    if len(enough) < 2:
+        return None
+    worst, best = min(enough, key=lambda site: means[site]), max(enough, key=lambda site: means[site])
+    return Ranking(worst, best, means[best] - means[worst])
 
 
 def summarise(results: Sequence[CaseResult]) -> Summary:
-    """Mean, median and worst of Dice and HD95 over scored cases; a case's own mean is over its regions."""
+    """Figures of Dice and HD95 over scored cases; a case's own mean is over its regions."""
     if not results:
         return Summary(0, {}, {})
     dice, hd95_mm = (
@@ -82,12 +114,24 @@ def summarise(results: Sequence[CaseResult]) -> Summary:
     return Summary(
         cases=len(results),
         dice={column: _statistic(values, float(values.min())) for column, values in dice.items()},
-        hd95_mm={column: _statistic(values, float(values.max())) for column, values in hd95_mm.items()},
+        hd95_mm={
+            column: _statistic(values, float(values.max()), count_missed(results, column))
+            for column, values in hd95_mm.items()
+        },
     )
 
 
-def _statistic(values: npt.NDArray[np.float64], worst: float) -> Statistic:
-    return Statistic(float(values.mean()), float(np.median(values)), worst)
+def count_missed(results: Sequence[CaseResult], column: str) -> int:
+    """How often a region, or for ``mean`` any of them, is in only one of prediction and reference."""
+    return sum(result.is_missed(region) for result in results for region in REGIONS if column in (region, "mean"))
+
+
+def _statistic(values: npt.NDArray[np.float64], worst: float, missed: int = 0) -> Statistic:
+    return Statistic(float(values.mean()), _sd(values), float(np.median(values)), worst, missed)
+
+
+def _sd(values: npt.NDArray[np.float64]) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
 def score(run: RunFolder, split: str) -> Scores:
@@ -104,8 +148,7 @@ def score(run: RunFolder, split: str) -> Scores:
         )
     sites = {site: summarise([result for result in results if result.site == site]) for site in run.sites}
     means = {site: summary.dice["mean"].mean for site, summary in sites.items() if summary.cases}
-    worst, best = min(means, key=lambda site: means[site]), max(means, key=lambda site: means[site])
-    return Scores(sites, summarise(results), worst, best, means[best] - means[worst])
+    return Scores(sites, summarise(results), rank(means, {site: summary.cases for site, summary in sites.items()}))
 
 
 @dataclass(frozen=True)
@@ -114,6 +157,13 @@ class Reported:
 
     sites: Mapping[str, Mapping[str, float]]
     """Site -> Dice per column of ``COLUMNS``, mean over its validation cases."""
+    cases: Mapping[str, int | None]
+    """Site -> its validation cases; None where it kept that to itself."""
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """As of ``Scores``; None, too, where nobody said over how many cases the means are."""
+        return rank({site: dice["mean"] for site, dice in self.sites.items()}, self.cases)
 
     def site_mean(self) -> dict[str, float]:
         """Mean over the sites, each counted once."""
@@ -142,21 +192,18 @@ def read_reported(run: RunFolder) -> Reported:
             f"{run.path}: no {CASE_TABLE_FILE} there, and no hospital reported on the final model (none has validation "
             "cases); `brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes the table"
         )
-    return Reported(sites)
+    return Reported(sites, {site: run.counts.get(site, {}).get(VALIDATION_SPLIT) for site in sites})
 
 
 def build_reported_metrics(run: RunFolder, reported: Reported) -> dict[str, Any]:
     """Content of ``metrics.json`` of a run without a table of cases: what the hospitals reported, and no distances."""
     unknown = dict.fromkeys(COLUMNS)
-    means = {site: dice["mean"] for site, dice in reported.sites.items()}
-    worst, best = min(means, key=lambda site: means[site]), max(means, key=lambda site: means[site])
-    counts = run.info.get("sites")
     return {
         **_describe(run),
         "split": VALIDATION_SPLIT,
         "sites": {
             site: {
-                "cases": counts.get(site, {}).get(VALIDATION_SPLIT) if isinstance(counts, Mapping) else None,
+                "cases": run.counts.get(site, {}).get(VALIDATION_SPLIT),
                 "dice": dict(reported.sites.get(site, unknown)),
                 "hd95_mm": unknown,
             }
@@ -166,11 +213,18 @@ def build_reported_metrics(run: RunFolder, reported: Reported) -> dict[str, Any]
             "dice": reported.site_mean(),
             "hd95_mm": unknown,
             "averaged_over": "hospitals that reported, each counted once",
-            "worst_site": worst,
-            "best_site": best,
-            "site_gap": means[best] - means[worst],
+            **_ranking(reported.ranking),
         },
         **_taking_part(run),
+    }
+
+
+def _ranking(ranking: Ranking | None) -> dict[str, Any]:
+    """Null where too few cases stand behind it."""
+    return {
+        "worst_site": ranking and ranking.worst_site,
+        "best_site": ranking and ranking.best_site,
+        "site_gap": ranking and ranking.gap,
     }
 
 
@@ -184,56 +238,21 @@ def _describe(run: RunFolder) -> dict[str, Any]:
 
 
 def _taking_part(run: RunFolder) -> dict[str, Any]:
-    return {"updates_per_site": updates_per_site(run), "missing": [vars(update) for update in missing_updates(run)]}
-
-
-def train_rounds(run: RunFolder) -> tuple[int, ...]:
-    """Numbers of the rounds that have a record, ascending."""
-    return tuple(sorted({record.round for record in run.records if record.phase == "train"}))
-
-
-def training_sites(run: RunFolder) -> tuple[str, ...]:
-    """Sites that were to train: those of the run's own list, else those that have a record."""
-    listed = run.info.get("sites")
-    named = {record.site for record in run.records if record.phase == "train"}
-    return tuple(site for site in run.sites if site in named or (isinstance(listed, Mapping) and site in listed))
-
-
-def missing_updates(run: RunFolder) -> tuple[MissingUpdate, ...]:
-    """Every round and site without a usable update, in order; one without any record is ``missing``."""
-    trained = {(record.round, record.site): record for record in run.records if record.phase == "train"}
-    found = []
-    for number in train_rounds(run):
-        for site in training_sites(run):
-            record = trained.get((number, site), RoundRecord("train", number, site, "missing"))
-            if not record.is_ok:
-                found.append(MissingUpdate("train", number, site, record.status))
-    found += [
-        MissingUpdate("final", record.round, record.site, record.status)
-        for record in run.records
-        if record.phase == "final" and not record.is_ok
-    ]
-    return tuple(found)
-
-
-def updates_per_site(run: RunFolder) -> dict[str, int]:
-    """Number of rounds with a usable update, per training site."""
-    done = [record.site for record in run.records if record.phase == "train" and record.is_ok]
-    return {site: done.count(site) for site in training_sites(run)}
-
-
-def number_of_rounds(run: RunFolder) -> int:
-    """Rounds that were asked for, else those that have a record."""
-    asked = run.info.get("rounds")
-    return asked if isinstance(asked, int) else len(train_rounds(run))
-
-
-def describe_state(run: RunFolder) -> str | None:
-    """How far a run got that did not finish; None of one that did."""
-    if run.is_finished:
-        return None
-    done = run.info.get("rounds_done")
-    return f"{done if isinstance(done, int) else len(train_rounds(run))} of {number_of_rounds(run)} rounds were done"
+    found = participants(run)
+    return {
+        "participants": {
+            one.site: {
+                "part": one.part.name.lower(),
+                "invited": one.invited,
+                "rounds": list(one.rounds),
+                "test_cases": one.test_cases,
+            }
+            for one in found
+        },
+        "rounds_done": rounds_done(run),
+        "updates_per_site": {one.site: len(one.rounds) for one in found if one.invited},
+        "missing": [vars(update) for update in missing_updates(run)],
+    }
 
 
 def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:
@@ -253,9 +272,7 @@ def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:
             **_as_json(scores.overall),
             "averaged_over": "all test cases, each counted once",
             "site_mean": {metric: scores.site_mean(metric) for metric in METRICS},
-            "worst_site": scores.worst_site,
-            "best_site": scores.best_site,
-            "site_gap": scores.site_gap,
+            **_ranking(scores.ranking),
             "cases_without_reference": unscored,
         },
         **_taking_part(run),
@@ -270,17 +287,14 @@ def other_splits(run: RunFolder) -> dict[str, Summary]:
 
 
 def _as_json(summary: Summary) -> dict[str, Any]:
-    worst = {
-        metric: {column: getattr(summary, metric)[column].worst for column in COLUMNS if summary.cases}
-        for metric in METRICS
-    }
-    median = {
-        metric: {column: getattr(summary, metric)[column].median for column in COLUMNS if summary.cases}
-        for metric in METRICS
-    }
     return {
         "cases": summary.cases,
-        **{metric: summary.means(metric) for metric in METRICS},
-        "median": median,
-        "worst": worst,
+        **{metric: summary.values(metric) for metric in METRICS},
+        "dice_sd": summary.values("dice", "sd"),
+        "hd95_mm_median": summary.values("hd95_mm", "median"),
+        "missed": {
+            region: number for region, number in summary.values("hd95_mm", "missed").items() if region in REGIONS
+        },
+        "median": {metric: summary.values(metric, "median") for metric in METRICS},
+        "worst": {metric: summary.values(metric, "worst") for metric in METRICS},
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from brats_fl.constants import MISSED_HD95_MM, REGIONS
+from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.files import CASE_TABLE_FILE
 from brats_fl_tools.pages import formats
 from brats_fl_tools.pages.formats import REGION_NAMES
@@ -15,21 +15,19 @@ from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
 from brats_fl_tools.report.evaluated_model import FINAL, name_evaluated_model
 from brats_fl_tools.report.figures import case_strips, cost_diagrams, learning_curves
-from brats_fl_tools.report.metrics import (
-    COLUMNS,
-    METRICS,
-    TEST_SPLIT,
-    VALIDATION_SPLIT,
-    Reported,
-    Scores,
+from brats_fl_tools.report.headline import list_warnings, say_why_no_rank, summarise_in_words
+from brats_fl_tools.report.metrics import COLUMNS, FEWEST_FOR_RANK, METRICS, TEST_SPLIT, Reported, Scores, other_splits
+from brats_fl_tools.report.overlays import draw_overlays
+from brats_fl_tools.report.participants import (
+    Part,
     describe_state,
+    invited_sites,
     missing_updates,
     number_of_rounds,
-    other_splits,
+    participants,
+    summarise_participation,
     train_rounds,
-    updates_per_site,
 )
-from brats_fl_tools.report.overlays import draw_overlays
 from brats_fl_tools.report.run_folder import RunFolder, finite
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
 
@@ -77,6 +75,9 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
         .render(
             **_what_was_run(run),
             scores=scores,
+            site_mean=scores.site_mean("dice"),
+            site_sd=scores.site_sd(),
+            hospitals_scored=sum(summary.cases > 0 for summary in scores.sites.values()),
             comparisons=comparisons,
             overlays=overlays,
             facts=list_facts(run, name_evaluated_model(run), scores.overall.cases),
@@ -98,7 +99,6 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
 
 def render_reported(run: RunFolder, reported: Reported) -> Page:
     """Page of a run whose tables of cases stayed at the hospitals."""
-    counts = run.info.get("sites")
     html = (
         page_environment()
         .get_template("page.html")
@@ -108,7 +108,7 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
             comparisons=(),
             facts=list_facts(run, FINAL, None),
             reported=reported,
-            validation_cases={site: cases.get(VALIDATION_SPLIT) for site, cases in counts.items()} if counts else {},
+            participation=summarise_participation(run),
         )
     )
     note = (
@@ -130,10 +130,15 @@ def _what_was_run(run: RunFolder) -> dict[str, Any]:
         "costs": cost_diagrams(run),
         "cost_rows": list_costs(run),
         "cost_totals": sum_costs(run),
+        "warnings": list_warnings(run),
+        "participants": list_participants(run),
         "missing": list_missing(run),
+        "why_no_rank": say_why_no_rank(),
         "rounds_recorded": len(train_rounds(run)),
         "regions": REGIONS,
         "columns": COLUMNS,
+        "columns_of": {"dice": COLUMNS, "hd95_mm": REGIONS},
+        "fewest_for_rank": FEWEST_FOR_RANK,
         "region_names": REGION_NAMES,
         "missed_hd95_mm": MISSED_HD95_MM,
     }
@@ -147,7 +152,7 @@ def list_facts(run: RunFolder, model: str, test_cases: int | None) -> list[tuple
         "Job": info.get("job"),
         "Bundle": info.get("bundle"),
         "Profile": info.get("profile"),
-        "Hospitals": len(run.sites),
+        "Hospitals": _count_hospitals(run),
         "Rounds": number_of_rounds(run),
         "Not finished": describe_state(run),
         "Local epochs a round": info.get("local_epochs"),
@@ -156,9 +161,26 @@ def list_facts(run: RunFolder, model: str, test_cases: int | None) -> list[tuple
         "Test cases": test_cases,
         "Started": str(info.get("started", "")).replace("T", " ") or None,
         "Took": formats.format_duration(seconds) if seconds is not None else None,
+        "Resumed": _describe_parts(run),
         "Seed": info.get("seed"),
     }
     return [(name, str(value)) for name, value in facts.items() if value is not None]
+
+
+def _count_hospitals(run: RunFolder) -> str:
+    trained, invited = sum(one.part is Part.TRAINED for one in participants(run)), len(invited_sites(run))
+    return f"{invited}" if trained == invited else f"{trained} of {invited} invited"
+
+
+def _describe_parts(run: RunFolder) -> str | None:
+    """At which rounds a run was taken up again; None of one that went through."""
+    parts = run.info.get("parts")
+    later = [part["first_round"] for part in parts[1:]] if isinstance(parts, list) else []
+    return (
+        f"at round {formats.list_words([str(number) for number in later])}; the time between is not in it"
+        if later
+        else None
+    )
 
 
 def _version(run: RunFolder) -> str:
@@ -173,6 +195,8 @@ def list_details(run: RunFolder) -> list[tuple[str, str]]:
         entries = run.info.get(name)
         if isinstance(entries, Mapping):
             details += [(f"{title}: {key}", str(value)) for key, value in entries.items()]
+    if run.info.get("study_sha256"):
+        details.append(("partition: study sha256", str(run.info["study_sha256"])))
     for name in ("model", "model_sha256", "seconds_per_case"):
         if run.evaluation.get(name) is not None:
             details.append((f"evaluation: {name.replace('_', ' ')}", str(run.evaluation[name])))
@@ -181,34 +205,14 @@ def list_details(run: RunFolder) -> list[tuple[str, str]]:
 
 def count_cases(run: RunFolder) -> list[tuple[str, list[int | None]]]:
     """Training, validation and testing cases per site as ``run.json`` has them; empty where it has none."""
-    sites = run.info.get("sites")
-    if not isinstance(sites, Mapping):
+    if not run.counts:
         return []
-    rows = []
-    for site in run.sites:
-        counts = sites.get(site)
-        numbers = counts if isinstance(counts, Mapping) else {}
-        rows.append((site, [numbers.get(split) for split in ("training", "validation", "testing")]))
-    return rows
+    return [(site, [run.counts.get(site, {}).get(split) for split in SPLITS]) for site in run.sites]
 
 
-def summarise_in_words(run: RunFolder, scores: Scores) -> str:
-    """The result in a few sentences, for a reader who stops there."""
-    overall = scores.overall.dice["mean"].mean
-    with_cases = [site for site, summary in scores.sites.items() if summary.cases]
-    text = (
-        f"{formats.format_count(len(run.sites), 'hospital')} trained one model together over "
-        f"{formats.format_count(number_of_rounds(run), 'round')}. On "
-        f"{formats.format_count(scores.overall.cases, 'test case')} that it never saw in training, the model "
-        f"reaches a mean Dice of {overall:.3f} (1 is a perfect match with the reference)."
-    )
-    if len(with_cases) > 1:
-        worst, best = (scores.sites[site].dice["mean"].mean for site in (scores.worst_site, scores.best_site))
-        text += (
-            f" It serves {scores.best_site} best ({best:.3f}) and {scores.worst_site} least ({worst:.3f}), "
-            f"a gap of {scores.site_gap:.3f}."
-        )
-    return text
+def list_participants(run: RunFolder) -> list[tuple[str, str, str, int]]:
+    """Hospital, what it was to the run, the rounds that it trained in, its test cases in the table."""
+    return [(p.site, p.part.value, formats.format_ranges(p.rounds), p.test_cases) for p in participants(run)]
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,7 @@ class MissingRow:
 
 def list_missing(run: RunFolder) -> list[MissingRow]:
     """One row for each hospital that missed a round or the final evaluation."""
-    updates = updates_per_site(run)
+    updates = {one.site: len(one.rounds) for one in participants(run)}
     rows = []
     for site in run.sites:
         found = [update for update in missing_updates(run) if update.site == site]
@@ -235,7 +239,7 @@ def list_missing(run: RunFolder) -> list[MissingRow]:
         rows.append(
             MissingRow(
                 site=site,
-                updates=updates.get(site, 0),
+                updates=updates[site],
                 rounds=", ".join([rounds] * bool(rounds) + final),
                 reasons="; ".join(_explain(status) for status in statuses),
             )

@@ -14,7 +14,7 @@ from typing import Any
 from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
-from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, records_file
+from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, invited_sites, records_files
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -35,6 +35,10 @@ class CaseResult:
     def is_scored(self) -> bool:
         """Whether every region has a Dice and an HD95; a case without a reference has neither."""
         return None not in self.dice.values() and None not in self.hd95_mm.values()
+
+    def is_missed(self, region: str) -> bool:
+        """Whether a region is in only one of prediction and reference, which has a distance of its own."""
+        return self.hd95_mm[region] == MISSED_HD95_MM
 
     def value(self, metric: str, region: str) -> float:
         """Figure of a scored case: ``dice`` or ``hd95_mm`` of a region, or of ``mean`` over the regions."""
@@ -77,6 +81,8 @@ class RunFolder:
     records: tuple[RoundRecord, ...]
     results: tuple[CaseResult, ...]
     evaluation: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    invited: tuple[str, ...] | None = None
+    """Sites of the job's own list; None where no file of the run has it."""
 
     @property
     def name(self) -> str:
@@ -86,10 +92,21 @@ class RunFolder:
     @property
     def sites(self) -> tuple[str, ...]:
         """Every site of the run, those without a record or a case included, in natural order."""
-        listed = self.info.get("sites")
-        names = set(listed) if isinstance(listed, Mapping) else set()
+        names = {*self.counts, *(self.invited or ()), *self.left_out}
         names |= {record.site for record in self.records} | {result.site for result in self.results}
         return tuple(sorted((str(name) for name in names), key=natural_key))
+
+    @property
+    def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Site -> cases per split, as ``run.json`` has them; empty where the hospitals kept that to themselves."""
+        listed = self.info.get("sites")
+        return listed if isinstance(listed, Mapping) else _EMPTY
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Sites that were there and were not to train."""
+        listed = self.info.get("left_out")
+        return tuple(str(site) for site in listed) if isinstance(listed, list) else ()
 
     @property
     def is_finished(self) -> bool:
@@ -126,13 +143,15 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
     """
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder; `brats-fl simulate NAME --sites SITES --out RUN` makes one")
-    rounds = records_file(path)
+    info = _read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it")
+    rounds = records_files(path, info.get("state"))
     return RunFolder(
         path=path,
-        info=_read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it"),
-        records=read_rounds(rounds) if with_rounds or rounds.exists() else (),
+        info=info,
+        records=read_rounds(*rounds) if with_rounds or rounds[0].exists() else (),
         results=read_evaluation(path / CASE_TABLE_FILE) if with_cases else (),
         evaluation=_read_object(path / EVALUATION_FILE) if (path / EVALUATION_FILE).exists() else _EMPTY,
+        invited=invited_sites(path, info),
     )
 
 
@@ -159,22 +178,23 @@ def _parse_json(place: Path | str, text: str, mend: str) -> Any:
         raise RunError(f"{place}: is not JSON ({error}); {mend}") from error
 
 
-def read_rounds(path: Path) -> tuple[RoundRecord, ...]:
-    """Records of ``rounds.jsonl`` by phase, round and site; of two with the same, the later line counts.
+def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
+    """Records of files like ``rounds.jsonl`` by phase, round and site; of two with the same, the later line counts.
 
     Raises:
         RunError: The file is missing or empty, or a line is no record.
     """
     mend = "`brats-fl simulate NAME --sites SITES --out RUN` makes it"
     records: dict[tuple[str, int, str], RoundRecord] = {}
-    for number, line in enumerate(_read_text(path, mend).split("\n"), start=1):
+    lines = ((path, *line) for path in paths for line in enumerate(_read_text(path, mend).split("\n"), start=1))
+    for path, number, line in lines:
         if not line.strip():
             continue
         place = f"{path}:{number}"
         record = _as_record(place, _parse_json(place, line, "remove the line if the run was cut off there"))
         records[record.phase, record.round, record.site] = record
     if not records:
-        raise RunError(f"{path}: holds no round; {mend}")
+        raise RunError(f"{paths[-1]}: holds no round; {mend}")
     order = {"train": 0, "final": 1}
     return tuple(
         sorted(records.values(), key=lambda record: (order[record.phase], record.round, natural_key(record.site)))

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from brats_fl.best_model import mean_votes
@@ -69,7 +70,14 @@ def collect(
     state_run(run, job, submission, "finished", seconds, {**chosen, **facts})
 
 
-def collect_interrupted(run: Path, server_files: Path, job: BuiltJob, submission: Submission, seconds: float) -> int:
+def collect_interrupted(
+    run: Path,
+    server_files: Path,
+    job: BuiltJob,
+    submission: Submission,
+    seconds: float,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> int:
     """Keep what was done of a run that did not finish, in the same files; the number of rounds that were done.
 
     ``run.json`` says that it was interrupted. Where no round was done there is nothing but that.
@@ -78,11 +86,11 @@ def collect_interrupted(run: Path, server_files: Path, job: BuiltJob, submission
         done = rounds_done(model_of(server_files))
     except ModelError:
         begun = submission.first_round
-        state_run(run, job, submission, "interrupted", seconds, {"rounds_done": begun})
+        state_run(run, job, submission, "interrupted", seconds, {"rounds_done": begun, **facts})
         return begun
     later = [r for r in read_records(server_files / RECORDS_FILE) if r["phase"] == "train" and r["round"] < done]
     chosen = _write_models(run, server_files, submission, later)
-    state_run(run, job, submission, "interrupted", seconds, {**chosen, "rounds_done": done})
+    state_run(run, job, submission, "interrupted", seconds, {**chosen, "rounds_done": done, **facts})
     return done
 
 

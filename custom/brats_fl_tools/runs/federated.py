@@ -15,7 +15,7 @@ from brats_fl.errors import RunError
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import read_kit
-from brats_fl_tools.runs.collect import collect, is_finished
+from brats_fl_tools.runs.collect import collect, collect_interrupted, is_finished
 from brats_fl_tools.runs.folder import SERVER_FILES, now
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm, reason
 from brats_fl_tools.runs.progress import Progress, announce
@@ -72,7 +72,10 @@ def watch(session: Any, run: Path, job: BuiltJob, submission: Submission) -> Non
     seconds = job_seconds(session, submission.job_id) or since(submission.started)
     facts: Mapping[str, Any] = {"job_id": submission.job_id, "status": status}
     if status not in GOOD_ENDS or not is_finished(job, files):
-        state_run(run, job, submission, "interrupted", seconds, facts)
+        if job.bundle:
+            collect_interrupted(run, files, job, submission, seconds, facts)
+        else:
+            state_run(run, job, submission, "interrupted", seconds, facts)
         raise RunError(f"{job.name} ended as {status} ({reason(files / 'log.txt')}); see {files / 'log.txt'}")
     collect(run, files, job, submission, seconds, facts)
     typer.echo(f"done in {seconds:.0f} s: {run}")

@@ -10,9 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from brats_fl.errors import JobError
 from brats_fl.files import write_whole
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.source import read_object, sites_of
 from brats_fl_tools.own_folders import fresh_folder
 
 FINAL_MODEL: Final = "final_model.pt"
@@ -68,6 +70,7 @@ def write_facts(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]
         **(of_training if job.bundle else {}),
         "options": dict(job.variables),
         "content_hash": job.content_hash,
+        "invited": list(job.sites),
         "versions": versions(),
         "machine": {"system": platform.system(), "processor": platform.machine()},
         **facts,
@@ -84,10 +87,36 @@ def read_state(run: Path) -> State | None:
     return state
 
 
-def records_file(run: Path) -> Path:
-    """The round records of a run; of one that the simulator was carrying out when it was killed, the server's own."""
-    places = (run / RECORDS_FILE, run / SIMULATED_SERVER / RECORDS_FILE)
-    return next((place for place in places if place.is_file()), places[0])
+def records_files(run: Path, state: str | None) -> list[Path]:
+    """The files that hold a run's round records; of two lines on the same, that of the later file counts.
+
+    One of a run that was collected. Of one that nobody saw end, what an earlier part left and what the server wrote.
+
+    Args:
+        run: The run folder.
+        state: As ``run.json`` tells it; None where it does not.
+    """
+    collected = run / RECORDS_FILE
+    servers = [folder / RECORDS_FILE for folder in (run / SERVER_FILES, run / SIMULATED_SERVER)]
+    if state == "running" or not collected.is_file():
+        found = [path for path in (run / EARLIER / RECORDS_FILE, collected, *servers) if path.is_file()]
+        return found or [collected]
+    return [collected]
+
+
+def invited_sites(run: Path, info: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The hospitals that the run's job was made for, whether they came or not; None where nothing says it.
+
+    Args:
+        run: The run folder.
+        info: Content of its ``run.json``; one of an earlier release does not say it, the job in ``run/job`` does.
+    """
+    if isinstance(listed := info.get("invited"), list):
+        return tuple(str(site) for site in listed)
+    try:
+        return sites_of(read_object(run / JOB_FOLDER / str(info.get("job")) / "meta.json"))
+    except (JobError, KeyError, AttributeError, TypeError):
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -32,6 +32,7 @@ from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.federated import POC_MODE, carry_out
 from brats_fl_tools.runs.folder import JOB_FOLDER, prepare_run_folder
+from brats_fl_tools.runs.lists import describe_lists
 from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.runs.session import admin_session
 from brats_fl_tools.runs.simulator import POLLING_SECONDS
@@ -225,6 +226,7 @@ def submit_poc(poc: Poc, name: str | Path, run: Path, options: JobOptions, force
     if poc.data_lists is not None:
         counts = check_sites(poc.data_lists, options.sites or (), source.trains)
         facts |= {"sites": counts, "sites_dir": str(poc.data_lists)}
+        facts |= describe_lists(poc.data_lists, options.sites or ())
     prepare_run_folder(run, force)
     job = build_job(source.folder, run / JOB_FOLDER, options)
     kit = str(poc.lead.folder.resolve())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from brats_fl_tools.jobs.options import ForceOption, JobFlags, NameArgument, tak
 from brats_fl_tools.jobs.participants import Asked, check_sites, choose_sites, in_folder
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.runs.folder import JOB_FOLDER, now, prepare_run_folder
+from brats_fl_tools.runs.lists import describe_lists, write_seen
 from brats_fl_tools.runs.simulator import MODE, POLLING_SECONDS, carry_out, gpu_groups
 from brats_fl_tools.runs.submission import Submission
 
@@ -68,11 +69,18 @@ def run_simulation(
     if options.sites is None:
         options = replace(options, sites=choose_sites(source, Asked(), in_folder(sites, source.trains)))
     chosen = options.sites or ()
-    facts = {"mode": MODE, "sites": check_sites(sites, chosen, source.trains), "sites_dir": str(sites)}
+    facts: dict[str, Any] = {
+        "mode": MODE,
+        "sites": check_sites(sites, chosen, source.trains),
+        "sites_dir": str(sites),
+        **describe_lists(sites, chosen),
+    }
     if gpu:
         gpu_groups(gpu, len(chosen))
         facts["gpu"] = gpu.replace(" ", "")
     prepare_run_folder(run, force)
     job = build_job(source.folder, run / JOB_FOLDER, options)
+    if job.bundle and options.checkpoint is None:  # what a model from elsewhere was trained on, nobody can tell
+        write_seen(run, sites, chosen)
     carry_out(run, job, Submission(job.name, source.reference, now(), options, facts))
     return job

@@ -42,7 +42,14 @@ def submit(
     carry_out(
         run,
         job,
-        Submission(job.name, source.reference, "", options, {"mode": "federation"}, kit=str(admin.folder.resolve())),
+        Submission(
+            job.name,
+            source.reference,
+            "",
+            options,
+            {"mode": "federation", "left_out": list(flags.asked.leave_out)},
+            kit=str(admin.folder.resolve()),
+        ),
     )
 
 

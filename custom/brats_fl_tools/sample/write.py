@@ -28,6 +28,7 @@ from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, write_datali
 from brats_fl.constants import MODALITIES, SITES
 from brats_fl.errors import BratsFLError
 from brats_fl_tools.data.case_table import CaseRow, write_case_table
+from brats_fl_tools.data.synthetic import SYNTHETIC
 from brats_fl_tools.own_folders import claim, refuse_foreign
 from brats_fl_tools.sample.anatomy import load_atlas
 from brats_fl_tools.sample.case import case_name, make_case
@@ -194,11 +195,12 @@ def _progress_line(entry: Entry, facts: str, done: int, total: int, started: flo
 
 
 def write_nifti(path: Path, volume: NDArray[np.int16] | NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
-    """Write a volume with the header of BraTS's files: scanner coordinates in qform and sform, mm."""
+    """Write a volume with the header of BraTS's files, scanner coordinates in qform and sform, mm, and our mark."""
     image = nib.Nifti1Image(volume, affine)
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = SYNTHETIC
     path.parent.mkdir(parents=True, exist_ok=True)
     image.to_filename(path)  # nibabel's gzip writes neither time nor name: the same bits for the same voxels
 

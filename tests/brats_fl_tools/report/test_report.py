@@ -31,6 +31,8 @@ from brats_fl_tools.report import page as page_module
 from brats_fl_tools.report import report, write_report
 from brats_fl_tools.report.comparison import bootstrap_interval, compare
 from brats_fl_tools.report.curves import gap_curve, mean_curve, metric_curves
+from brats_fl_tools.report.figures import learning_curves
+from brats_fl_tools.report.metrics import Ranking, rank
 from brats_fl_tools.report.run_folder import natural_key, read_run
 from brats_fl_tools.report.timing import round_times
 
@@ -128,7 +130,7 @@ def figures() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the eleven diagrams out, 0.2 s each, where a test does not ask for them."""
+    """Leave the diagrams out, 0.2 s each, where a test does not ask for them."""
     if "figures" not in request.fixturenames:
         for name in ("learning_curves", "case_strips", "cost_diagrams"):
             monkeypatch.setattr(page_module, name, lambda run: [])
@@ -224,15 +226,13 @@ def test_overall_dice_is_the_mean_over_all_test_cases(tmp_path: Path) -> None:
     assert overall["hd95_mm"] == pytest.approx({"tc": 95.5325, "wt": 5.5, "et": 8.75, "mean": 36.5941667})
 
 
-def test_site_figures_are_means_over_its_cases_and_the_gap_is_best_less_worst(tmp_path: Path) -> None:
+def test_site_figures_are_means_over_its_cases(tmp_path: Path) -> None:
     metrics = metrics_of(write_run(tmp_path / "run"))
 
     first, second = (metrics["sites"][site] for site in SITES)
     assert (first["cases"], second["cases"]) == (3, 1)
     assert first["dice"] == pytest.approx({"tc": 0.7, "wt": 0.8, "et": 0.7, "mean": 2.2 / 3})
     assert second["dice"] == pytest.approx({"tc": 0.1, "wt": 0.6, "et": 0.2, "mean": 0.3})
-    assert metrics["overall"]["worst_site"] == "hospital-2"
-    assert metrics["overall"]["site_gap"] == pytest.approx(2.2 / 3 - 0.3)
     assert metrics["overall"]["site_mean"]["dice"]["mean"] == pytest.approx((2.2 / 3 + 0.3) / 2)
 
 
@@ -257,14 +257,14 @@ def test_validation_cases_count_apart_and_are_labelled_so(tmp_path: Path) -> Non
     assert "Other splits, not test cases" in page
 
 
-def test_hospital_without_test_cases_has_no_figure_and_is_not_the_worst(tmp_path: Path) -> None:
+def test_hospital_without_test_cases_has_no_figure(tmp_path: Path) -> None:
     sites = {site: {"training": 3} for site in (*SITES, "hospital-3")}
 
     metrics = metrics_of(write_run(tmp_path / "run", sites=sites))
 
     assert metrics["sites"]["hospital-3"]["cases"] == 0
     assert metrics["sites"]["hospital-3"]["dice"] == dict.fromkeys((*REGIONS, "mean"))  # null, and never NaN
-    assert metrics["overall"]["worst_site"] == "hospital-2"
+    assert metrics["sites"]["hospital-3"]["missed"] == dict.fromkeys(REGIONS)
 
 
 def test_case_without_reference_is_counted_but_not_scored(tmp_path: Path) -> None:
@@ -285,6 +285,236 @@ def test_run_json_with_a_job_name_alone_is_enough(tmp_path: Path) -> None:
     metrics = metrics_of(run)
 
     assert (metrics["job"], metrics["rounds"], metrics["bundle"]) == ("alone", 3, None)
+
+
+# How much it is worth
+
+FIVE_EACH: tuple[Row, ...] = tuple(
+    (f"{site[-1]}{number}", site, "testing", (dice,) * 3, (2.0,) * 3)
+    for site, middle in zip(SITES, (0.8, 0.5), strict=True)
+    for number, dice in enumerate((middle - 0.1, middle, middle, middle, middle + 0.1))
+)
+
+
+def test_hospitals_with_five_test_cases_each_have_a_best_a_lowest_and_a_gap(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows=FIVE_EACH)
+
+    page = words(page_of(run))
+
+    overall = json.loads((run / "metrics.json").read_text())["overall"]
+    assert (overall["best_site"], overall["worst_site"]) == SITES
+    assert overall["site_gap"] == pytest.approx(0.3)
+    assert "It serves hospital-1 best (0.800) and hospital-2 least (0.500), a gap of 0.300." in page
+    assert "Lowest hospital hospital-2" in page
+
+
+def test_below_five_test_cases_no_hospital_is_called_best_or_lowest(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows=FIVE_EACH[:-1])  # hospital-2 has four
+
+    page = words(page_of(run))
+
+    overall = json.loads((run / "metrics.json").read_text())["overall"]
+    assert [overall[key] for key in ("best_site", "worst_site", "site_gap")] == [None, None, None]
+    assert (
+        "No hospital is called best or lowest: that takes two with 5 test cases each, below which it is chance." in page
+    )
+    assert "It serves" not in page
+    assert "Lowest hospital" not in page
+    assert 'class="badge"' not in (run / "report.html").read_text()
+
+
+def test_means_reported_over_a_number_of_cases_that_nobody_told_are_not_ranked() -> None:
+    assert rank({"a": 0.9, "b": 0.1}, {"a": None, "b": None}) is None
+    assert rank({"a": 0.9, "b": 0.1}, {"a": 5, "b": 4}) is None
+    assert rank({"a": 0.9, "b": 0.1, "c": 0.0}, {"a": 5, "b": 5, "c": 1}) == Ranking("b", "a", 0.8)
+
+
+def test_gap_over_the_rounds_is_drawn_of_hospitals_with_five_validation_cases(tmp_path: Path) -> None:
+    few, enough = ({site: {"validation": number} for site in SITES} for number in (4, 5))
+
+    titles = [
+        [diagram.title for diagram in learning_curves(read_run(write_run(tmp_path / name, sites=sites)))]
+        for name, sites in (("few", few), ("enough", enough))
+    ]
+
+    assert ["Validation gap between hospitals" in found for found in titles] == [False, True]
+
+
+def test_every_mean_has_its_spread_and_its_number_of_cases_beside_it(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+
+    page = words(page_of(run))
+
+    metrics = json.loads((run / "metrics.json").read_text())
+    # tc of hospital-1: 0.9, 0.7, 0.5, each 0.2 from the next: sqrt((0.04 + 0 + 0.04) / 2) = 0.2
+    assert metrics["sites"]["hospital-1"]["dice_sd"]["tc"] == pytest.approx(0.2)
+    assert metrics["sites"]["hospital-2"]["dice_sd"]["tc"] is None  # one case has no spread
+    sd = metrics["overall"]["dice_sd"]["mean"]  # over the four cases' own means 0.9, 0.7, 0.6, 0.3
+    assert sd == pytest.approx(0.25)
+    assert "a mean Dice of 0.625 (standard deviation 0.250 over the cases; 1 is" in page
+    assert "Dice, mean of the regions 0.625 sd 0.250, 4 cases" in page
+    assert "hospital-1 3 cases mean 0.700 0.800 0.700 0.733 sd 0.200 " in page
+    assert "Mean of the hospitals 0.400 0.700 0.450 0.517 sd over 2 hospitals 0.424 " in page
+
+
+def test_distances_are_medians_with_the_missed_regions_beside_them_on_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+
+    page = words(page_of(run))
+
+    overall = json.loads((run / "metrics.json").read_text())["overall"]
+    assert overall["hd95_mm_median"]["tc"] == 4.0  # of 1, 3, 5 and 373.13
+    assert overall["missed"] == {"tc": 1, "wt": 0, "et": 0}
+    assert "HD95 median 4.0 mm, 1 missed" in page
+    assert "hospital-2 1 case median 373.1 10.0 20.0 missed 1 0 0" in page
+    assert "95.5" not in page  # the mean that 373 mm is mixed into
+
+
+def test_synthetic_cases_are_said_to_be_so_at_the_top(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", synthetic=["hospital-1", "hospital-2"])
+    (run / "evaluation.json").write_text(json.dumps({"synthetic_cases": 4, "cases": 4}))
+
+    page = words(page_of(run))
+
+    assert (
+        "Synthetic data: the cases that hospital-1 and hospital-2 trained on and 4 of the 4 cases that were evaluated "
+        "were made by brats-fl sample."
+    ) in page
+    assert "Synthetic data" not in words(page_of(write_run(tmp_path / "real")))
+
+
+# Which cases the model saw
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        ({}, "On 4 test cases (whether it saw them in training was not checked), the model"),
+        ({"seen_in_training": []}, "On 4 test cases that it never saw in training, the model"),
+        ({"seen_in_training": ["hospital-1/a2"]}, "On 4 test cases (1 of which it saw in training), the model"),
+    ],
+)
+def test_cases_are_called_unseen_only_where_that_was_checked(
+    tmp_path: Path, evaluation: dict[str, Any], said: str
+) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+
+    page = words(page_of(run))
+
+    assert said in page
+    assert ("trained or chosen on 1 of the test cases (hospital-1/a2)" in page) == ("1 of which" in said)
+
+
+def test_figures_of_another_model_than_the_runs_are_said_to_be_so_at_the_top(tmp_path: Path) -> None:
+    warning = "The model that was evaluated is none of this run's"
+
+    assert warning in words(page_of(evaluated(tmp_path / "run", b"of another run")))
+    assert warning not in words(page_of(evaluated(tmp_path / "own", b"final")))
+
+
+# Who took part
+
+
+def part_of(run: Path, site: str) -> tuple[str, list[int], int]:
+    """What a hospital was to a run whose report is written, the rounds it trained in, its test cases."""
+    found = json.loads((run / "metrics.json").read_text())["participants"][site]
+    return found["part"], found["rounds"], found["test_cases"]
+
+
+def test_hospital_that_was_invited_and_never_answered_is_absent_and_not_forgotten(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", sites={}, invited=[*SITES, "hospital-3"])  # no record speaks of hospital-3
+
+    page = words(page_of(run))
+
+    assert part_of(run, "hospital-3") == ("absent", [], 0)
+    assert "2 hospitals trained one model together over 3 rounds. hospital-3 was invited and never answered." in page
+    assert "Hospitals 2 of 3 invited" in page
+    assert "Every hospital that was invited sent" not in page
+    assert "hospital-3 0 of 3 0 to 2 missing (no answer in time)" in page
+
+
+def test_invited_hospitals_are_found_in_the_job_of_a_run_that_does_not_list_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", sites={})
+    meta = {"deploy_map": {"app_server": ["server"], "app_client": [*SITES, "hospital-3"]}}
+    (run / "job" / "brats_unet_fedavg").mkdir(parents=True)
+    (run / "job" / "brats_unet_fedavg" / "meta.json").write_text(json.dumps(meta))
+
+    metrics_of(run)
+
+    assert part_of(run, "hospital-3") == ("absent", [], 0)
+
+
+def test_hospital_that_was_left_out_and_evaluated_did_not_train(tmp_path: Path) -> None:
+    rows: list[Row] = [*ROWS, ("c1", "hospital-3", "testing", (0.5, 0.5, 0.5), (4.0, 4.0, 4.0))]
+    run = write_run(tmp_path / "run", rows=rows, invited=[*SITES], left_out=["hospital-3"])
+
+    page = words(page_of(run))
+
+    assert part_of(run, "hospital-3") == ("left_out", [], 1)
+    assert "2 hospitals trained one model together over 3 rounds. hospital-3 was left out of the training." in page
+    assert "Every hospital that was invited sent an update in every round." in page
+
+
+def test_hospital_of_which_only_test_cases_are_known_is_evaluated_only(tmp_path: Path) -> None:
+    rows: list[Row] = [*ROWS, ("c1", "hospital-3", "testing", (0.5, 0.5, 0.5), (4.0, 4.0, 4.0))]
+    run = write_run(tmp_path / "run", rows=rows)
+
+    page = words(page_of(run))
+
+    assert part_of(run, "hospital-3") == ("evaluated", [], 1)
+    assert part_of(run, "hospital-1") == ("trained", [0, 1, 2], 3)
+    assert "hospital-3 did not train: its cases are evaluated only." in page
+
+
+def test_hospital_that_answered_with_errors_alone_did_not_train_either(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rounds=1)
+    write_rounds(run, [train(0, "hospital-1"), train(0, "hospital-2", status="CASE_ERROR")])
+
+    page = words(page_of(run))
+
+    assert part_of(run, "hospital-2") == ("failed", [], 1)
+    assert "1 hospital trained one model together over 1 round. hospital-2 answered, but never with an update" in page
+
+
+def test_hospital_that_missed_a_round_is_told_by_the_rounds_that_it_trained_in(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_rounds(run, [*(train(number, "hospital-1") for number in range(3)), train(1, "hospital-2")])
+
+    page = words(page_of(run))
+
+    assert part_of(run, "hospital-2") == ("trained", [1], 1)
+    assert "hospital-2 was not there in every round." in page
+    assert "hospital-1 trained 0 to 2 3 hospital-2 trained 1 1" in page
+
+
+def test_run_that_was_cut_says_how_many_rounds_made_its_model(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rounds=10, state="interrupted", rounds_done=3)
+    write_rounds(run, [train(number, site) for number in range(3) for site in SITES])
+
+    page = words(page_of(run))
+
+    assert "2 hospitals trained one model together over 3 rounds of 10, after which the run was cut." in page
+    assert json.loads((run / "metrics.json").read_text())["rounds_done"] == 3
+
+
+def test_run_that_nobody_saw_end_has_the_rounds_of_all_its_parts(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rounds=10, state="running")
+    (run / "rounds.jsonl").unlink()
+    for folder, numbers in (("earlier", (0, 1)), ("workspace/server/simulate_job", (2, 3, 4))):
+        (run / folder).mkdir(parents=True)
+        write_rounds(run / folder, [train(number, site) for number in numbers for site in SITES])
+
+    assert "2 hospitals trained one model together over 5 rounds of 10" in words(page_of(run))
+
+
+def test_run_that_was_resumed_says_at_which_rounds(tmp_path: Path) -> None:
+    parts = [{"started": "2026-11-24T20:00:00+00:00", "seconds": 60.0, "first_round": first} for first in (0, 4, 7)]
+
+    page = words(page_of(write_run(tmp_path / "run", seconds=180.0, parts=parts)))
+
+    assert "Took 3 min 0 s Resumed at round 4 and 7; the time between is not in it" in page
+    assert "Resumed" not in words(page_of(write_run(tmp_path / "whole", seconds=60.0, parts=parts[:1])))
 
 
 # Rounds
@@ -308,7 +538,7 @@ def test_late_failed_and_silent_hospitals_are_missing_updates(tmp_path: Path) ->
 
 
 def test_page_says_so_when_no_hospital_was_missing(tmp_path: Path) -> None:
-    assert "Every hospital sent an update in every round." in page_of(write_run(tmp_path / "run"))
+    assert "Every hospital that was invited sent an update in every round." in page_of(write_run(tmp_path / "run"))
 
 
 def test_failed_final_evaluation_is_listed(tmp_path: Path) -> None:
@@ -371,7 +601,7 @@ def test_same_cases_are_compared_in_pairs(tmp_path: Path) -> None:
     against = json.loads((run / "metrics.json").read_text())["against"][0]
     assert (against["run"], against["common_cases"], against["same_cases"]) == ("other", 4, True)
     assert against["difference"]["All cases"]["dice"]["mean"] == pytest.approx(0.1)
-    assert against["difference"]["hospital-2"]["hd95_mm"]["tc"] == 0.0
+    assert against["difference"]["hospital-2"]["hd95_mm_median"]["tc"] == 0.0
     assert "Against other (baseline_local, 3 rounds; model evaluated: not recorded)" in page
     assert "Both runs were tested on the same 4 cases" in page
     assert "With fewer than 5 pairs no interval is given" in page
@@ -446,7 +676,7 @@ def test_figures_and_pictures_have_texts_for_who_does_not_see_them(shown: Path) 
     page = (shown / "report.html").read_text(encoding="utf-8")
 
     graphics = re.findall(r"<svg[^>]*>", page)
-    assert len(graphics) == 11  # 4 learning curves, 4 strips, 3 of time and bytes
+    assert len(graphics) == 10  # 3 learning curves (no gap of single cases), 4 strips, 3 of time and bytes
     assert all('role="img"' in tag and 'aria-label="' in tag for tag in graphics)
     assert all(re.search(r'alt="[^"]{20,}"', tag) for tag in re.findall(r"<img[^>]*>", page))
     assert all("scope=" in tag for tag in re.findall(r"<th\b[^>]*>", page))
@@ -550,6 +780,10 @@ def test_cut_off_mask_is_left_out_with_its_reason(tmp_path: Path) -> None:
 # Browser
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), "")
 
 
@@ -571,10 +805,8 @@ def measure_in_browser(page: str, folder: Path, widths: Sequence[int]) -> dict[s
     """
     outer = folder / "outer.html"
     outer.write_text(f"<!DOCTYPE html><body>{frames}<script>{script}</script>", encoding="utf-8")
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
-    quiet += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     profile = f"--user-data-dir={folder / 'profile'}"
-    command = [CHROMIUM, *quiet, profile, "--dump-dom", outer.as_uri()]
+    command = [CHROMIUM, *QUIET, profile, "--dump-dom", outer.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     found = re.search(r"<pre>(.*)</pre>", done.stdout)
     assert found, done.stdout[:500]
@@ -589,10 +821,32 @@ def test_browser_shows_every_row_and_never_scrolls_sideways(shown: Path, tmp_pat
 
     for width, frame in seen.items():
         assert frame["wanted"] <= int(width)
-        # hospital-1 (mean, median, worst), hospital-2 (one case: mean), all cases (3), mean of the hospitals.
-        assert frame["dice"] == frame["hd95"] == 3 + 1 + 3 + 1
+        # hospital-1 (mean, sd, median, worst), hospital-2 (one case: mean), all cases (4), hospitals, their sd.
+        assert frame["dice"] == 4 + 1 + 4 + 2
+        # hospital-1 (median, missed, worst), hospital-2 (one case: its distance, missed), all cases (3).
+        assert frame["hd95"] == 3 + 2 + 3
         assert frame["cases"] == 4
         assert frame["pictures"] == 12
+
+
+@pytest.mark.skipif(not (CHROMIUM and shutil.which("pdftotext")), reason="no Chromium or pdftotext on this machine")
+def test_print_has_what_is_folded_on_the_screen(shown: Path, tmp_path: Path) -> None:
+    pdf = tmp_path / "report.pdf"
+    print_in_browser(shown / "report.html", pdf)
+
+    done = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True, timeout=60)
+
+    text = " ".join(done.stdout.split())
+    assert text.count("12.5 / 11.0") == 4 * 3  # the table of cases: predicted and reference volume of each region
+    assert "Hospitals that answered, time of the slowest of them" in text  # the table of rounds
+    assert "Learning curves Per case Pictures" not in text  # links to sections are of no use on paper
+
+
+def print_in_browser(page: Path, pdf: Path) -> None:
+    """Print a page to a file."""
+    profile = f"--user-data-dir={pdf.with_name('profile')}"
+    command = [CHROMIUM, *QUIET, profile, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
 
 
 # A federation whose hospitals keep their tables
@@ -622,7 +876,7 @@ def test_report_without_a_table_of_cases_shows_what_the_hospitals_reported(kept_
     assert metrics["sites"]["hospital-2"]["dice"] == pytest.approx({"tc": 0.3, "wt": 0.6, "et": 0.0, "mean": 0.3})
     assert metrics["sites"]["hospital-2"]["hd95_mm"] == {"tc": None, "wt": None, "et": None, "mean": None}
     assert metrics["overall"]["dice"] == pytest.approx({"tc": 0.6, "wt": 0.7, "et": 0.35, "mean": 0.55})
-    assert (metrics["overall"]["worst_site"], metrics["overall"]["site_gap"]) == ("hospital-2", pytest.approx(0.5))
+    assert (metrics["overall"]["worst_site"], metrics["overall"]["site_gap"]) == (None, None)  # of one case each
     text = words(files.page.read_text(encoding="utf-8"))
     assert "hospital-1 1 0.900 0.800 0.700 0.800 hospital-2 1 0.300 0.600 0.000 0.300" in text
     assert "Validation cases helped to choose the model" in text

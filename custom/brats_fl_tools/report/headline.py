@@ -1,0 +1,89 @@
+"""What a reader takes away who reads one paragraph: the result in words, and what it must not be taken for."""
+
+from __future__ import annotations
+
+from brats_fl_tools.pages.formats import format_count, list_words
+from brats_fl_tools.report.evaluated_model import NOT_HERE, name_evaluated_model
+from brats_fl_tools.report.metrics import FEWEST_FOR_RANK, TEST_SPLIT, Scores
+from brats_fl_tools.report.participants import summarise_participation
+from brats_fl_tools.report.run_folder import RunFolder
+
+NOT_CHECKED = "whether it saw them in training was not checked"
+
+
+def summarise_in_words(run: RunFolder, scores: Scores) -> str:
+    """Who trained, and the result on the test cases, in a few sentences."""
+    dice = scores.overall.dice["mean"]
+    spread = "" if dice.sd is None else f"standard deviation {dice.sd:.3f} over the cases; "
+    text = (
+        f"{summarise_participation(run)} On {format_count(scores.overall.cases, 'test case')} {_describe_seen(run)}, "
+        f"the model reaches a mean Dice of {dice.mean:.3f} ({spread}1 is a perfect match with the reference)."
+    )
+    if scores.ranking:
+        best, worst = scores.ranking.best_site, scores.ranking.worst_site
+        high, low = (scores.sites[site].dice["mean"].mean for site in (best, worst))
+        text += f" It serves {best} best ({high:.3f}) and {worst} least ({low:.3f}), a gap of {scores.ranking.gap:.3f}."
+    elif sum(summary.cases > 0 for summary in scores.sites.values()) > 1:
+        text += f" {say_why_no_rank()}"
+    return text
+
+
+def say_why_no_rank(cases: str = "test cases") -> str:
+    """Why no hospital is called the best or the lowest."""
+    return (
+        f"No hospital is called best or lowest: that takes two with {FEWEST_FOR_RANK} {cases} each, below which it is "
+        "chance."
+    )
+
+
+def seen_cases(run: RunFolder) -> tuple[str, ...] | None:
+    """Test cases that the model was trained or chosen on, as SITE/CASE; None where nobody checked."""
+    found = run.evaluation.get("seen_in_training")
+    if not isinstance(found, list):
+        return None
+    tested = {f"{result.site}/{result.case}" for result in run.results if result.split == TEST_SPLIT}
+    return tuple(case for case in found if case in tested)
+
+
+def _describe_seen(run: RunFolder) -> str:
+    seen = seen_cases(run)
+    if seen is None:
+        return f"({NOT_CHECKED})"
+    return f"({len(seen)} of which it saw in training)" if seen else "that it never saw in training"
+
+
+def list_warnings(run: RunFolder) -> list[str]:
+    """What the figures must not be taken for, each a banner at the top of the page."""
+    return [text for text in (_of_synthetic(run), _of_seen(run), _of_model(run)) if text]
+
+
+def _of_synthetic(run: RunFolder) -> str | None:
+    trained, tested = run.info.get("synthetic"), run.evaluation.get("synthetic_cases")
+    what = [f"the cases that {list_words(trained)} trained on"] if isinstance(trained, list) and trained else []
+    if isinstance(tested, int) and tested:
+        what.append(f"{tested} of the {run.evaluation.get('cases')} cases that were evaluated")
+    if not what:
+        return None
+    return (
+        f"Synthetic data: {list_words(what)} were made by brats-fl sample. No patient is in them, and the figures say "
+        "nothing of how well the model does on patients."
+    )
+
+
+def _of_seen(run: RunFolder) -> str | None:
+    seen = seen_cases(run)
+    if not seen:
+        return None
+    return (
+        f"The model was trained or chosen on {len(seen)} of the test cases ({list_words(seen)}): their figures flatter "
+        "it, and so do all means that they are in."
+    )
+
+
+def _of_model(run: RunFolder) -> str | None:
+    if not run.results or name_evaluated_model(run) != NOT_HERE:
+        return None
+    return (
+        "The model that was evaluated is none of this run's: the figures on test cases are of another one than that "
+        "whose training is shown here."
+    )

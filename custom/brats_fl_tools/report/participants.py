@@ -1,0 +1,137 @@
+"""Who took part in a run: who was invited, who trained in which rounds, and whose cases were evaluated only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from brats_fl_tools.pages.formats import format_count, list_words
+from brats_fl_tools.report.run_folder import RoundRecord, RunFolder, natural_key
+
+
+class Part(Enum):
+    """What a hospital was to a run, in the words of the page."""
+
+    TRAINED = "trained"
+    FAILED = "never sent an update that could be used"
+    ABSENT = "invited, never answered"
+    LEFT_OUT = "left out of the training"
+    EVALUATED = "not invited, evaluated only"
+
+
+@dataclass(frozen=True)
+class Participant:
+    """A hospital and its part in a run."""
+
+    site: str
+    part: Part
+    invited: bool
+    rounds: tuple[int, ...]
+    """In which a usable update of it arrived, ascending."""
+    test_cases: int
+    """Of it in the table of cases, those without a reference included."""
+
+
+@dataclass(frozen=True)
+class MissingUpdate:
+    """A round for which an invited site sent nothing that could be used."""
+
+    phase: str
+    round: int
+    site: str
+    status: str
+
+
+def participants(run: RunFolder) -> tuple[Participant, ...]:
+    """Every hospital that a run knows of, in natural order."""
+    invited = set(invited_sites(run))
+    return tuple(_participant(run, site, site in invited) for site in run.sites)
+
+
+def _participant(run: RunFolder, site: str, invited: bool) -> Participant:
+    records = [record for record in run.records if record.site == site]
+    rounds = tuple(sorted({record.round for record in records if record.phase == "train" and record.is_ok}))
+    test_cases = sum(result.site == site and result.split == "testing" for result in run.results)
+    if rounds:
+        part = Part.TRAINED
+    elif invited:
+        part = Part.FAILED if any(record.status != "missing" for record in records) else Part.ABSENT
+    else:
+        part = Part.LEFT_OUT if site in run.left_out else Part.EVALUATED
+    return Participant(site, part, invited, rounds, test_cases)
+
+
+def invited_sites(run: RunFolder) -> tuple[str, ...]:
+    """The job's own list; of a run that does not have it, who is in ``run.json`` or in a record of a round."""
+    if run.invited is not None:
+        return tuple(sorted(run.invited, key=natural_key))
+    named = {record.site for record in run.records if record.phase == "train"}
+    return tuple(site for site in run.sites if site in named or site in run.counts)
+
+
+def train_rounds(run: RunFolder) -> tuple[int, ...]:
+    """Numbers of the rounds that have a record, ascending."""
+    return tuple(sorted({record.round for record in run.records if record.phase == "train"}))
+
+
+def missing_updates(run: RunFolder) -> tuple[MissingUpdate, ...]:
+    """Every round and invited site without a usable update, in order; one without any record is ``missing``."""
+    trained = {(record.round, record.site): record for record in run.records if record.phase == "train"}
+    found = []
+    for number in train_rounds(run):
+        for site in invited_sites(run):
+            record = trained.get((number, site), RoundRecord("train", number, site, "missing"))
+            if not record.is_ok:
+                found.append(MissingUpdate("train", number, site, record.status))
+    found += [
+        MissingUpdate("final", record.round, record.site, record.status)
+        for record in run.records
+        if record.phase == "final" and not record.is_ok
+    ]
+    return tuple(found)
+
+
+def number_of_rounds(run: RunFolder) -> int:
+    """Rounds that were asked for, else those that have a record."""
+    asked = run.info.get("rounds")
+    return asked if isinstance(asked, int) else len(train_rounds(run))
+
+
+def rounds_done(run: RunFolder) -> int:
+    """Rounds that made the last model; of a run that was cut, as far as is known."""
+    if run.is_finished:
+        return number_of_rounds(run)
+    done = run.info.get("rounds_done")
+    return done if isinstance(done, int) else len(train_rounds(run))
+
+
+def describe_state(run: RunFolder) -> str | None:
+    """How far a run got that did not finish; None of one that did."""
+    if run.is_finished:
+        return None
+    return f"{rounds_done(run)} of {number_of_rounds(run)} rounds were done"
+
+
+def summarise_participation(run: RunFolder) -> str:
+    """Who trained, over how many rounds, and who did not, in a few sentences."""
+    parts = {part: [p for p in participants(run) if p.part is part] for part in Part}
+    trained, count = parts[Part.TRAINED], rounds_done(run)
+    text = f"{format_count(len(trained), 'hospital')} trained one model together over {format_count(count, 'round')}"
+    if not run.is_finished:
+        text += f" of {number_of_rounds(run)}, after which the run was cut"
+    text += "."
+    if some := [p.site for p in trained if len(p.rounds) < len(train_rounds(run))]:
+        text += f" {list_words(some)} {'was' if len(some) == 1 else 'were'} not there in every round."
+    for part, singular, plural in (
+        (Part.ABSENT, "was invited and never answered", "were invited and never answered"),
+        (Part.FAILED, "answered, but never with an update that could be used", None),
+        (Part.LEFT_OUT, "was left out of the training", "were left out of the training"),
+        (
+            Part.EVALUATED,
+            "did not train: its cases are evaluated only",
+            "did not train: their cases are evaluated only",
+        ),
+    ):
+        if sites := [p.site for p in parts[part]]:
+            text += f" {list_words(sites)} {singular if len(sites) == 1 else plural or singular}."
+    return text

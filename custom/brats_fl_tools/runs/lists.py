@@ -1,0 +1,138 @@
+"""What a simulated run keeps of its hospitals' data lists: hashes and marks, and neither names nor places of cases.
+
+From it, whoever evaluates the model can tell which cases it has seen, without the lists. The hashes of cases are keyed
+with a random number of the run, so that they are of use beside this run alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from brats_fl.cases.cache_folder import FileHashes, digest, hash_file
+from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, default_cache_dir, read_datalist, scans_of
+from brats_fl.cases.scans import split_volume
+from brats_fl.constants import SPLITS
+from brats_fl.errors import DataListError
+from brats_fl.files import write_whole
+from brats_fl_tools.data.synthetic import is_synthetic
+from brats_fl_tools.partition.manifest import MANIFEST_FILE, hash_list, hash_split
+from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL
+
+SEEN_FILE: Final = "seen_cases.json"
+"""In a run folder: keyed hashes of the cases that the model was trained or chosen on."""
+
+SEEN_SPLITS: Final = ("training", "validation")
+
+
+def describe_lists(sites: Path, chosen: Sequence[str]) -> dict[str, Any]:
+    """For ``run.json``: hashes of the lists, the study that they are of, who is left out, whose cases are synthetic.
+
+    Args:
+        sites: Folder with ``SITE/datalist.json``.
+        chosen: The sites that take part.
+
+    Raises:
+        DataListError: A list of one that takes part is wrong.
+    """
+    lists = {site: read_datalist(sites / site / DATALIST_FILE) for site in chosen}
+    present = {path.parent.name for path in sites.glob(f"*/{DATALIST_FILE}")}
+    partition = _read_partition(sites)
+    left_out = {site for site, facts in partition.get("sites", {}).items() if facts.get("left_out")}
+    facts: dict[str, Any] = {
+        "lists": {site: {split: hash_split(found, split) for split in SPLITS} for site, found in lists.items()},
+        "left_out": sorted((present | left_out) - set(chosen)),
+        "synthetic": [site for site, found in lists.items() if any(map(is_synthetic, found.training[:1]))],
+    }
+    if _is_as_dealt(lists, partition):
+        facts["study_sha256"] = partition["study_sha256"]
+    return facts
+
+
+def _read_partition(sites: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((sites / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) and isinstance(content.get("sites"), dict) else {}
+
+
+def _is_as_dealt(lists: dict[str, DataList], partition: dict[str, Any]) -> bool:
+    """Whether the lists are those that the partition's record names: one that was edited is of another study."""
+    dealt = partition.get("sites", {})
+    return bool(dealt) and all(
+        site in dealt and hash_list(found, dealt[site].get("shift", 0.0)) == dealt[site].get("sha256")
+        for site, found in lists.items()
+    )
+
+
+def write_seen(run: Path, sites: Path, chosen: Iterable[str]) -> None:
+    """Write ``SEEN_FILE``: what tells a case that is trained or chosen on again, each keyed.
+
+    The files' hashes are kept in the sites' caches, which ask for them anyway.
+    """
+    key = secrets.token_hex(16)
+    marks: set[str] = set()
+    for site in chosen:
+        path = sites / site / DATALIST_FILE
+        hashes, found = FileHashes(Path(default_cache_dir(path))), read_datalist(path)
+        for case in (case for split in SEEN_SPLITS for case in found.split(split)):
+            marks.update(_marks_of(key, site, case, hashes.read))
+    write_whole(run / SEEN_FILE, json.dumps({"key": key, "cases": sorted(marks)}, indent=1) + "\n")
+
+
+def find_seen(model: Path, sites: Path, names: Iterable[str], split: str) -> list[str] | None:
+    """Cases of a split that a model was trained or chosen on, as SITE/CASE; None where its run does not tell.
+
+    A case counts as seen where its four scans are the same files, wherever they lie, or where its patient is one of the
+    same hospital's that was.
+
+    Args:
+        model: Best or final model in its run folder.
+        sites: Folder with ``SITE/datalist.json``.
+        names: The sites to look at.
+        split: Of their lists.
+
+    Raises:
+        DataListError: ``SEEN_FILE`` is damaged.
+    """
+    path = model.parent / SEEN_FILE
+    if model.name not in (BEST_MODEL, FINAL_MODEL) or not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        key, marks = str(content["key"]), frozenset(content["cases"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataListError(f"{path}: damaged ({error!r}); remove it, and what was seen is not checked") from error
+    seen = []
+    for site in names:
+        found = read_datalist(sites / site / DATALIST_FILE)
+        cases = found.split(split)
+        seen += [f"{site}/{case.case}" for case in cases if marks & {*_marks_of(key, site, case, _hash_files)}]
+    return seen
+
+
+def _hash_files(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of each file, of which nothing is kept: an evaluation leaves no folder at a hospital."""
+    return [hash_file(str(file)) for file in files]
+
+
+def _marks_of(key: str, site: str, case: Case, read: Callable[[Sequence[Path]], list[str] | None]) -> Iterator[str]:
+    """Keyed hashes of a case's scans and of its patient."""
+    yield _keyed(key, f"patient {site} {case.patient}")
+    scans = [split_volume(scan) for scan in case.image]
+    files = list(dict.fromkeys(split_volume(scan)[0] for scan in scans_of(case).values()))
+    try:
+        known = dict(zip(files, read(files) or (), strict=True))
+    except OSError:
+        return  # reading the case will say what is wrong
+    yield _keyed(key, f"scans {digest([[known[file], number] for file, number in scans], 64)}")
+
+
+def _keyed(key: str, text: str) -> str:
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
