@@ -69,6 +69,30 @@ def server_update(model, state, contributions, settings):
     return update, {"centre": {name: state["centre"][name] + seen[name] for name in model}}
 '''
 
+RECORDS = '''
+"""The round records, with a count of the rounds that were done."""
+
+from pathlib import Path
+
+from nvflare.app_common.app_event_type import AppEventType
+
+from brats_fl.components.records import RoundRecords
+
+
+class CountingRecords(RoundRecords):
+    def __init__(self, unit):
+        super().__init__()
+        self.unit = unit
+        self.done = 0
+
+    def handle_event(self, event_type, fl_ctx):
+        super().handle_event(event_type, fl_ctx)
+        if event_type == AppEventType.ROUND_DONE:
+            self.done += 1
+            run = Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
+            (run / "counted.txt").write_text(f"{self.done} {self.unit}")
+'''
+
 CASES = {"north": (2, 1, 1), "south": (1, 1, 1)}
 
 
@@ -87,6 +111,7 @@ def write_study(root: Path) -> Path:
     (bundle / "scripts" / "pointwise.py").write_text(NETWORK)
     (job / "custom").mkdir(parents=True)
     (job / "custom" / "pulled.py").write_text(ALGORITHM)
+    (job / "custom" / "counting.py").write_text(RECORDS)
     meta = {"name": "own", "min_clients": 2, "deploy_map": {"app_server": ["server"], "app_client": list(CASES)}}
     (job / "meta.json").write_text(json.dumps(meta))
     differences = {
@@ -96,6 +121,7 @@ def write_study(root: Path) -> Path:
         "algorithm_settings": {"part": 0.5},
         "min_clients": 2,
         "num_rounds": 2,
+        "components": {"round_records": {"path": "counting.CountingRecords", "args": {"unit": "rounds"}}},
     }
     (job / "job.json").write_text(json.dumps(differences))
     return job
@@ -110,6 +136,10 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = JobOptions("small", values=values, polling_seconds=POLLING_SECONDS)
     run_simulation(write_study(root), sites, root / "run", options)
     return root / "run"
+
+
+def test_component_of_the_job_took_the_place_of_the_one_with_its_id(own_run: Path) -> None:
+    assert (own_run / "workspace/server/simulate_job/counted.txt").read_text() == "2 rounds"
 
 
 def load(path: Path) -> dict[str, Any]:
