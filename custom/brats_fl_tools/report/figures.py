@@ -13,8 +13,9 @@ from brats_fl_tools.pages.diagrams import Diagram, paint_strips, stack_bars
 from brats_fl_tools.pages.formats import REGION_NAMES, format_count
 from brats_fl_tools.pages.svg import INK, MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.report.curves import Curve, gap_curve, mean_curve, metric_curves, region_curves, site_curves
-from brats_fl_tools.report.metrics import FEWEST_FOR_RANK, TEST_SPLIT, VALIDATION_SPLIT
+from brats_fl_tools.report.metrics import TEST_SPLIT, VALIDATION_SPLIT
 from brats_fl_tools.report.participants import invited_sites, train_rounds
+from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.report.timing import WORK, RoundTime, round_times
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from brats_fl_tools.pages.formats import format_count, list_words
 from brats_fl_tools.report.evaluated_model import NOT_HERE, name_evaluated_model
-from brats_fl_tools.report.metrics import FEWEST_FOR_RANK, TEST_SPLIT, Scores
+from brats_fl_tools.report.metrics import TEST_SPLIT, Scores
 from brats_fl_tools.report.participants import summarise_participation
+from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
 from brats_fl_tools.report.run_folder import RunFolder
 
 NOT_CHECKED = "whether it saw them in training was not checked"

@@ -19,16 +19,13 @@ from brats_fl_tools.report.participants import (
     participants,
     rounds_done,
 )
+from brats_fl_tools.report.ranking import Ranking, rank
 from brats_fl_tools.report.run_folder import CaseResult, RunFolder
 
 METRICS = ("dice", "hd95_mm")
 COLUMNS = (*REGIONS, "mean")
 TEST_SPLIT = "testing"
 VALIDATION_SPLIT = "validation"
-
-
-FEWEST_FOR_RANK = 5
-"""With fewer cases of a hospital, which one is the best or the lowest is chance: nothing is said of it."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +57,6 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The hospitals that the model serves best and least, by mean Dice."""
-
-    worst_site: str
-    best_site: str
-    gap: float
-    """Mean Dice of the best site less that of the worst."""
-
-
-@dataclass(frozen=True)
 class Scores:
     """A split of a run, summed up over its cases and over its sites."""
 
@@ -87,20 +74,6 @@ class Scores:
         """Standard deviation of the sites' mean Dice over the sites; None of one alone."""
         rows = [summary.values("dice") for summary in self.sites.values() if summary.cases]
         return {column: _sd(np.array([row[column] for row in rows])) for column in COLUMNS}
-
-
-def rank(means: Mapping[str, float], cases: Mapping[str, int | None]) -> Ranking | None:
-    """Best and lowest hospital among those with enough cases.
-
-    Args:
-        means: Mean Dice per site.
-        cases: How many cases that is over; None where nobody said.
-    """
-    enough = [site for site in means if (cases.get(site) or 0) >= FEWEST_FOR_RANK]
-    if len(enough) < 2:
-        return None
-    worst, best = min(enough, key=lambda site: means[site]), max(enough, key=lambda site: means[site])
-    return Ranking(worst, best, means[best] - means[worst])
 
 
 def summarise(results: Sequence[CaseResult]) -> Summary:

@@ -16,7 +16,7 @@ from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
 from brats_fl_tools.report.evaluated_model import FINAL, name_evaluated_model
 from brats_fl_tools.report.figures import case_strips, cost_diagrams, learning_curves
 from brats_fl_tools.report.headline import list_warnings, say_why_no_rank, summarise_in_words
-from brats_fl_tools.report.metrics import COLUMNS, FEWEST_FOR_RANK, METRICS, TEST_SPLIT, Reported, Scores, other_splits
+from brats_fl_tools.report.metrics import COLUMNS, METRICS, TEST_SPLIT, Reported, Scores, other_splits
 from brats_fl_tools.report.overlays import draw_overlays
 from brats_fl_tools.report.participants import (
     Part,
@@ -28,6 +28,7 @@ from brats_fl_tools.report.participants import (
     summarise_participation,
     train_rounds,
 )
+from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
 from brats_fl_tools.report.run_folder import RunFolder, finite
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
 

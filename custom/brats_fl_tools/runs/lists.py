@@ -74,10 +74,14 @@ def _is_as_dealt(lists: dict[str, DataList], partition: dict[str, Any]) -> bool:
 def write_seen(run: Path, sites: Path, chosen: Iterable[str]) -> None:
     """Write ``SEEN_FILE``: what tells a case that is trained or chosen on again, each keyed.
 
-    The files' hashes are kept in the sites' caches, which ask for them anyway.
+    What an earlier part of the run saw stays in it. The files' hashes are kept in the sites' caches, which ask for them
+    anyway.
+
+    Raises:
+        DataListError: A list is wrong, or the file of an earlier part is damaged.
     """
-    key = secrets.token_hex(16)
-    marks: set[str] = set()
+    key, before = _read_seen(run / SEEN_FILE) if (run / SEEN_FILE).is_file() else (secrets.token_hex(16), frozenset())
+    marks = set(before)
     for site in chosen:
         path = sites / site / DATALIST_FILE
         hashes, found = FileHashes(Path(default_cache_dir(path))), read_datalist(path)
@@ -104,17 +108,22 @@ def find_seen(model: Path, sites: Path, names: Iterable[str], split: str) -> lis
     path = model.parent / SEEN_FILE
     if model.name not in (BEST_MODEL, FINAL_MODEL) or not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        key, marks = str(content["key"]), frozenset(content["cases"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataListError(f"{path}: damaged ({error!r}); remove it, and what was seen is not checked") from error
+    key, marks = _read_seen(path)
     seen = []
     for site in names:
         found = read_datalist(sites / site / DATALIST_FILE)
         cases = found.split(split)
         seen += [f"{site}/{case.case}" for case in cases if marks & {*_marks_of(key, site, case, _hash_files)}]
     return seen
+
+
+def _read_seen(path: Path) -> tuple[str, frozenset[str]]:
+    """Key and marks of ``SEEN_FILE``."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content["key"]), frozenset(content["cases"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataListError(f"{path}: damaged ({error!r}); remove it, and what was seen is not checked") from error
 
 
 def _hash_files(files: Sequence[Path]) -> list[str]:

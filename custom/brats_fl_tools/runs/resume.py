@@ -15,6 +15,7 @@ from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.runs import federated, simulator
 from brats_fl_tools.runs.collect import FLARE_FINAL, collect, keep_earlier_part, model_of, rounds_done
 from brats_fl_tools.runs.folder import EARLIER, JOB_FOLDER, LAST_MODEL, SERVER_FILES, SIMULATED_SERVER, now, read_state
+from brats_fl_tools.runs.lists import SEEN_FILE, write_seen
 from brats_fl_tools.runs.session import admin_session, is_running, job_seconds
 from brats_fl_tools.runs.submission import Submission, read_submission, seconds_until_lost
 
@@ -88,6 +89,8 @@ def _resume_in_simulator(run: Path, before: BuiltJob, submission: Submission) ->
         collect(run, files, before, submission, seconds, {})
         return
     job, later = _next_part(run, before, submission, done, seconds)
+    if (run / SEEN_FILE).is_file():  # a list may have changed since
+        write_seen(run, Path(submission.facts["sites_dir"]), job.sites)
     simulator.carry_out(run, job, later)
 
 

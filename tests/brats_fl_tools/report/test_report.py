@@ -32,7 +32,7 @@ from brats_fl_tools.report import report, write_report
 from brats_fl_tools.report.comparison import bootstrap_interval, compare
 from brats_fl_tools.report.curves import gap_curve, mean_curve, metric_curves
 from brats_fl_tools.report.figures import learning_curves
-from brats_fl_tools.report.metrics import Ranking, rank
+from brats_fl_tools.report.ranking import Ranking, rank
 from brats_fl_tools.report.run_folder import natural_key, read_run
 from brats_fl_tools.report.timing import round_times
 

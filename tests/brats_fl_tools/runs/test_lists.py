@@ -88,6 +88,16 @@ def test_model_that_no_run_tells_of_is_not_checked(sites: Path, tmp_path: Path) 
         assert find_seen(other, sites, ["hospital-1"], "testing") is None
 
 
+def test_run_that_goes_on_with_other_lists_has_seen_the_cases_of_both(sites: Path, tmp_path: Path) -> None:
+    model = trained(tmp_path / "run", sites, "hospital-1")
+    write_list(sites, "hospital-1", training="c", testing="a")
+
+    write_seen(model.parent, sites, ["hospital-1"])
+
+    assert find_seen(model, sites, ["hospital-1"], "training") == ["hospital-1/c"]
+    assert find_seen(model, sites, ["hospital-1"], "testing") == ["hospital-1/a"]
+
+
 def test_neither_names_nor_hashes_that_could_be_looked_up_are_kept(sites: Path, tmp_path: Path) -> None:
     first, second = (
         json.loads((trained(tmp_path / name, sites, "hospital-1").parent / "seen_cases.json").read_text())
