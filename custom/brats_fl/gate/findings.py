@@ -27,6 +27,36 @@ class Rule:
     says: str
     mend: str
 
+    @property
+    def acceptable(self) -> bool:
+        """Whether a case that breaks it may be sound, so that somebody may accept it by name."""
+        return self.id not in NEVER_SOUND
+
+
+NEVER_SOUND: Final = frozenset(
+    {
+        "G01-file-missing",
+        "G02-file-unreadable",
+        "G03-file-truncated",
+        "G04-not-3d",
+        "G05-shape-differs",
+        "G06-affine-differs",
+        "G07-grid-invalid",
+        "G11-case-twice",
+        "G12-patient-twice",
+        "G13-scan-twice",
+        "G21-not-finite",
+        "G22-constant",
+        "G25-same-volume-twice",
+        "G31-not-stripped",
+        "G41-label-not-integer",
+        "G42-label-unknown-value",
+        "G44-label-empty",
+    }
+)
+"""Rules that nobody can accept a case against: it cannot be read or compared, would count twice, or would be trained on
+as what it is not."""
+
 
 _RULES = (
     Rule("G01-file-missing", ERROR, "every file of a case is there", ScanFault.MISSING.value),
@@ -160,11 +190,15 @@ class Finding:
     scan: str = ""
     """Modality, or ``label``; empty where the finding is about a whole case."""
     site: str = ""
+    doubtful: bool = False
+    """Whether a sound case might look like this more often than once in a thousand times: then it is a warning."""
+    accepted: str = ""
+    """Who accepted it as sound, and when: ``accepted by X on 2026-02-01``. It is shown, and is no error."""
 
     @property
     def severity(self) -> Severity:
-        """How bad it is: the rule's severity."""
-        return RULES[self.rule].severity
+        """How bad it is: the rule's severity, but a warning where it is doubtful or accepted."""
+        return WARNING if self.doubtful or self.accepted else RULES[self.rule].severity
 
     @property
     def place(self) -> str:
@@ -173,13 +207,18 @@ class Finding:
 
     def __str__(self) -> str:
         """One line: place, rule, what was found, and the mend."""
-        return f"{self.place}: {self.rule}: {self.found}; {RULES[self.rule].mend}"
+        return f"{self.place}: {self.rule}: {self.said}; {RULES[self.rule].mend}"
+
+    @property
+    def said(self) -> str:
+        """What was found, and who accepted it."""
+        return f"{self.found} ({self.accepted})" if self.accepted else self.found
 
 
 def as_record(finding: Finding) -> dict[str, Any]:
     """A finding as JSON, with what its rule says."""
     rule = RULES[finding.rule]
-    return {**asdict(finding), "severity": rule.severity, "says": rule.says, "mend": rule.mend}
+    return {**asdict(finding), "severity": finding.severity, "says": rule.says, "mend": rule.mend}
 
 
 def errors_of(findings: Iterable[Finding]) -> list[Finding]:
