@@ -20,8 +20,9 @@ from tests.shared_data import REAL_CASES
 
 from brats_fl.cases.grids import main_grid
 from brats_fl.cases.regions import to_library_labels
+from brats_fl.cases.scan_values import SURELY_A_HEAD_ML
 from brats_fl.constants import ED, ET, NCR
-from brats_fl.gate import appearance, brain, labels, tumour_fit
+from brats_fl.gate import appearance, labels, tumour_fit
 from brats_fl.gate.certainty import FEWEST_PIECES, count_pieces
 from brats_fl.gate.headers import check_case_headers
 from brats_fl.gate.voxels import ThinCase, read_case
@@ -58,7 +59,7 @@ HEURISTICS = {
         float,
         float,
     ),
-    "volume": Heuristic("G31-not-stripped", "ml of brain", brain.SURELY_A_HEAD_ML, float, float),
+    "volume": Heuristic("G31-not-stripped", "ml of brain", SURELY_A_HEAD_ML, float, float),
     "rim": Heuristic(
         "G43-label-convention",
         "share at the rim, another part's over oedema's",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_fl.cases.grids import Grid
+from brats_fl.cases.scan_values import SURELY_A_HEAD_ML
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.voxels import ThinCase
 
@@ -17,9 +18,6 @@ Mask = NDArray[np.bool_]
 
 LARGEST_BRAIN_ML: Final = 2200.0
 """Brains of public BraTS cases have 1,170 to 1,560 ml; a head with skull and skin has 3,000 and more."""
-
-SURELY_A_HEAD_ML: Final = 2600.0
-"""The largest brains of grown-ups have 2,000 ml; what lies between may be one with wide ventricles."""
 
 SMALLEST_BRAIN_ML: Final = 700.0
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from brats_fl.cases.scan_values import MENDS
 from brats_fl.errors import DataListError, ScanFault
 
 Severity = Literal["error", "warning"]
@@ -102,7 +103,7 @@ _RULES = (
         "look which case the scan belongs to and take the other off the list",
     ),
     Rule("G21-not-finite", ERROR, "voxels are finite", "write the scan again from its source"),
-    Rule("G22-constant", ERROR, "a scan is not constant", "export the scan again"),
+    Rule("G22-constant", ERROR, "a scan is not constant", MENDS["G22-constant"]),
     Rule(
         "G23-negative",
         WARNING,
@@ -126,7 +127,7 @@ _RULES = (
         "G31-not-stripped",
         ERROR,
         "the skull is removed and all around the brain is 0",
-        "strip the skull, for example with HD-BET, and set what is outside to 0",
+        MENDS["G31-not-stripped"],
     ),
     Rule(
         "G32-brain-cut-off",

@@ -1,4 +1,4 @@
-"""``brats-fl check --accept RULE:CASE --by NAME``: keeps that a case is sound beside its list, and honours what is kept."""
+"""``brats-fl check --accept RULE:CASE --by NAME``: keeps beside a list which cases are sound, and honours it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def honour_acceptances(where: Path, findings: Sequence[Finding], wanted: Sequenc
     Raises:
         DataListError: One cannot be accepted; then none is written.
     """
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    today = datetime.datetime.now().astimezone().date().isoformat()
     new = [(text, *split_acceptance(text, by)) for text in wanted]
     for _, rule, case in new:
         accept(findings, rule, case, by, today)  # all or none
