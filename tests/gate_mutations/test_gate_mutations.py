@@ -30,6 +30,11 @@ MAY_BE_MISSED_ONCE = {
 
 MAY_BE_WARNINGS = {
     "one scan lacks its upper third": "a scan may cover part of the head",
+    "t1c and t1n are swapped": "a low-grade tumour without enhancement tells them apart by little",
+    "oedema and enhancing tumour have each other's value": FEW_VOXELS,
+    "a label of MSD is listed as of BraTS 2023: oedema is read as core": FEW_VOXELS,
+    "a label of BraTS 2023 is listed as of MSD: core is read as oedema": FEW_VOXELS,
+    "core and enhancing tumour have each other's value": FEW_VOXELS,
 }
 
 

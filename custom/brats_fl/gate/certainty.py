@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 SURE: Final = 3.09
 """Standard errors: a sound case goes beyond them by chance once in a thousand times. An error needs this."""
 
-DOUBTFUL: Final = 1.645
-"""Once in twenty times. A warning needs this; below it nothing is said."""
+DOUBTFUL: Final = 1.28
+"""Once in ten times. A warning needs this; below it nothing is said."""
 
 PIECE_MM: Final = 4.0
 

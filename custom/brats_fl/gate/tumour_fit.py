@@ -37,7 +37,7 @@ LEAST_FIT: Final = 0.08
 SURELY_BETTER: Final = 1.5
 """So many times as much is an error, less a warning."""
 
-SURELY_NO_FIT: Final = 0.04
+SURELY_NO_FIT: Final = 0.03
 """Less is an error where no other placement fits, more a warning."""
 
 GOOD_FIT: Final = 0.3
