@@ -28,7 +28,7 @@ from brats_fl.algorithms import LocalRun, load_algorithm
 from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.exchange import WEIGHTS, Payloads, Weights, load_shared, shared_weights
-from brats_fl.gate import check_headers, refuse_errors
+from brats_fl.gate import check_headers, mark_accepted, read_acceptances, refuse_errors
 from brats_fl.network.checkpoints import save_whole
 from brats_fl.site_state import LOCAL_MODEL_FILE, read_own, write_own
 from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted
@@ -64,7 +64,7 @@ class LocalTraining(MonaiAlgo):
         """
         settings = self.settings
         datalist = read_datalist(settings.datalist)
-        refuse_errors(check_headers(datalist))
+        refuse_errors(mark_accepted(check_headers(datalist), read_acceptances(settings.datalist)))
         self.client_name = settings.site
         self.cases = len(datalist.training)
         self.train_workflow = ConfigWorkflow(

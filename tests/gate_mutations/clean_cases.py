@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,15 @@ def with_file(case: Case, name: str, path: Path | str) -> Case:
     return replace(case, image=image)
 
 
-def sample_cases(folder: Path, count: int = len(SAMPLE_CASES), spacing_mm: float = 2.0) -> list[Clean]:
+def sample_cases(
+    folder: Path,
+    count: int | None = None,
+    spacing_mm: float = 2.0,
+    which: Sequence[tuple[int, int]] = SAMPLE_CASES,
+) -> list[Clean]:
     """Sample cases of high and low grade, written to ``folder``."""
     cases = []
-    for hospital, index in SAMPLE_CASES[:count]:
+    for hospital, index in which[:count]:
         made = make_case(0, hospital, index, spacing_mm)
         voxels = {**made.images, LABEL: made.seg}
         paths = {name: str(save(folder / made.case / f"{name}.nii", v, made.affine)) for name, v in voxels.items()}
@@ -65,10 +70,10 @@ def sample_cases(folder: Path, count: int = len(SAMPLE_CASES), spacing_mm: float
     return cases
 
 
-def real_cases() -> Iterator[Clean]:
+def real_cases(folder: Path = REAL_CASES) -> Iterator[Clean]:
     """Real cases, one in memory at a time; none where there is no folder of them."""
-    for item in find_cases(REAL_CASES) if REAL_CASES.is_dir() else []:
-        label = REAL_CASES / item["case"] / f"{item['case']}_seg.nii.gz"
+    for item in find_cases(folder) if folder.is_dir() else []:
+        label = folder / item["case"] / f"{item['case']}_seg.nii.gz"
         case = Case(item["case"], item["case"], tuple(item["image"]), str(label))
         images = {name: nib.load(path) for name, path in scans_of(case).items()}
         voxels = {name: np.asanyarray(image.dataobj) for name, image in images.items()}

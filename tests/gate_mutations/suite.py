@@ -24,8 +24,8 @@ class Outcome:
     """What became of the faults and of the clean cases."""
 
     clean: list[str] = field(default_factory=list)
-    found: dict[str, dict[str, bool]] = field(default_factory=lambda: {fault.name: {} for fault in FAULTS})
-    """Fault -> clean case that it was planted in -> whether its rule found it."""
+    found: dict[str, dict[str, str]] = field(default_factory=lambda: {fault.name: {} for fault in FAULTS})
+    """Fault -> clean case that it was planted in -> severity of what its rule found; empty where it found nothing."""
     alarms: list[Finding] = field(default_factory=list)
     """What the gate found in the cases as they are."""
 
@@ -55,17 +55,17 @@ def run_suite(cases: Iterable[Clean], report: Callable[[str], None] = lambda lin
         as_it_is = run_gate([DataList("hospital-1", training=(clean.case,))])
         outcome.alarms += [finding for finding in as_it_is if finding.rule not in RIGHT_ON_SAMPLE]
         for fault in FAULTS:
-            found = is_found(fault, clean, other, as_it_is)
+            found = find_fault(fault, clean, other, as_it_is)
             if found is not None:
                 outcome.found[fault.name][name] = found
-            if found is False:
+            if found == "":
                 report(f"{name}: missed: {fault.name}")
         report(f"{name}: {len(FAULTS)} faults planted")
     return outcome
 
 
-def is_found(fault: Fault, clean: Clean, other: Clean, as_it_is: Iterable[Finding]) -> bool | None:
-    """Whether the fault's rule finds what it does not find in the case as it is; None where the fault has no place."""
+def find_fault(fault: Fault, clean: Clean, other: Clean, as_it_is: Iterable[Finding]) -> str | None:
+    """How the fault's rule calls what it does not find in the case as it is; None where the fault has no place."""
     before = {(finding.rule, finding.found) for finding in as_it_is}
     with tempfile.TemporaryDirectory() as folder:
         planted = fault.plant(clean, other, Path(folder))
@@ -73,7 +73,7 @@ def is_found(fault: Fault, clean: Clean, other: Clean, as_it_is: Iterable[Findin
             return None
         lists = planted if isinstance(planted, list) else [DataList("hospital-1", training=(planted,))]
         findings = run_gate(lists)
-    return any(f.rule == fault.rule and (f.rule, f.found) not in before for f in findings)
+    return min((f.severity for f in findings if f.rule == fault.rule and (f.rule, f.found) not in before), default="")
 
 
 def run_gate(datalists: Iterable[DataList]) -> list[Finding]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from brats_fl.cases.grids import Grid
 from brats_fl.cases.regions import labels_to_regions, to_library_labels
+from brats_fl.cases.scan_values import refuse_at_a_glance
 from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, LABEL, MODALITIES, NCR
 from brats_fl.errors import CaseError
@@ -30,7 +31,7 @@ class LoadCased(Transform):
 
     Raises:
         CaseError: A file cannot be read or is not 3-D; a voxel is not finite; the files' grids differ; a label value is
-            unknown; every scan is empty.
+            unknown; a scan is constant, is not 0 around the brain, or shows a head and not a brain.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
@@ -41,9 +42,9 @@ class LoadCased(Transform):
             scans[LABEL] = item["label"]
         volumes = dict(read_volumes(case, scans))
         grid = volumes[MODALITIES[0]].grid
+        for name in MODALITIES:
+            refuse_at_a_glance(case, name, volumes[name].voxels, grid, str(scans[name]))
         voxels = np.stack([np.asarray(volumes[name].voxels, dtype=np.float32) for name in MODALITIES])
-        if not voxels.any():
-            raise CaseError(f"{case}: every scan is empty (all voxels 0); replace the files ({item['image'][0]})")
         item["image"] = as_meta_tensor(torch.from_numpy(voxels), grid, Path(scans[MODALITIES[0]]))
         if LABEL in volumes:
             table = str(item.get("labels", DEFAULT_LABEL_TABLE))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from brats_fl.gate.acceptance import mark_accepted, read_acceptances
 from brats_fl.gate.case import CaseVerdict, check_case, check_case_headers_only
 from brats_fl.gate.findings import RULES, Finding, Rule, as_record, errors_of, refuse_errors
 from brats_fl.gate.list_check import check_headers, check_list
@@ -20,5 +21,7 @@ __all__ = [
     "check_headers",
     "check_list",
     "errors_of",
+    "mark_accepted",
+    "read_acceptances",
     "refuse_errors",
 ]

@@ -23,8 +23,11 @@ ONE_PICTURE: Final = 0.995
 """Correlation within the brain. A copy on another scale has 1.000, two scans of 34 real and sample cases up to 0.88."""
 
 CLEARLY_BETTER: Final = 0.3
-"""Points by which another order must look better. On 13 real and 21 sample cases the right order led the best other
-one by 0.49 to 3.3 points."""
+"""Points by which another order must look better to be told. On 13 real and 21 sample cases the right order led the
+best other one by 0.49 to 3.3 points."""
+
+SURELY_BETTER: Final = 0.8
+"""Points that make it an error: a sound case has so many less than once in a thousand times."""
 
 FEWEST_VOXELS: Final = 20
 MARGIN_MM: Final = 4.0
@@ -81,7 +84,8 @@ def check_order(case: str, thin: ThinCase, label: NDArray[np.uint8]) -> list[Fin
     if lead < CLEARLY_BETTER:
         return []
     moved = [f"what is listed as {MODALITIES[best[k]]} looks like {MODALITIES[k]}" for k in range(4) if best[k] != k]
-    return [Finding("G26-modalities-swapped", f"{', '.join(moved)} (by {lead:.1f} points)", case)]
+    found = f"{', '.join(moved)} (by {lead:.1f} points)"
+    return [Finding("G26-modalities-swapped", found, case, doubtful=lead < SURELY_BETTER)]
 
 
 def describe_looks(thin: ThinCase, label: NDArray[np.uint8]) -> Looks | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from brats_fl.cases.scan_values import MENDS
 from brats_fl.errors import DataListError, ScanFault
 
 Severity = Literal["error", "warning"]
@@ -26,6 +27,36 @@ class Rule:
     """``error``: the case must not be trained on. ``warning``: somebody should look at it."""
     says: str
     mend: str
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether a case that breaks it may be sound, so that somebody may accept it by name."""
+        return self.id not in NEVER_SOUND
+
+
+NEVER_SOUND: Final = frozenset(
+    {
+        "G01-file-missing",
+        "G02-file-unreadable",
+        "G03-file-truncated",
+        "G04-not-3d",
+        "G05-shape-differs",
+        "G06-affine-differs",
+        "G07-grid-invalid",
+        "G11-case-twice",
+        "G12-patient-twice",
+        "G13-scan-twice",
+        "G21-not-finite",
+        "G22-constant",
+        "G25-same-volume-twice",
+        "G31-not-stripped",
+        "G41-label-not-integer",
+        "G42-label-unknown-value",
+        "G44-label-empty",
+    }
+)
+"""Rules that nobody can accept a case against: it cannot be read or compared, would count twice, or would be trained on
+as what it is not."""
 
 
 _RULES = (
@@ -72,7 +103,7 @@ _RULES = (
         "look which case the scan belongs to and take the other off the list",
     ),
     Rule("G21-not-finite", ERROR, "voxels are finite", "write the scan again from its source"),
-    Rule("G22-constant", ERROR, "a scan is not constant", "export the scan again"),
+    Rule("G22-constant", ERROR, "a scan is not constant", MENDS["G22-constant"]),
     Rule(
         "G23-negative",
         WARNING,
@@ -96,7 +127,7 @@ _RULES = (
         "G31-not-stripped",
         ERROR,
         "the skull is removed and all around the brain is 0",
-        "strip the skull, for example with HD-BET, and set what is outside to 0",
+        MENDS["G31-not-stripped"],
     ),
     Rule(
         "G32-brain-cut-off",
@@ -160,11 +191,15 @@ class Finding:
     scan: str = ""
     """Modality, or ``label``; empty where the finding is about a whole case."""
     site: str = ""
+    doubtful: bool = False
+    """Whether a sound case might look like this more often than once in a thousand times: then it is a warning."""
+    accepted: str = ""
+    """Who accepted it as sound, and when: ``accepted by X on 2026-02-01``. It is shown, and is no error."""
 
     @property
     def severity(self) -> Severity:
-        """How bad it is: the rule's severity."""
-        return RULES[self.rule].severity
+        """How bad it is: the rule's severity, but a warning where it is doubtful or accepted."""
+        return WARNING if self.doubtful or self.accepted else RULES[self.rule].severity
 
     @property
     def place(self) -> str:
@@ -173,13 +208,18 @@ class Finding:
 
     def __str__(self) -> str:
         """One line: place, rule, what was found, and the mend."""
-        return f"{self.place}: {self.rule}: {self.found}; {RULES[self.rule].mend}"
+        return f"{self.place}: {self.rule}: {self.said}; {RULES[self.rule].mend}"
+
+    @property
+    def said(self) -> str:
+        """What was found, and who accepted it."""
+        return f"{self.found} ({self.accepted})" if self.accepted else self.found
 
 
 def as_record(finding: Finding) -> dict[str, Any]:
     """A finding as JSON, with what its rule says."""
     rule = RULES[finding.rule]
-    return {**asdict(finding), "severity": rule.severity, "says": rule.says, "mend": rule.mend}
+    return {**asdict(finding), "severity": finding.severity, "says": rule.says, "mend": rule.mend}
 
 
 def errors_of(findings: Iterable[Finding]) -> list[Finding]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brats_fl.gate.certainty import FEWEST_PIECES, count_pieces
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.voxels import ThinCase
 
@@ -32,6 +33,12 @@ had 0.05 to 0.74 of what the label has as it is given, the best shift of 24 mm a
 
 LEAST_FIT: Final = 0.08
 """Less is no fit at all. The same cases had 0.13 to 0.66, with the label of another patient 0.004 to 0.06."""
+
+SURELY_BETTER: Final = 1.5
+"""So many times as much is an error, less a warning."""
+
+SURELY_NO_FIT: Final = 0.03
+"""Less is an error where no other placement fits, more a warning."""
 
 GOOD_FIT: Final = 0.3
 """So much is not had by chance: turned, labels of the same cases had up to 0.26, shifted by 24 mm and more 0.16."""
@@ -196,11 +203,15 @@ def check_place(case: str, thin: ThinCase, label: NDArray[np.uint8]) -> list[Fin
     # A round tumour that is turned fits nearly as well when it is shifted.
     if turned[0] > max(CLEARLY_BETTER * given, 0.9 * shifted[0], LEAST_FIT):
         found = f"{explains}, {turned[0]:.0%} with {turned[1]}"
+        is_sure = turned[0] > SURELY_BETTER * given
     elif shifted[0] > max(CLEARLY_BETTER * given, LEAST_FIT):
         moved_mm = (np.array(shifted[1].shift) * thin.spacing_mm).round(0).astype(int).tolist()
         found = f"{explains}, {shifted[0]:.0%} when it is moved by {moved_mm} mm along its axes"
+        is_sure = shifted[0] > SURELY_BETTER * given
     elif given < LEAST_FIT:
         found = f"{explains}, and not more in another place: it may be another patient's"
+        is_sure = given < SURELY_NO_FIT
     else:
         return []
-    return [Finding("G47-label-not-on-image", found, case, "label")]
+    is_sure &= count_pieces(np.count_nonzero(label), thin.spacing_mm) >= FEWEST_PIECES
+    return [Finding("G47-label-not-on-image", found, case, "label", doubtful=not is_sure)]

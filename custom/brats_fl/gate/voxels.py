@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from brats_fl.cases.datalists import Case, scans_of
 from brats_fl.cases.grids import Grid
+from brats_fl.cases.scan_values import background_of
 from brats_fl.cases.scans import VolumeReader, count_not_finite
 from brats_fl.constants import LABEL
 from brats_fl.errors import ScanError
 from brats_fl.gate.findings import Finding
 from brats_fl.gate.headers import file_finding
-from brats_fl.sharing.fingerprints import background_of, describe_scan
+from brats_fl.sharing.fingerprints import describe_scan
 
 THIN_MM: Final = 2.0
 """Rules that compare regions look at every voxel of a 2 mm sample, every second one of a 1 mm scan."""

@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from brats_fl.cases.datalists import SITES_VARIABLE, Case
 from brats_fl.cases.grids import Grid
+from brats_fl.cases.scan_values import background_of
 from brats_fl.cases.scans import Volume, count_not_finite, read_volumes
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError, PrivacyError
@@ -140,12 +141,6 @@ def describe_scan(voxels: NDArray[Any], affine: NDArray[np.float64]) -> bytes:
     points = centre[:, None, None] + _pairs().transpose(2, 0, 1) / step_mm[:, None, None]
     first, second = ndimage.map_coordinates(mean, points, order=1, mode="nearest").T
     return np.packbits(first > second).tobytes()
-
-
-def background_of(voxels: NDArray[Any]) -> float:
-    """Value outside the brain: the median of the eight corners."""
-    x, y, z = (max(size - 1, 1) for size in voxels.shape)
-    return float(np.median(voxels[::x, ::y, ::z]))
 
 
 def _sum_blocks(

@@ -15,6 +15,7 @@ from brats_fl.errors import RunError
 from brats_fl.files import write_whole
 from brats_fl.gate import Finding, as_record, errors_of
 from brats_fl.gate.lists import Entry, entries_of
+from brats_fl_tools.check.accepting import honour_acceptances, split_acceptance
 from brats_fl_tools.check.table import print_findings
 from brats_fl_tools.check.verdict import check_entries, read_datalists
 
@@ -43,8 +44,21 @@ def check(
         typer.Option("--workers", min=1, help="Cases read at a time, 170 MB each.", show_default="one a core"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE where it is there.")] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="RULE:CASE",
+            help="Take the case for sound though RULE doubts it, and keep that in accepted.json beside its data list. "
+            "Repeatable.",
+            show_default="nothing",
+        ),
+    ] = None,
+    by: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="Who accepts; kept and shown.", show_default="none")
+    ] = "",
 ) -> None:
-    """Print what is wrong with the cases of SITES or DATALIST and how to mend it; nothing is changed.
+    """Print what is wrong with the cases of SITES or DATALIST and how to mend it; no scan or list is changed.
 
     Exit 1 where a case has an error: a site refuses to train on it. A warning wants somebody to look.
     """
@@ -53,9 +67,11 @@ def check(
             if file.exists() and not force:
                 raise RunError(f"{file}: is there already; give --force to replace it")
             file.parent.mkdir(parents=True, exist_ok=True)  # a wrong folder is told before the cases are read
+    for text in accept or []:
+        split_acceptance(text, by)  # what cannot be accepted is told before the cases are read
     started = time.monotonic()
     entries = entries_of(read_datalists(where))
-    findings = check_entries(entries, workers or count_cores(), headers)
+    findings = honour_acceptances(where, check_entries(entries, workers or count_cores(), headers), accept or [], by)
     print_findings(findings, len(entries), time.monotonic() - started)
     if json_file is not None:
         write_file(json_file, json.dumps(as_json(entries, findings, headers), indent=1) + "\n")

@@ -58,12 +58,10 @@ def render_page(entries: Sequence[Entry], findings: Sequence[Finding], headers_o
     )
 
 
-def count_rules(findings: Sequence[Finding]) -> list[tuple[Rule, int]]:
-    """The rules that do not hold and how often, errors first."""
-    counts = Counter(finding.rule for finding in findings)
-    return sorted(
-        ((RULES[rule], times) for rule, times in counts.items()), key=lambda row: (row[0].severity, row[0].id)
-    )
+def count_rules(findings: Sequence[Finding]) -> list[tuple[Rule, str, int]]:
+    """The rules that do not hold, how badly and how often, errors first."""
+    counts = Counter((finding.severity, finding.rule) for finding in findings)
+    return [(RULES[rule], severity, times) for (severity, rule), times in sorted(counts.items())]
 
 
 def make_sections(entries: Sequence[Entry], findings: Sequence[Finding], pictures: int) -> list[CaseSection]:

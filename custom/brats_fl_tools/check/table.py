@@ -20,10 +20,11 @@ COLOURS = {"error": "red", "warning": "yellow"}
 def print_findings(findings: Sequence[Finding], cases: int, seconds: float) -> None:
     """Print the findings by rule, errors first, and one line of counts."""
     console = Console(highlight=False)
-    for rule in sorted(RULES.values(), key=lambda rule: rule.severity):
-        own = [finding for finding in findings if finding.rule == rule.id]
-        if own:
-            print_rule(console, rule, own)
+    for severity in COLOURS:
+        for rule in RULES.values():
+            own = [finding for finding in findings if (finding.rule, finding.severity) == (rule.id, severity)]
+            if own:
+                print_rule(console, rule, own)
     errors = errors_of(findings)
     faulty = len({(finding.site, finding.case) for finding in errors})
     console.print(
@@ -34,13 +35,13 @@ def print_findings(findings: Sequence[Finding], cases: int, seconds: float) -> N
 
 
 def print_rule(console: Console, rule: Rule, findings: Sequence[Finding]) -> None:
-    """Print a rule, the places where it is broken, and the mend."""
-    colour = COLOURS[rule.severity]
-    console.print(f"[{colour}]{rule.severity}[/] [bold]{rule.id}[/] ({rule.says})")
+    """Print a rule, the places where it is broken as badly as the first one, and the mend."""
+    severity = findings[0].severity
+    console.print(f"[{COLOURS[severity]}]{severity}[/] [bold]{rule.id}[/] ({rule.says})")
     table = Table("site", "case", "scan", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("found", overflow="fold")
     for finding in findings[:MOST_ROWS]:
-        table.add_row(*(escape(text) for text in (finding.site, finding.case or "-", finding.scan, finding.found)))
+        table.add_row(*(escape(text) for text in (finding.site, finding.case or "-", finding.scan, finding.said)))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
     if len(findings) > MOST_ROWS:
         console.print(f"  and {len(findings) - MOST_ROWS} more; --json FILE or --html FILE has them all")

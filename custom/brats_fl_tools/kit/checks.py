@@ -195,7 +195,7 @@ def check_datalist(kit: Kit, datalist: DataList, path: Path) -> CheckResult:
     found = f"{path}: " + ", ".join(f"{count} {split}" for split, count in counts.items())
     if not datalist.training:
         return fail(name, found, "a site without a training case cannot take part; add cases")
-    errors, warnings = gate_findings(datalist)
+    errors, warnings = gate_findings(datalist, path)
     if datalist.site != kit.name:
         warnings.insert(
             0, f"its `site` is {datalist.site}, the kit is {kit.name}'s; if the list is yours, correct `site`"
@@ -208,10 +208,10 @@ def check_datalist(kit: Kit, datalist: DataList, path: Path) -> CheckResult:
     return (fail if errors else warn)(name, text, "`brats-fl check` on the list tells all")
 
 
-def gate_findings(datalist: DataList) -> tuple[list[str], list[str]]:
-    """Errors and warnings of the data gate that need no voxel, a line each."""
-    from brats_fl.gate import check_headers, errors_of
+def gate_findings(datalist: DataList, path: Path) -> tuple[list[str], list[str]]:
+    """Errors and warnings of the data gate that need no voxel, a line each; what was accepted is a warning."""
+    from brats_fl.gate import check_headers, errors_of, mark_accepted, read_acceptances
 
-    findings = check_headers(datalist)
+    findings = mark_accepted(check_headers(datalist), read_acceptances(path))
     errors = errors_of(findings)
     return [str(finding) for finding in errors], [str(f) for f in findings if f not in errors]

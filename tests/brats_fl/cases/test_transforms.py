@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,11 +168,27 @@ def test_value_that_is_not_finite_is_refused_with_the_scan_that_holds_it(item: d
     )
 
 
-def test_case_of_zeros_only_is_refused(item: dict[str, Any]):
-    for path in item["image"]:
-        rewrite(path, np.zeros_like)
+def with_background(voxels: np.ndarray) -> np.ndarray:
+    return np.where(voxels == 0, 12, voxels)
 
-    assert error_of(item) == (f"case-1: every scan is empty (all voxels 0); replace the files ({item['image'][0]})")
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (np.zeros_like, "G22-constant: every voxel is 0"),
+        (np.ones_like, "G22-constant: every voxel is 1"),
+        (with_background, "G31-not-stripped: around the brain is 12, not 0"),
+        # What is not 0 would be standardised and cropped as brain.
+        (lambda voxels: np.where(voxels == 0, -1, voxels), "G31-not-stripped: around the brain is -1, not 0"),
+    ],
+    ids=["zeros", "ones", "background 12", "background -1"],
+)
+def test_scan_that_the_gate_would_refuse_for_its_values_is_not_read_in_silence(
+    item: dict[str, Any], change: Callable[[np.ndarray], np.ndarray], found: str
+):
+    rewrite(item["image"][2], change)
+
+    assert error_of(item).startswith(f"case-1: t2w: {found} ({item['image'][2]}); ")
 
 
 # --- What is stored, and where the cache ends ---

@@ -86,7 +86,29 @@ def test_scan_whose_brain_lies_elsewhere_is_the_odd_one():
     (finding,) = check_same_place("a", thin_of(brain, brain, np.roll(brain, 4, axis=1), brain))
 
     assert (finding.rule, finding.scan) == ("G33-brains-differ", "t2w")
-    assert "its middle is [0.0, 4.0, 0.0] voxels" in finding.found
+    assert finding.severity == "error"
+    assert "moved by [0, -8, 0] mm along its axes it shares 100%" in finding.found
+
+
+def test_scan_that_covers_part_of_the_head_is_a_warning():
+    brain = ball(MIDDLE, 36)
+    part = brain.copy()
+    part[:, :, MIDDLE[2] + 8 :] = False
+
+    (finding,) = check_same_place("a", thin_of(brain, brain, brain, part))
+
+    assert finding.severity == "warning"
+    assert "0% of it lies outside theirs" in finding.found
+
+
+def test_scan_of_part_of_the_head_that_is_turned_is_an_error():
+    brain = np.zeros(SHAPE, bool)
+    brain[20:76, 10:86, 20:60] = True  # longer from front to back than from left to right
+
+    (finding,) = check_same_place("a", thin_of(brain, brain, brain, brain.swapaxes(0, 1)))
+
+    assert finding.severity == "error"
+    assert "26% of it lies outside theirs and 26% of theirs outside it" in finding.found
 
 
 def test_scan_that_is_mirrored_is_called_so():

@@ -36,7 +36,17 @@ def test_finding_reads_as_place_rule_what_was_found_and_mend():
         "found": "/d/a.nii is not there",
         "says": "every file of a case is there",
         "mend": "restore the file, or take the case off the list",
+        "doubtful": False,
+        "accepted": "",
     }
+
+
+def test_doubtful_or_accepted_finding_is_a_warning_and_says_who_accepted_it():
+    doubtful = Finding("G33-brains-differ", "its brain shares 66%", "case-1", "t2f", doubtful=True)
+    accepted = Finding("G33-brains-differ", "its brain shares 66%", "case-1", "t2f", accepted="accepted by A on D")
+
+    assert (doubtful.severity, accepted.severity) == ("warning", "warning")
+    assert "its brain shares 66% (accepted by A on D); register" in str(accepted)
 
 
 def test_warnings_do_not_refuse_a_list():

@@ -107,6 +107,35 @@ def test_json_holds_every_finding_with_its_rule(sites: Path, tmp_path: Path):
     }
 
 
+def test_accepted_finding_is_kept_beside_the_list_and_shown_ever_after(sites: Path):
+    case = "hospital-2-case-001"
+
+    run(sites, "--headers", "--accept", f"G09:{case}", "--by", "Dr. A")
+
+    (entry,) = json.loads((sites / "hospital-2" / "accepted.json").read_text())["accepted"]
+    assert (entry["rule"], entry["case"], entry["by"]) == ("G09-not-template-space", case, "Dr. A")
+    assert not (sites / "hospital-1" / "accepted.json").exists()
+    _, text = run(sites / "hospital-2", "--headers")
+    assert f"accepted by Dr. A on {entry['on']}" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "message"),
+    [
+        ("G01:hospital-2-case-001", "A", "G01-file-missing cannot be accepted"),
+        ("G33", "A", "write RULE:CASE"),
+        ("G09:hospital-2-case-001", "", "say who accepts it, with --by NAME"),
+        ("G09:another", "A", "found nothing by this rule"),
+    ],
+)
+def test_what_cannot_be_accepted_is_told_and_nothing_written(sites: Path, what: str, by: str, message: str):
+    lose_a_scan(sites)
+
+    with pytest.raises(DataListError, match=message):
+        run(sites, "--headers", "--accept", what, "--by", by)
+    assert list(sites.rglob("accepted.json")) == []
+
+
 @pytest.mark.parametrize("option", ["--json", "--html"])
 def test_file_that_is_there_is_replaced_with_force_only(sites: Path, tmp_path: Path, option: str):
     file = tmp_path / "old"
