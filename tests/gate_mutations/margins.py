@@ -157,6 +157,8 @@ def find_margins(cases: Iterable[tuple[str, Mapping[str, float]]]) -> dict[str, 
     margins = {}
     for name, heuristic in HEURISTICS.items():
         rows = [(place, numbers[name]) for place, numbers in measured if name in numbers]
+        if not rows:
+            continue
         limits = {
             left_out: heuristic.unscale(
                 find_limit([heuristic.scale(number) for place, number in rows if place != left_out])
