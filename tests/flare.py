@@ -16,6 +16,9 @@ from nvflare.apis.workspace import Workspace
 from nvflare.app_common.decomposers import common_decomposers
 from nvflare.fuel.utils import fobs
 
+import brats_fl
+
+LIBRARY = Path(brats_fl.__file__).parent
 BUNDLES = Path(__file__).parents[1] / "bundles"
 JOB = "0f7a3c52-8d14-4f0b-9c6e-2b1d5a9e7f30"
 
@@ -29,7 +32,8 @@ class Engine:
             (root / folder).mkdir(parents=True, exist_ok=True)
         app = root / JOB / f"app_{site}"
         (app / "custom").mkdir(parents=True, exist_ok=True)
-        (app / "custom" / "bundles").symlink_to(BUNDLES)
+        (app / "custom" / "brats_fl").symlink_to(LIBRARY)
+        (app / "bundles").symlink_to(BUNDLES)
         self.workspace = Workspace(str(root), site)
         self.clients = [SimpleNamespace(name=name) for name in clients]
         self.events: list[tuple[str, Any]] = []

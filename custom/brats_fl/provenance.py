@@ -86,23 +86,29 @@ def check_library(custom: Path, required: Mapping[str, str]) -> None:
         check_brought(custom / "brats_fl")
 
 
-def find_bundle(name: str, custom: Path, required: Mapping[str, str]) -> Path:
+def find_bundle(name: str, app: Path, required: Mapping[str, str]) -> Path:
     """Root of a job's bundle, after checking that the code that runs is the job's.
+
+    A bundle lies beside the code that a job brings: what FLARE's `nvflare job submit` finds in ``custom``, it writes
+    anew, and a key with a ``#`` comes out as another. But a bundle is code, and FLARE asks for the right to bring code
+    where there is a ``custom``: without one, the job's bundle is not used.
 
     Args:
         name: Name of the bundle.
-        custom: Folder of the running app that holds the code that came with the job, if any came.
+        app: Folder of the running app, with ``bundles`` and ``custom`` where the job brings its code.
         required: ``required_code`` of a job without code; empty for one that brings its code.
 
     Raises:
-        JobError: There is no such bundle.
+        JobError: There is no such bundle, or it comes without the job's code.
         CodeMismatchError: What is installed is not what the job was made for, or hides what it brings.
     """
     if not required:
-        bundle = custom / "bundles" / name
+        bundle = app / "bundles" / name
         if not is_bundle(bundle):
             raise JobError(f"the job holds no bundle {name!r}; build it with `brats-fl job build` ({bundle})")
-        check_brought(custom / "brats_fl")
+        if not (app / "custom" / "brats_fl").is_dir():
+            raise JobError(f"the job brings the bundle {name!r}, which is code, and no custom/brats_fl; build it anew")
+        check_brought(app / "custom" / "brats_fl")
         return bundle
     installed = installed_bundle(name)
     if installed is None:

@@ -21,8 +21,8 @@ BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_unet"
 
 
 def job_with_code(folder: Path) -> Path:
-    """``custom`` of an app that brings library and bundle."""
-    shutil.copytree(LIBRARY, folder / "brats_fl", ignore=shutil.ignore_patterns("__pycache__"))
+    """An app that brings library and bundle."""
+    shutil.copytree(LIBRARY, folder / "custom" / "brats_fl", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(BUNDLE / "configs", folder / "bundles" / "brats_unet" / "configs")
     return folder
 
@@ -55,19 +55,27 @@ def test_bundles_are_installed_with_the_library():
 
 
 def test_job_that_brings_its_code_uses_the_bundle_it_brings(tmp_path):
-    custom = job_with_code(tmp_path)
+    app = job_with_code(tmp_path)
 
-    assert find_bundle("brats_unet", custom, {}) == custom / "bundles" / "brats_unet"
+    assert find_bundle("brats_unet", app, {}) == app / "bundles" / "brats_unet"
     with pytest.raises(JobError, match="the job holds no bundle 'brats_none'"):
-        find_bundle("brats_none", custom, {})
+        find_bundle("brats_none", app, {})
+
+
+def test_bundle_that_comes_without_the_folder_for_which_flare_asks_for_the_right_is_not_used(tmp_path):
+    app = job_with_code(tmp_path)
+    shutil.rmtree(app / "custom")
+
+    with pytest.raises(JobError, match="the job brings the bundle 'brats_unet', which is code, and no custom/brats_fl"):
+        find_bundle("brats_unet", app, {})
 
 
 def test_installed_library_that_hides_another_one_in_the_job_is_an_error(tmp_path):
-    custom = job_with_code(tmp_path)
-    (custom / "brats_fl" / "training.py").write_text("# newer\n", encoding="utf-8")
+    app = job_with_code(tmp_path)
+    (app / "custom" / "brats_fl" / "training.py").write_text("# newer\n", encoding="utf-8")
 
     with pytest.raises(CodeMismatchError, match=r"another one is installed in .* and hides it; uninstall it"):
-        find_bundle("brats_unet", custom, {})
+        find_bundle("brats_unet", app, {})
     check_brought(tmp_path / "none")  # nothing was brought
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from tests.integration.test_federation import CASES, JOB, TINY
+from tests.integration.test_flare_commands import NVFLARE
 from tests.integration.test_tracking import curves_of_records, tracker_if_installed
 from tests.tiny_sites import make_tiny_sites
 from tests.tracked_curves import read_store
@@ -22,7 +26,7 @@ from brats_fl.round_records import read_records
 from brats_fl.sharing.case_features import FEATURES
 from brats_fl.sharing.fingerprints import KEY_FILE
 from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE, RELEASES_FILE
-from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.report import report
 from brats_fl_tools.report.statistics_page import ALL, read_statistics
 from brats_fl_tools.runs import host_federation as fed
@@ -121,6 +125,30 @@ def test_what_a_site_logs_and_keeps_stays_in_its_own_kit(running: Running, poc_r
     fetched = [path for path in (poc_run / "server").rglob("*") if path.is_file()]
     assert fetched
     assert [path for path in fetched if case.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.slow  # half a minute at FLARE's own pace
+def test_built_job_runs_with_flares_own_submit_command(running: Running, tmp_path: Path) -> None:
+    job = build_job(JOB, tmp_path / "job", JobOptions("small", 1, TINY))  # it brings its code
+
+    def nvflare_job(*arguments: str) -> str:
+        command = [NVFLARE, "job", *arguments, "--startup-kit", str(running.poc.lead.folder.resolve())]
+        environment = {**os.environ, "HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"}
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, check=False, env=environment, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    submitted = re.search(r"job_id: (\S+)", nvflare_job("submit", "-j", str(job.folder)))
+    assert submitted is not None
+    assert "FINISHED:COMPLETED" in nvflare_job("wait", submitted[1], "--timeout", "280")
+    nvflare_job("download", submitted[1], "-o", str(tmp_path / "result"))
+
+    server = tmp_path / "result" / submitted[1] / "workspace"
+    assert (server / "app_server" / "FL_global_model.pt").is_file()
+    records = read_records(server / "rounds.jsonl")
+    assert sorted(r["site"] for r in records if r["phase"] == "train" and r["status"] == "ok") == sorted(SITES)
 
 
 def without_code() -> JobOptions:

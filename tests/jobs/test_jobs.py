@@ -82,10 +82,11 @@ def test_code_and_bundle_come_with_the_job_and_nothing_else(tmp_path: Path) -> N
     built = build_job("brats_unet_fedavg", tmp_path, SMALL)
 
     for side in ("server", "client"):
-        custom = built.folder / f"app_{side}" / "custom"
-        assert (custom / "brats_fl" / "__init__.py").is_file()
-        assert (custom / "bundles" / "brats_unet" / "configs" / "train.json").is_file()
-        assert sorted(path.name for path in custom.iterdir()) == ["brats_fl", "bundles"]
+        app = built.folder / f"app_{side}"
+        assert (app / "custom" / "brats_fl" / "__init__.py").is_file()
+        assert (app / "bundles" / "brats_unet" / "configs" / "train.json").is_file()
+        assert [path.name for path in (app / "custom").iterdir()] == ["brats_fl"]
+        assert [path.name for path in (app / "bundles").iterdir()] == ["brats_unet"]
     suffixes = {path.suffix for path in built.folder.rglob("*") if path.is_file()}
     assert not suffixes & {".pt", ".pyc", ".gz", ".nii"}
     text = "".join(path.read_text(encoding="utf-8") for path in built.folder.rglob("*.json"))

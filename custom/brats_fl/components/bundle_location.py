@@ -18,7 +18,7 @@ def app_root(fl_ctx: FLContext) -> Path:
 
 def locate_bundle(name: str, required: Mapping[str, str] | None, fl_ctx: FLContext) -> Path:
     """Root of the job's bundle, once the code that runs is known to be the job's; see ``find_bundle``."""
-    return find_bundle(name, app_root(fl_ctx) / "custom", required or {})
+    return find_bundle(name, app_root(fl_ctx), required or {})
 
 
 def check_code(required: Mapping[str, str] | None, fl_ctx: FLContext) -> None:

@@ -316,7 +316,7 @@ def _bring_code(folder: Path, source: JobSource, bundle: Path | None) -> None:
         if bundle:
             shutil.copytree(
                 bundle,
-                custom / "bundles" / bundle.name,
+                folder / app.name / "bundles" / bundle.name,
                 ignore=shutil.ignore_patterns("models", "eval", "__pycache__"),
             )
 
