@@ -66,6 +66,7 @@ def watch(session: Any, run: Path, job: BuiltJob, submission: Submission) -> Non
         try:
             files = download(session, submission.job_id, run / SERVER_FILES)
         except RunError as error:
+            state_run(run, job, submission, "interrupted", since(submission.started), {"status": status})
             detail = "; ".join(deployment(session, submission.job_id))
             raise RunError(f"{job.name} ended as {status}: {detail or error}") from error
     progress.show(read_records(files / RECORDS_FILE))
