@@ -78,6 +78,21 @@ def end_tree(pid: int) -> None:
         family = [*parent.children(recursive=True), parent]
     except psutil.NoSuchProcess:
         return
+    _end(family)
+
+
+def end_marked(variable: str, value: str) -> None:
+    """End every process with this in its environment: also one whose parent died, which is nobody's descendant."""
+
+    def is_marked(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return process.environ().get(variable) == value
+        return False
+
+    _end([process for process in psutil.process_iter() if is_marked(process)])
+
+
+def _end(family: Sequence[psutil.Process]) -> None:
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGTERM)

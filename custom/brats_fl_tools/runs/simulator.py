@@ -21,7 +21,7 @@ from brats_fl.tracking import TRACKING_FOLDER, TRACKING_VARIABLE
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.runs.collect import collect, collect_interrupted, is_finished
 from brats_fl_tools.runs.folder import SIMULATED_SERVER, SIMULATOR_WORKSPACE, STATE_FOLDER
-from brats_fl_tools.runs.processes import Interrupted, python_module, reason, running
+from brats_fl_tools.runs.processes import Interrupted, end_marked, python_module, reason, running
 from brats_fl_tools.runs.progress import Progress, announce
 from brats_fl_tools.runs.submission import Submission, begin
 
@@ -89,8 +89,12 @@ def carry_out(run: Path, job: BuiltJob, submission: Submission) -> None:
     typer.echo(f"{announce(job)}; log {log}")
     start = time.perf_counter()
     try:
-        with running(command, log, environment, cwd=run) as process:
-            follow(process, server / RECORDS_FILE)
+        try:
+            with running(command, log, environment, cwd=run) as process:
+                follow(process, server / RECORDS_FILE)
+        finally:
+            # The sites of a server that was killed are nobody's descendants any more.
+            end_marked(STATE_VARIABLE, environment[STATE_VARIABLE])
     except (KeyboardInterrupt, SystemExit):
         kept = _keep(run, server, job, submission, time.perf_counter() - start)
         raise Interrupted(f"what was started has been stopped; {kept}") from None

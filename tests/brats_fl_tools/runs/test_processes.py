@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from brats_fl_tools.runs.processes import end_marked
 
 COMMAND = """
 import sys
@@ -36,3 +39,23 @@ def test_child_and_grandchild_end_when_the_command_is_told_to(number: signal.Sig
         command.wait(timeout=30)
 
     assert psutil.wait_procs([child, *family], timeout=10)[1] == []
+
+
+def test_process_whose_parent_died_is_ended_by_what_its_environment_says(tmp_path: Path) -> None:
+    child = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MARK": str(tmp_path)},
+    ) as dead:
+        assert dead.stdout is not None
+        orphan = psutil.Process(int(dead.stdout.readline()))
+        dead.wait()
+
+        end_marked("MARK", f"{tmp_path}-another")
+        assert orphan.is_running()
+        end_marked("MARK", str(tmp_path))
+
+    assert psutil.wait_procs([orphan], timeout=10)[1] == []
