@@ -29,11 +29,12 @@ def run(bundle: Path, configs: Sequence[str], *launcher: str, **settings: object
     """Run configurations of a bundle, each the name of one of its own or a file's path."""
     files = [name if name.endswith(".json") else f"configs/{name}.json" for name in configs]
     options = {"meta_file": "configs/metadata.json", "logging_file": "configs/logging.conf", **settings}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     return subprocess.run(
         [*(launcher or [sys.executable]), "-m", "monai.bundle", "run", "--config_file", str(files)]
         + [part for key, value in options.items() for part in (f"--{key}", str(value))],
         cwd=bundle,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**variables, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=TIME_LIMIT_S,

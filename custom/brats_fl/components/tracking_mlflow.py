@@ -15,7 +15,6 @@ from brats_fl.components.tracking import EVENT, tracking_folder
 # MLflow tells its makers how it is used, and looks here when it is imported; a consortium's server tells nobody.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import mlflow
 from mlflow.tracking.client import MlflowClient
 from nvflare.app_opt.tracking.mlflow.mlflow_receiver import MLflowReceiver
 
@@ -38,9 +37,11 @@ class MLflowSitesReceiver(MLflowReceiver):
 
     def initialize(self, fl_ctx: FLContext) -> None:
         """Open the store; the experiment is called as the job."""
-        mlflow.set_tracking_uri(self.tracking_uri or f"sqlite:///{tracking_folder(fl_ctx).resolve() / STORE_FILE}")
+        # By a client of its own: mlflow.set_tracking_uri sets MLFLOW_TRACKING_URI for all that this process starts.
+        self.client = MlflowClient(self.tracking_uri or f"sqlite:///{tracking_folder(fl_ctx).resolve() / STORE_FILE}")
         job = (fl_ctx.get_prop(ReservedKey.JOB_META) or {}).get(JobMetaKey.JOB_NAME, "brats-fl")
-        self.experiment_id = mlflow.set_experiment(job).experiment_id
+        known = self.client.get_experiment_by_name(job)
+        self.experiment_id = known.experiment_id if known else self.client.create_experiment(job)
 
     def save(self, fl_ctx: FLContext, shareable: Shareable, record_origin: str) -> None:
         """Write a value."""
@@ -49,8 +50,7 @@ class MLflowSitesReceiver(MLflowReceiver):
         super().save(fl_ctx, shareable, record_origin)
 
     def _begin_run(self, name: str, fl_ctx: FLContext) -> None:
-        client = MlflowClient()
-        run = client.create_run(self.experiment_id, run_name=name, tags={"job_id": fl_ctx.get_job_id()})
-        self.mlflow_clients[name], self.run_ids[name] = client, run.info.run_id
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={"job_id": fl_ctx.get_job_id()})
+        self.mlflow_clients[name], self.run_ids[name] = self.client, run.info.run_id
         kinds = (AnalyticsDataType.METRICS, AnalyticsDataType.PARAMETERS, AnalyticsDataType.TAGS)
         self.buffer[name] = {kind: [] for kind in kinds}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -143,11 +144,13 @@ def test_tensorboard_shows_a_round_as_soon_as_it_is_done(tmp_path: Path):
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow, with SQLAlchemy 2.1
 def test_mlflow_has_a_run_of_each_site_and_of_their_mean_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    variables = dict(os.environ)
 
     run_two_rounds(server(tmp_path, mlflow_receiver()))
 
     assert read_store(tmp_path / JOB / "tracking" / "mlflow.db") == EXPECTED
     assert not (tmp_path / "mlruns").exists()
+    assert dict(os.environ) == variables  # no store for what else this machine records with MLflow
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
