@@ -20,7 +20,7 @@ demo: env
 	$(BIN)/brats-fl demo --out runs/demo --force
 
 test: env
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: env
 	$(BIN)/python -m pytest -q -m slow

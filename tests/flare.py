@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from nvflare.apis.utils.event import fire_event_to_components
 from nvflare.apis.workspace import Workspace
 from nvflare.app_common.decomposers import common_decomposers
 from nvflare.fuel.utils import fobs
+from tests.tiny_network import write_tiny_profile
 
 import brats_fl
 
@@ -33,7 +35,8 @@ class Engine:
         app = root / JOB / f"app_{site}"
         (app / "custom").mkdir(parents=True, exist_ok=True)
         (app / "custom" / "brats_fl").symlink_to(LIBRARY)
-        (app / "bundles").symlink_to(BUNDLES)
+        shutil.copytree(BUNDLES, app / "bundles", ignore=shutil.ignore_patterns("models", "eval"))
+        write_tiny_profile(app / "bundles" / "brats_unet")
         self.workspace = Workspace(str(root), site)
         self.clients = [SimpleNamespace(name=name) for name in clients]
         self.events: list[tuple[str, Any]] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,12 @@ TINY: dict[str, Any] = {
     "network_def#channels": [4, 8, 8, 8, 8],
 }
 """Of profile ``small``."""
+
+
+def write_tiny_profile(bundle: Path) -> None:
+    """Give a copy of the bundle a profile ``tiny``: ``small`` with ``TINY``; a job may choose it, and no network."""
+    small = json.loads((bundle / "configs" / "small.json").read_text(encoding="utf-8"))
+    (bundle / "configs" / "tiny.json").write_text(json.dumps(small | TINY), encoding="utf-8")
 
 
 def tiny_model() -> dict[str, NDArray[np.float32]]:

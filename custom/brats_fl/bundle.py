@@ -7,6 +7,7 @@ takes seconds.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,16 +35,44 @@ def config_files(bundle: Path, profile: str, overlays: Sequence[str] = ()) -> li
     The profile comes before the overlays: ``small`` has epochs of its own, and in a federation they follow from the
     rounds.
 
+    A profile is data, numbers and lists of them: a name that comes with a job or a run folder is not trusted to be one.
+
     Raises:
         ModelError: The bundle has no such profile.
     """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", profile):
+        raise ModelError(f"profile must be a plain name of small letters, digits and _ (got {profile!r})")
     names = ["train", *([] if profile == "full" else [profile]), *overlays]
     make_importable(bundle)
     paths = [bundle / "configs" / f"{name}.json" for name in names]
+    profiles = ", ".join(profiles_of(bundle))
     for path in paths:
         if not path.is_file():
-            raise ModelError(f"{bundle.name} has no {path.name}; profiles are full and small ({path})")
+            raise ModelError(f"{bundle.name} has no {path.name}; profiles are {profiles} ({path})")
+    if profile not in profiles_of(bundle):
+        raise ModelError(f"{paths[1]}: is no profile, which holds numbers and lists of them; profiles are {profiles}")
     return [str(path) for path in paths]
+
+
+def profiles_of(bundle: Path) -> list[str]:
+    """Names of the bundle's profiles: ``full``, the training configuration as it is, and the overlays that are data."""
+    overlays = [path for path in sorted((bundle / "configs").glob("*.json")) if _is_profile(path)]
+    return ["full", *(path.stem for path in overlays)]
+
+
+def _is_profile(overlay: Path) -> bool:
+    try:
+        content = json.loads(overlay.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(content, dict) and all(is_plain(value) for value in content.values())
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is a number, a truth value or a list of numbers."""
+    if isinstance(value, list):
+        return all(isinstance(part, (int, float)) and not isinstance(part, bool) for part in value)
+    return isinstance(value, (bool, int, float))
 
 
 def make_importable(bundle: Path) -> None:

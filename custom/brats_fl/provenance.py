@@ -102,6 +102,8 @@ def find_bundle(name: str, app: Path, required: Mapping[str, str]) -> Path:
         JobError: There is no such bundle, or it comes without the job's code.
         CodeMismatchError: What is installed is not what the job was made for, or hides what it brings.
     """
+    if Path(name).name != name or name in ("", ".."):
+        raise JobError(f"bundle must be the name of a folder, and no path (got {name!r})")
     if not required:
         bundle = app / "bundles" / name
         if not is_bundle(bundle):

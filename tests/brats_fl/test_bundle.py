@@ -32,8 +32,20 @@ def test_network_of_a_seed_is_always_the_same_and_leaves_the_random_stream_alone
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("profile", ["evaluate", "federated", "train", "metadata", "settings"])
+def test_configuration_that_is_more_than_numbers_is_no_profile(profile):
+    with pytest.raises(ModelError, match=rf"{profile}\.json: is no profile.*profiles are full, small"):
+        config_files(BUNDLE, profile)
+
+
+@pytest.mark.parametrize("profile", ["../../other/configs/small", "/tmp/small", "", "Small", "small.json"])
+def test_profile_is_a_name_and_no_path(profile):
+    with pytest.raises(ModelError, match="profile must be a plain name"):
+        config_files(BUNDLE, profile)
+
+
 def test_unknown_profile_is_refused_with_the_ones_there_are():
-    with pytest.raises(ModelError, match=r"brats_unet has no tiny\.json; profiles are full and small"):
+    with pytest.raises(ModelError, match=r"brats_unet has no tiny\.json; profiles are full, small"):
         config_files(BUNDLE, "tiny", ["federated"])
 
 

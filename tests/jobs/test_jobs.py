@@ -110,9 +110,9 @@ def test_options_reach_server_client_and_bundle(tmp_path: Path) -> None:
     [
         ({"learning_rat": 0.1}, "unknown key 'learning_rat'; known are .*learning_rate"),
         ({"data_list_file_path": "/x"}, "unknown key 'data_list_file_path'"),
-        ({"min_clients": "four"}, "min_clients must be like 4 \\(got 'four'\\)"),
-        ({"amp": 1}, "amp must be like True"),
-        ({"steps_per_epoch": 2.5}, "steps_per_epoch must be like"),
+        ({"min_clients": "four"}, "min_clients must be a whole number 1 or more \\(got 'four'\\)"),
+        ({"amp": 1}, "amp must be true or false"),
+        ({"steps_per_epoch": 2.5}, "steps_per_epoch must be a whole number 1 or more"),
     ],
 )
 def test_unknown_key_or_wrong_type_is_an_error_and_nothing_is_written(
@@ -141,7 +141,7 @@ def test_unknown_job_names_those_that_exist(tmp_path: Path) -> None:
 
 
 def test_unknown_profile_names_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"brats_unet has no tiny\.json; profiles are full and small"):
+    with pytest.raises(Exception, match=r"brats_unet has no tiny\.json; profiles are full, small"):
         build_job("brats_unet_fedavg", tmp_path, JobOptions("tiny"))
 
 

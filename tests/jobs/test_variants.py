@@ -118,7 +118,7 @@ def test_filter_of_a_job_sees_the_results_of_training(tmp_path):
         ({"bundle": "brats_vnet"}, "no bundle 'brats_vnet' in .* or "),
         ({"algorithm": "fedmagic"}, "no algorithm 'fedmagic'; there are fedavg"),
         ({"algorithm": "../mine"}, "algorithm must be a plain name"),
-        ({"algorithm_settings": {"mu": 1}}, "algorithm fedavg: unknown setting 'mu'; its settings: none"),
+        ({"algorithm_settings": {"mu": 1}}, "algorithm fedavg: unknown key 'mu'; there are none"),
     ],
 )
 def test_difference_that_cannot_be_meant_is_an_error_that_names_the_file(

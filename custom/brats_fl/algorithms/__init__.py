@@ -1,9 +1,9 @@
 """Federated algorithms, a module each, as pure functions on named arrays: no FLARE, no files, no state of their own.
 
-A module states its ``SETTINGS``, numbers with their defaults, and ``SENT``, what its sites send beside the update, and
-has the functions of ``Algorithm`` that it needs; ``server_update`` is the only one that it must have. ``fedavg`` is the
-plainest. Nothing else in the library knows an algorithm by name: a new module here, or in a job's own ``custom``
-folder, is all that a new one takes.
+A module states its ``SETTINGS``, each a number, its default, or a ``brats_fl.settings.Setting`` with meaning and
+bounds, and ``SENT``, what its sites send beside the update, and has the functions of ``Algorithm`` that it needs;
+``server_update`` is the only one that it must have. ``fedavg`` is the plainest. Nothing else in the library knows an
+algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a new one takes.
 
 The order of a round:
 
@@ -24,10 +24,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from brats_fl.errors import JobError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
+from brats_fl.settings import Setting, check_settings
 
 if TYPE_CHECKING:
     import torch
@@ -140,18 +139,23 @@ def load_algorithm(name: str, settings: Settings | None = None, code: Path | Non
         code: Folder of the job's own code; None where it brings none.
 
     Raises:
-        JobError: There is no such algorithm, or a setting is not its own or no number.
+        JobError: There is no such algorithm, or a setting is not its own or may not have its value.
     """
     module = load_module(name, code)
-    defaults: Settings = getattr(module, "SETTINGS", {})
+    declared = _declared(module)
     given = dict(settings or {})
-    for key, value in given.items():
-        if key not in defaults:
-            known = ", ".join(sorted(defaults)) or "none"
-            raise JobError(f"algorithm {name}: unknown setting {key!r}; its settings: {known}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-            raise JobError(f"algorithm {name}: {key} must be a finite number (got {value!r})")
-    return Algorithm(name, module, {**defaults, **given})
+    check_settings(f"algorithm {name}", declared, given)
+    return Algorithm(name, module, {key: setting.default for key, setting in declared.items()} | given)
+
+
+def algorithm_settings(name: str, code: Path | None = None) -> dict[str, Setting]:
+    """What may be set of an algorithm; see ``load_algorithm``."""
+    return _declared(load_module(name, code))
+
+
+def _declared(module: ModuleType) -> dict[str, Setting]:
+    settings: Mapping[str, float | Setting] = getattr(module, "SETTINGS", {})
+    return {name: s if isinstance(s, Setting) else Setting(float(s)) for name, s in settings.items()}
 
 
 def load_module(name: str, code: Path | None = None) -> ModuleType:

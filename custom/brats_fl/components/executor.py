@@ -21,6 +21,7 @@ from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.components.exchange import as_dxo, payloads_of
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import BratsFLError
+from brats_fl.settings import Setting, bundle_settings, check_settings
 from brats_fl.site_state import find_state_dir
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer import Trainer
@@ -30,6 +31,9 @@ ERROR_HEADER = "brats_fl_error"
 
 STATISTICS = "brats_fl_statistics"
 """Entry of an update's meta: cases, steps, loss and seconds of the round."""
+
+OF_EXECUTOR = {"local_epochs": Setting(1, minimum=1), "seed": Setting(0, minimum=0)}
+"""Arguments of the executor that reach the bundle's configuration."""
 
 TASKS: Mapping[str, Literal["train", "validate"]] = {
     AppConstants.TASK_TRAIN: "train",
@@ -119,8 +123,12 @@ class BratsExecutor(Executor):
         if self.trainer.settings is None:
             workspace = fl_ctx.get_engine().get_workspace()
             site = fl_ctx.get_identity_name()
+            bundle = locate_bundle(self.bundle, self.required_code, fl_ctx)
+            # Whoever builds a job by hand may write what he likes into it, and MONAI's parser runs what begins with $.
+            check_settings("the job", OF_EXECUTOR, {"local_epochs": self.local_epochs, "seed": self.seed})
+            check_settings("the job", bundle_settings(bundle, self.profile), self.overrides)
             self.trainer.settings = LocalSettings(
-                bundle=locate_bundle(self.bundle, self.required_code, fl_ctx),
+                bundle=bundle,
                 datalist=find_datalist(site, kit=Path(workspace.get_root_dir())),
                 state_dir=find_state_dir(site, self.study, kit=Path(workspace.get_root_dir())),
                 site=site,

@@ -11,10 +11,11 @@ from typing import Any
 
 import brats_fl
 from brats_fl.algorithms import load_algorithm
-from brats_fl.bundle import config_files
 from brats_fl.errors import JobError
 from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
+from brats_fl.settings import SETTINGS_FILE
+from brats_fl_tools.jobs.settings import JobSettings, set_values, settings_of, variables_of
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
     SERVER_CONFIG,
@@ -32,11 +33,6 @@ from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
 CHECKPOINT_FILE = "start_from.pt"
 NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings"}) | STRUCTURE
 """Keys of a job.json that are no variables of an app."""
-SET_BY_BUILDER = frozenset({"format_version", "start_from", "study"})
-"""Root values of the apps that no job and no user sets."""
-SET_BY_EXECUTOR = frozenset({"bundle_root", "data_list_file_path", "rounds", "local_epochs", "epochs", "seed"})
-"""Set by the executor for each site; a job that set them would lie."""
-
 
 IN_PASSING = frozenset(
     {"start_round", "task_check_period", "default_task_fetch_interval", "wait_time_after_min_received", "tracking_uri"}
@@ -115,10 +111,11 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     own = {key: value for key, value in source.differences.items() if key not in NOT_VARIABLES}
     asked: dict[str, Any] = {"num_rounds": options.rounds} if options.rounds else {}
     asked |= {"profile": options.profile} if bundle else {}
-    settings = _algorithm_settings(source, {**own, **options.values})
-    of_bundle = bundle_variables(bundle, options.profile) if bundle else {}
     wanted = {**own, **asked, **options.values}
-    overrides = _apply(source.name, wanted, server, client, of_bundle, settings)
+    algorithm = str(wanted.get("algorithm", shared_config(SERVER_CONFIG)["algorithm"]))
+    known = settings_of(source, server, client, options.profile, algorithm)
+    overrides = set_values(source.name, wanted, known, server, client)
+    settings = _algorithm_values(source, algorithm, known, wanted)
     sites = options.sites or source.sites
     check_site_names(sites, str(source.folder / "meta.json") if options.sites is None else source.name)
     if "min_clients" not in options.values:
@@ -145,15 +142,15 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     return Configuration(meta, server, client, bundle, variables, study)
 
 
-def _algorithm_settings(source: JobSource, wanted: Mapping[str, Any]) -> dict[str, float]:
+def _algorithm_values(
+    source: JobSource, algorithm: str, known: JobSettings, wanted: Mapping[str, Any]
+) -> dict[str, float]:
     """Settings of the job's algorithm: the module's defaults, the job's, then those of the options."""
     if not source.trains:
         return {}
-    name = wanted.get("algorithm", shared_config(SERVER_CONFIG)["algorithm"])
-    defaults = load_algorithm(str(name), code=source.code).settings
     given = {**source.differences.get("algorithm_settings", {})}
-    given |= {key: wanted[key] for key in defaults if key in wanted}
-    return dict(load_algorithm(str(name), given, source.code).settings)
+    given |= {name: value for name, value in wanted.items() if name in known.algorithm}
+    return dict(load_algorithm(algorithm, given, source.code).settings)
 
 
 def fewest_updates(asked: int, of: int, sites: int) -> int:
@@ -177,29 +174,6 @@ def study_of(bundle: Path, variables: Mapping[str, Any], sites: tuple[str, ...])
     """
     facts = {key: value for key, value in variables.items() if key not in IN_PASSING}
     return hash_text(json.dumps([bundle_digest(bundle), facts, sorted(sites)], sort_keys=True))
-
-
-def variables_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Root values of an app's configuration that are not structure: FLARE's variables."""
-    return {
-        key: value for key, value in config.items() if key not in SET_BY_BUILDER and not isinstance(value, (dict, list))
-    }
-
-
-def bundle_variables(bundle: Path, profile: str) -> dict[str, Any]:
-    """Variables of a bundle that a job may set: root literals of its training configuration with the overlays."""
-    merged: dict[str, Any] = {}
-    for path in config_files(bundle, profile, ["federated"]):
-        merged.update(read_object(Path(path)))
-    return {
-        key: value
-        for key, value in merged.items()
-        if not isinstance(value, dict)
-        and key not in SET_BY_EXECUTOR
-        and key not in ("imports", "initialize", "run", "finalize")
-        and "#" not in key
-        and not (isinstance(value, str) and value.startswith("$"))
-    }
 
 
 def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = False) -> BuiltJob:
@@ -257,51 +231,13 @@ def describe_job(folder: Path) -> BuiltJob:
     )
 
 
-def _apply(
-    name: str,
-    wanted: Mapping[str, Any],
-    server: dict[str, Any],
-    client: dict[str, Any],
-    of_bundle: Mapping[str, Any],
-    settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    overrides: dict[str, Any] = {}
-    for key, value in wanted.items():
-        places = [config for config in (server, client) if key in variables_of(config)]
-        if not places and key in settings:
-            continue
-        if not places and key not in of_bundle:
-            known = sorted({*variables_of(server), *variables_of(client), *of_bundle, *settings})
-            raise JobError(f"{name}: unknown key {key!r}; known are {', '.join(known)}")
-        default = places[0][key] if places else of_bundle[key]
-        if not _same_type(value, default):
-            raise JobError(f"{name}: {key} must be like {default!r} (got {value!r})")
-        for config in places:
-            config[key] = value
-        if not places:
-            overrides[key] = value
-    return overrides
-
-
-def _same_type(value: Any, default: Any) -> bool:
-    if default is None:
-        return True
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, int):
-        return isinstance(value, int)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    return isinstance(value, type(default))
-
-
 def _write_apps(folder: Path, server: Mapping[str, Any], client: Mapping[str, Any]) -> None:
     for config_path, config, app in (
         (SERVER_CONFIG, server, APP_SERVER),
         (CLIENT_CONFIG, client, APP_CLIENT),
     ):
         target = folder / config_path.parts[0]
-        shutil.copytree(app, target, ignore=shutil.ignore_patterns("README.md", "__pycache__"))
+        shutil.copytree(app, target, ignore=shutil.ignore_patterns("README.md", SETTINGS_FILE, "__pycache__"))
         _write_json(folder / config_path, config)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -13,10 +14,15 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from brats_fl_tools.jobs.assembly import JobOptions, build_job, bundle_variables, configure
+from brats_fl.settings import Setting
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, ProfileOption, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites
+from brats_fl_tools.jobs.settings import settings_of
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, job_names, read_source, shared_config
+
+WIDTH = 100
+"""Columns of a line of text."""
 
 app = typer.Typer(help="Jobs: what a hospital is asked to run.", no_args_is_help=True)
 
@@ -37,23 +43,28 @@ def show(name: NameArgument, profile: ProfileOption = "full") -> None:
     """Print the whole of what a job makes server and sites run, with what differs from the plain job marked."""
     source = read_source(name)
     built = configure(source, JobOptions(profile))
-    of_bundle = bundle_variables(built.bundle, profile) if built.bundle else {}
-    own = {key: value for key, value in built.variables.items() if key not in of_bundle}
-    console = Console()
-    console.print(f"{source.name}: {source.differences['description']}")
+    known = settings_of(source, built.server, built.client, profile, str(built.variables.get("algorithm", "")))
+    typer.echo(f"{source.name}: {source.differences['description']}")
     for app_name, sites in built.meta["deploy_map"].items():
-        console.print(f"  {app_name}: {', '.join(sites)}")
-    values = {**of_bundle, **built.variables}
-    for title, keys in (("variables of the job", own), ("variables of the bundle", of_bundle)):
-        if not keys:
-            continue
-        table = Table(title, "value", title_justify="left")
-        for key in sorted(keys):
-            table.add_row(key, json.dumps(values[key]))
-        console.print(table)
+        typer.echo(f"  {app_name}: {', '.join(sites)}")
+    of_job = {**known.algorithm, **known.client, **known.server}
+    for title, settings in (("variables of the job", of_job), ("variables of the bundle", known.bundle)):
+        if settings:
+            typer.echo("\n".join(["", title, *describe_settings(settings, built.variables)]))
     for config, app in ((SERVER_CONFIG, built.server), (CLIENT_CONFIG, built.client)):
         typer.echo(f"\n{config}  (+ not in the plain job, - in the plain job only)")
         typer.echo(mark_differences(shared_config(config), app))
+
+
+def describe_settings(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> list[str]:
+    """Two lines for each: its value with the unit, and what it means and may be."""
+    lines: list[str] = []
+    for name, setting in sorted(settings.items()):
+        value = json.dumps(values.get(name, setting.default))
+        lines.append(f"  {name} = {value} {setting.unit}".rstrip())
+        words = "; ".join(part for part in (setting.meaning, setting.rule) if part)
+        lines += textwrap.wrap(words, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
 
 
 def mark_differences(plain: Mapping[str, Any], app: Mapping[str, Any]) -> str:

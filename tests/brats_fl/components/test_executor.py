@@ -13,7 +13,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 from tests.flare import Engine, as_sent
-from tests.tiny_network import TINY, tiny_model
+from tests.tiny_network import tiny_model
 from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.components import executor as executor_module
@@ -70,7 +70,7 @@ def engine(tmp_path: Path) -> Engine:
 
 @pytest.fixture
 def executor(engine: Engine) -> Iterator[BratsExecutor]:
-    made = BratsExecutor(bundle="brats_unet", profile="small", local_epochs=1, seed=0, overrides=TINY)
+    made = BratsExecutor(bundle="brats_unet", profile="tiny", local_epochs=1, seed=0)
     yield made
     made.handle_event(EventType.END_RUN, engine.new_context())
 
@@ -130,6 +130,36 @@ def test_what_the_site_keeps_lies_in_its_kit_by_the_study_and_not_by_the_job(exe
 
 def test_unknown_task_is_said_to_be_unknown(executor, engine):
     assert run(executor, engine, "submit_model", task({})).get_return_code() == ReturnCode.TASK_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"overrides": {"mirror_axes": [f"$open('{CANARY}', 'w')"]}},
+        {"overrides": {"learning_rate": f"$open('{CANARY}', 'w')"}},
+        {"overrides": {"network_def": {"_target_": "subprocess.run", "args": ["touch", CANARY]}}},
+        {"overrides": {"cache_dir": CANARY}},
+        {"overrides": {"data_list_file_path": CANARY}},
+        {"overrides": {"loss": f"$open('{CANARY}', 'w')"}},
+        {"local_epochs": f"$open('{CANARY}', 'w')"},
+        {"seed": f"$open('{CANARY}', 'w')"},
+        {"profile": "evaluate"},
+        {"profile": f"../{CANARY}"},
+        {"bundle": f"../../{CANARY}"},
+    ],
+    ids=str,
+)
+def test_job_that_sets_more_than_data_is_refused_and_nothing_of_it_runs(
+    changed: dict[str, Any], engine: Engine, sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = {"bundle": "brats_unet", "profile": "tiny", "local_epochs": 1, "seed": 0} | changed
+
+    reply = run(BratsExecutor(**arguments), engine, "train", task(tiny_model()))
+
+    code = "MODEL_ERROR" if "profile" in changed else "JOB_ERROR"
+    assert_clean_failure(reply, engine, code, sites)
+    assert not (tmp_path / CANARY).exists()
 
 
 def test_site_without_a_data_list_answers_with_a_code(executor, engine):
