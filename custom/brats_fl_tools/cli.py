@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from brats_fl.errors import BratsFLError
 from brats_fl_tools import check, demo, drill, report, sample
@@ -20,11 +22,39 @@ from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
 
+LONGEST_VERB = 16
+"""Columns of a verb with what is before and behind it, in the list of verbs."""
+
 INTERRUPTED = (130, 143)
 """Exit codes when a command was ended by Ctrl-C, as typer says it, and by SIGTERM."""
 
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Data": ("sample", "import", "check", "partition", "cache"),
+    "Runs": ("demo", "job", "simulate", "poc", "submit", "collect", "status", "resume"),
+    "Results": ("evaluate", "report", "export"),
+    "Deployment": ("kit", "drill"),
+}
+"""Verbs by what one wants to do, in the order in which one does it."""
+
+
+class GroupedVerbs(TyperGroup):
+    """The list of verbs in groups, where click has one long list; a verb without a group comes last."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section a group."""
+        grouped = {verb for verbs in GROUPS.values() for verb in verbs}
+        others = tuple(verb for verb in self.list_commands(ctx) if verb not in grouped)
+        for title, verbs in {**GROUPS, "Others": others}.items():
+            width = formatter.width - LONGEST_VERB
+            rows = [(verb, self.commands[verb].get_short_help_str(width)) for verb in verbs]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
 app = typer.Typer(
     name="brats-fl",
+    cls=GroupedVerbs,
     help="Federated training of brain-tumour segmentation: data, jobs, runs, evaluation, report.",
     no_args_is_help=True,
     add_completion=False,

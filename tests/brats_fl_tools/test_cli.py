@@ -41,6 +41,19 @@ def test_version_names_what_a_run_depends_on(capsys: pytest.CaptureFixture[str],
     assert pairs[1] == brats_fl.__version__
 
 
+def test_every_verb_is_in_a_group(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["brats-fl", "-h"])
+
+    with pytest.raises(SystemExit):
+        __main__.main()
+
+    text = capsys.readouterr().out
+    assert "Others:" not in text
+    for title, verbs in cli.GROUPS.items():
+        section = text.split(f"{title}:\n")[1].split("\n\n")[0]
+        assert tuple(line.split()[0] for line in section.splitlines()) == verbs
+
+
 @pytest.mark.parametrize("arguments", [["-h"], ["job", "-h"], ["job", "build", "-h"]])
 def test_help_is_short_as_well(arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["brats-fl", *arguments])

@@ -52,6 +52,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     poc = prepare_poc(root / "workspace", sites)
     try:
         with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("https_proxy", "http://127.0.0.1:9")  # as in many a hospital, and no way to this host
             environment.setenv(MIN_CASES_VARIABLE, "3")  # what the hospitals ask for; hospital-4 has two cases
             start_poc(poc)
         yield Running(poc, sites)

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 import queue
+import shutil
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from monai.data import DataLoader, Dataset
 
+logger = logging.getLogger(__name__)
+
 POLL_SECONDS = 0.05
+BATCHES_OF_A_WORKER = 2
+"""That torch lets each have ready."""
+
+LARGEST_BATCH_BYTES = 2 * (4 + 1) * 128**3 * 4
+"""Of the full profile: 2 patches of 128³ voxels, four scans and a label, float32."""
+
+
+def affordable_workers(wanted: int, shared_memory: Path = Path("/dev/shm")) -> int:
+    """The processes that may read cases: none where the memory through which they pass batches on is too small.
+
+    A container of Docker's has 64 MB of it unless told otherwise, less than one batch of the full profile, and torch
+    ends with "unable to allocate shared memory" at the first.
+    """
+    if wanted == 0 or not shared_memory.is_dir():
+        return wanted
+    free, needed = shutil.disk_usage(shared_memory).free, wanted * BATCHES_OF_A_WORKER * LARGEST_BATCH_BYTES
+    if free >= needed:
+        return wanted
+    logger.warning(
+        "%s has %.0f MB free and %d processes that read cases need %.0f MB: cases are read in the process that trains. "
+        "For more speed give it more memory (docker run --shm-size=2g, or --ipc=host)",
+        *(shared_memory, free / 1e6, wanted, needed / 1e6),
+    )
+    return 0
 
 
 class PrefetchLoader(DataLoader):
@@ -20,7 +49,7 @@ class PrefetchLoader(DataLoader):
     """
 
     def __init__(self, dataset: Dataset, prefetch: int = 2, num_workers: int = 0, **kwargs: Any) -> None:
-        super().__init__(dataset, num_workers=num_workers, **kwargs)
+        super().__init__(dataset, num_workers=affordable_workers(num_workers), **kwargs)
         self.prefetch = prefetch
 
     def __iter__(self) -> Iterator[Any]:

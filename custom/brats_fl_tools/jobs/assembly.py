@@ -30,6 +30,9 @@ from brats_fl_tools.jobs.variants import STRUCTURE, Variant, apply_differences
 from brats_fl_tools.own_folders import fresh_folder
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
 
+GPUS, GPU_MEMORY = "num_of_gpus", "mem_per_gpu_in_GiB"
+"""What FLARE's resource manager of a site calls the GPUs that a job asks for, and its memory on each."""
+
 CHECKPOINT_FILE = "start_from.pt"
 NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings"}) | STRUCTURE
 """Keys of a job.json that are no variables of an app."""
@@ -57,6 +60,10 @@ class JobOptions:
     """Model to start from in place of random weights."""
     polling_seconds: float | None = None
     """How often clients and server look for news; None keeps the apps' value, made for a real network."""
+    gpus: int = 0
+    """GPUs that each site gives the job; 0 leaves it to the site what the job sees."""
+    gpu_memory_gib: int = 0
+    """Memory that the job wants of each: FLARE gives what is left of a GPU to other jobs."""
     tracking: str | None = None
     """Tracker that the server writes curves to, see ``brats_fl_tools.jobs.tracking``; None for none."""
 
@@ -76,6 +83,8 @@ class BuiltJob:
     """File that the server of a job that trains nothing writes last."""
     study: str = ""
     """Hash of what makes runs comparable; empty of a job that trains nothing."""
+    gpus: int = 0
+    """GPUs that each site is to give it."""
 
     @property
     def total_rounds(self) -> int:
@@ -128,6 +137,8 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
         "min_clients": server["min_clients"],
         "deploy_map": {"app_server": ["server"], "app_client": list(sites)},
     }
+    if options.gpus:
+        meta["resource_spec"] = {site: {GPUS: options.gpus, GPU_MEMORY: options.gpu_memory_gib} for site in sites}
     variables = {**variables_of(client), **variables_of(server), **overrides, **settings}
     study = ""
     if bundle:
@@ -228,6 +239,7 @@ def describe_job(folder: Path) -> BuiltJob:
         meta["content_hash"],
         meta.get("result"),
         meta.get("study", ""),
+        max((spec.get(GPUS, 0) for spec in meta.get("resource_spec", {}).values()), default=0),
     )
 
 

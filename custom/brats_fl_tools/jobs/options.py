@@ -36,7 +36,13 @@ def known_tracker(name: str | None) -> str | None:
 class JobFlags:
     """What the command line says of a job."""
 
-    profile: ProfileOption = "full"
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            help="full (1 mm, a GPU) or small (2 mm, a CPU). Default: full; of a run on this machine, what fits it.",
+        ),
+    ] = None
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds; default: the job's own.")] = None
     values: Annotated[
         list[str] | None,
@@ -74,8 +80,12 @@ class JobFlags:
         """Who is to take part."""
         return Asked(names_in(self.sites_only), names_in(self.leave_out))
 
-    def options(self, polling_seconds: float | None = None) -> JobOptions:
+    def options(self, polling_seconds: float | None = None, profile: str | None = None) -> JobOptions:
         """As the assembly wants them; who takes part is still to be chosen.
+
+        Args:
+            polling_seconds: As in ``JobOptions``.
+            profile: In place of ``full`` where none was asked for.
 
         Raises:
             RunError: There is nothing to take time limits from.
@@ -84,7 +94,8 @@ class JobFlags:
         if limits:
             typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
         values = {**limits, **parse_values(self.values)}
-        return JobOptions(self.profile, self.rounds, values, polling_seconds=polling_seconds, tracking=self.tracking)
+        profile = self.profile or profile or "full"
+        return JobOptions(profile, self.rounds, values, polling_seconds=polling_seconds, tracking=self.tracking)
 
 
 @dataclass(frozen=True)
@@ -95,10 +106,28 @@ class SentJobFlags(JobFlags):
         bool,
         typer.Option("--preinstalled", help="No code in the job: server and sites have this brats-fl installed."),
     ] = False
+    gpus: Annotated[
+        int,
+        typer.Option("--gpus", min=0, help="GPUs that each site gives the job, of those that its kit offers."),
+    ] = 0
+    gpu_memory_gib: Annotated[
+        int,
+        typer.Option(
+            "--gpu-memory-gib",
+            min=0,
+            metavar="GIB",
+            help="Memory of each that is the job's alone; other jobs get the rest.",
+        ),
+    ] = 0
 
-    def options(self, polling_seconds: float | None = None) -> JobOptions:
+    def options(self, polling_seconds: float | None = None, profile: str | None = None) -> JobOptions:
         """As ``JobFlags.options``."""
-        return replace(super().options(polling_seconds), preinstalled=self.preinstalled)
+        return replace(
+            super().options(polling_seconds, profile),
+            preinstalled=self.preinstalled,
+            gpus=self.gpus,
+            gpu_memory_gib=self.gpu_memory_gib,
+        )
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,13 +54,14 @@ def check_kit(kit: Kit, job: StatedJob | None = None) -> list[CheckResult]:
         job: What the site is asked to run.
     """
     if kit.kind == "admin":
-        return [*check_certificates(kit), *check_server(kit)]
+        return [check_scripts(kit), *check_certificates(kit), *check_server(kit)]
     running = running_processes(kit)
     facts, needs = machine.probe_environment(kit), machine.needs_of(kit, job)
     listens = kit.kind == "server" and bool(running)
     return [
         check_not_running(kit, running),
         check_path(kit, facts),
+        check_scripts(kit),
         *check_certificates(kit),
         *([] if listens else check_server(kit)),
         machine.check_environment(facts),
@@ -111,6 +113,15 @@ def check_path(kit: Kit, facts: Mapping[str, Any] | None) -> CheckResult:
     return passed("path", str(kit.folder.absolute()))
 
 
+def check_scripts(kit: Kit) -> CheckResult:
+    """The kit's scripts may be run: a copy through a ZIP or a network folder loses that, and then nothing starts."""
+    folder = kit.folder / "startup"
+    not_run = sorted(file.name for file in folder.glob("*.sh") if not os.access(file, os.X_OK))
+    if not_run:
+        return fail("scripts", f"{', '.join(not_run)} of {folder} may not be run", f"chmod u+x '{folder}'/*.sh")
+    return passed("scripts", "may be run")
+
+
 def _alive(pid_file: Path) -> bool:
     text = pid_file.read_text(encoding="utf-8").strip()
     return text.isdigit() and psutil.pid_exists(int(text))
@@ -139,7 +150,7 @@ def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None
         results += machine.check_trackers(kit, job, facts)
     if kit.kind == "client":
         offered = int((rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0))
-        results += [check_log_streaming(rules), machine.check_gpu(offered, needs, facts)]
+        results += [check_log_streaming(rules), machine.check_gpu(offered, needs, facts, job.job.gpus if job else 0)]
     return results
 
 

@@ -165,7 +165,8 @@ def ask(folder: Path, yes: bool) -> None:
 def check(
     folder: KitArgument,
     job: Annotated[
-        Path | None, typer.Option("--job", metavar="DIR", help="Job folder that the kit is asked to run.")
+        Path | None,
+        typer.Option("--job", metavar="DIR|NAME", help="A built job, or one of `job list`."),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON, for monitoring.")
@@ -177,12 +178,12 @@ def check(
     Writes nothing but FILE. Never logs in to the server: it ends a TLS handshake and leaves.
     """
     from brats_fl_tools.kit.checks import check_kit
-    from brats_fl_tools.kit.machine import read_stated_job
+    from brats_fl_tools.kit.machine import stated_job
 
     if json_file is not None and json_file.exists() and not force:
         raise KitError(f"{json_file}: exists; choose another --json or add --force")
     kit = read_kit(folder)
-    results = check_kit(kit, read_stated_job(job) if job else None)
+    results = check_kit(kit, stated_job(job, kit) if job else None)
     if json_file is not None:
         write_whole(json_file, as_json(kit, results))
     print_results(results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import requires
@@ -15,8 +16,8 @@ import psutil
 
 from brats_fl.errors import JobError
 from brats_fl.provenance import library_digest
-from brats_fl_tools.jobs.assembly import BuiltJob, describe_job
-from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, job_names, read_object
 from brats_fl_tools.jobs.tracking import EXTRA, TRACKERS, trackers_of
 from brats_fl_tools.kit import environment_probe
 from brats_fl_tools.kit.kits import Kit
@@ -59,6 +60,19 @@ class StatedJob:
     def brought(self) -> Path:
         """The library that a job brings to the sites."""
         return self.job.folder / "app_client" / "custom" / "brats_fl"
+
+
+def stated_job(name: Path, kit: Kit) -> StatedJob:
+    """What the folder of a built job says, or what this installation's job of that name says, built without code.
+
+    Raises:
+        JobError: There is neither.
+    """
+    if name.is_dir() or str(name) not in job_names():
+        return read_stated_job(name)
+    sites = (kit.name,) if kit.kind == "client" else None
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_stated_job(build_job(str(name), Path(scratch), JobOptions(preinstalled=True, sites=sites)).folder)
 
 
 def read_stated_job(folder: Path) -> StatedJob:
@@ -201,14 +215,18 @@ def size_gb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
 
 
-def check_gpu(declared: int, needs: Needs, facts: Mapping[str, Any] | None) -> CheckResult:
-    """The GPUs that torch sees are those that the site offers to jobs, and one is there for the full profile.
+def check_gpu(declared: int, needs: Needs, facts: Mapping[str, Any] | None, asked: int = 0) -> CheckResult:
+    """The GPUs that torch sees are those that the site offers to jobs, and enough for the profile and the job.
 
     Args:
         declared: Number that ``resources.json`` offers.
         needs: Of the profile.
         facts: Of the environment.
+        asked: Number that the job asks the site to set aside.
     """
+    if asked > declared:
+        found = f"the job asks for {asked} GPUs, resources.json offers {declared}: the job would wait for ever"
+        return fail("GPU", found, "run kit setup with --gpus as many, or ask for a job built with fewer")
     if facts is None or "torch" in facts["failed"]:
         return warn("GPU", "unknown: torch cannot be imported", INSTALL)
     memory = facts["gpus_gib"]

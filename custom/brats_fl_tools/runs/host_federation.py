@@ -17,8 +17,10 @@ from pathlib import Path
 import psutil
 
 from brats_fl.errors import RunError
+from brats_fl_tools.kit.checks import check_scripts, running_processes
 from brats_fl_tools.kit.kits import Federation, Kit
-from brats_fl_tools.runs.processes import GRACE_SECONDS, last_lines
+from brats_fl_tools.kit.server import check_port_free, without_proxy
+from brats_fl_tools.runs.processes import GRACE_SECONDS, last_lines, reason
 from brats_fl_tools.runs.session import admin_session, connected_clients
 
 CONSOLE_LOG = "console.log"
@@ -74,6 +76,7 @@ def process_environment(federation: Federation, environment: Mapping[str, str]) 
     """Environment of a federation's processes."""
     return {
         **os.environ,
+        **without_proxy(federation.clients[0].host),
         "PYTHONWARNINGS": "ignore",
         "NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": str(OUTCOME_WAIT_SECONDS),
         # The kits' scripts call a bare python3.
@@ -91,6 +94,7 @@ def start(federation: Federation, admin: Kit, environment: Mapping[str, str], wa
     """
     if processes(federation):
         raise RunError(f"{federation.folder}: processes of this federation are running; stop them first")
+    refuse_unfit(federation)
     begin = time.monotonic()
     for kit in (federation.server, *federation.clients):
         start_kit(federation, kit, environment, watchdog)
@@ -102,6 +106,14 @@ def start(federation: Federation, admin: Kit, environment: Mapping[str, str], wa
     return time.monotonic() - begin
 
 
+def refuse_unfit(federation: Federation) -> None:
+    """Raise ``RunError`` where a start would fail without a word: the port is taken, or a script may not be run."""
+    everyone = (federation.server, *federation.clients)
+    results = [check_port_free(federation.server.port), *(check_scripts(kit) for kit in everyone)]
+    if wrong := [result for result in results if result.state == "error"]:
+        raise RunError(f"{federation.folder}: nothing was started: {wrong[0].found}; {wrong[0].mend}")
+
+
 def wait_until_registered(federation: Federation, admin: Kit, names: set[str], seconds: float = START_SECONDS) -> None:
     """Return when all named hospitals are connected to the server.
 
@@ -111,6 +123,9 @@ def wait_until_registered(federation: Federation, admin: Kit, names: set[str], s
     deadline = time.monotonic() + seconds
     present: set[str] = set()
     while time.monotonic() < deadline:
+        if not running_processes(federation.server):
+            log = federation.server.folder / CONSOLE_LOG
+            raise RunError(f"{federation.server.name} ended before all were registered: {reason(log)} ({log})")
         with contextlib.suppress(RunError), admin_session(admin, timeout_s=2) as session:
             while time.monotonic() < deadline:
                 present = connected_clients(session)

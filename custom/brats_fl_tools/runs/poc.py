@@ -38,6 +38,7 @@ from brats_fl_tools.runs.session import admin_session
 from brats_fl_tools.runs.simulator import POLLING_SECONDS
 from brats_fl_tools.runs.submission import Submission
 from brats_fl_tools.runs.submit import print_status
+from brats_fl_tools.runs.workload import profile_here, warn_of_hours
 
 POC_FILE = "poc.json"
 
@@ -207,7 +208,9 @@ def submit(
     """
     poc, source = read_poc(workspace), read_source(name)
     chosen = choose_sites(source, flags.asked, poc.hospitals(source.trains))
-    submit_poc(poc, name, out, replace(flags.options(POLLING_SECONDS), sites=chosen), force)
+    options = replace(flags.options(POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
+    warn_of_hours(source, options)
+    submit_poc(poc, name, out, options, force)
 
 
 def submit_poc(poc: Poc, name: str | Path, run: Path, options: JobOptions, force: bool = False) -> None:

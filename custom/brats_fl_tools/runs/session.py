@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from brats_fl.errors import RunError
 from brats_fl.round_records import STATISTIC
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import Kit
+from brats_fl_tools.kit.server import without_proxy
 from brats_fl_tools.runs.progress import Progress
 
 POLL_SECONDS = 1.0
@@ -35,6 +37,9 @@ RUNNING = "RUNNING"
 _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d+):(\d+(?:\.\d+)?)")
 """How FLARE writes how long a job ran: Python's ``str`` of a ``timedelta``."""
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Hosts that are this machine by any name service."""
+
 GOOD_ENDS = ("FINISHED:COMPLETED", "FINISHED:ABNORMAL")
 """FLARE calls a job abnormal in which a site was lost and all rounds were finished with the others."""
 
@@ -49,6 +54,8 @@ def admin_session(kit: Kit, timeout_s: float = 15.0) -> Iterator[Any]:
     from nvflare.fuel.flare_api.api_spec import NoConnection
     from nvflare.fuel.flare_api.flare_api import new_secure_session
 
+    if kit.host in LOOPBACK:
+        os.environ.update(without_proxy(kit.host))  # gRPC asks the process's own environment
     logging.getLogger("nvflare").setLevel(logging.CRITICAL)  # each failed attempt prints a page
     try:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -18,6 +18,7 @@ from brats_fl_tools.runs.folder import JOB_FOLDER, now, prepare_run_folder
 from brats_fl_tools.runs.lists import describe_lists, write_seen
 from brats_fl_tools.runs.simulator import MODE, POLLING_SECONDS, carry_out, gpu_groups
 from brats_fl_tools.runs.submission import Submission
+from brats_fl_tools.runs.workload import profile_here, warn_of_hours
 
 
 @takes_job_options
@@ -42,7 +43,9 @@ def simulate(
     """
     source = read_source(name)
     chosen = choose_sites(source, flags.asked, in_folder(sites.resolve(), source.trains))
-    run_simulation(name, sites, out, replace(flags.options(POLLING_SECONDS), sites=chosen), force, gpu)
+    options = replace(flags.options(POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
+    warn_of_hours(source, options)
+    run_simulation(name, sites, out, options, force, gpu)
 
 
 def run_simulation(

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import logging
+import shutil
 import threading
 import time
+from collections import namedtuple
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
 
-from brats_fl.cases.loading import PrefetchLoader
+from brats_fl.cases import loading
+from brats_fl.cases.loading import PrefetchLoader, affordable_workers
 from brats_fl.errors import CaseError
 
 
@@ -106,3 +111,21 @@ def test_next_batch_is_prepared_while_the_last_is_worked_on():
 
     assert second_is_read.wait(timeout=10)
     batches.close()
+
+
+@pytest.mark.parametrize(("free_mb", "workers"), [(64, 0), (600, 0), (700, 4), (24_000, 4)])
+def test_container_with_little_shared_memory_reads_its_cases_in_one_process(
+    free_mb: int, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    usage = namedtuple("usage", "total used free")(0, 0, free_mb * 10**6)  # 4 processes, 2 batches of 84 MB each
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+
+    with caplog.at_level(logging.WARNING, loading.__name__):
+        assert affordable_workers(4, tmp_path) == workers
+
+    assert ("--shm-size" in caplog.text) is (workers == 0)
+
+
+def test_machine_without_shared_memory_is_asked_nothing(tmp_path: Path):
+    assert affordable_workers(4, tmp_path / "none") == 4
+    assert affordable_workers(0, tmp_path) == 0

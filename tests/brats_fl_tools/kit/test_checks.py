@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.resource_managers.gpu_resource_manager import GPUResourceManager
 from tests.tiny_kits import TinyKits, sign, write_key
 from typer.testing import CliRunner, Result
 
+import brats_fl
 from brats_fl.cases.datalists import DATALIST_VARIABLE
 from brats_fl.errors import JobError, KitError
 from brats_fl_tools.cli import app
@@ -458,6 +461,51 @@ def test_job_for_other_sites_is_named(kits: TinyKits, jobs: Mapping[bool, Path])
     assert kit_machine.check_member(replace(kits.hospital, name="hospital-9"), job)[0].state == "warning"
 
 
+def test_name_of_a_job_stands_for_this_installations_own(kits: TinyKits) -> None:
+    job = kit_machine.stated_job(Path(JOB), replace(kits.hospital, name="hospital-9"))
+
+    assert (job.job.name, job.job.sites) == (JOB, ("hospital-9",))
+    assert job.required["version"] == brats_fl.__version__
+    assert kit_machine.check_code(job, healthy(), False).state == "ok"
+
+
+def test_site_that_offers_fewer_gpus_than_the_job_asks_for_is_told(kits: TinyKits, tmp_path: Path) -> None:
+    folder = build_job(JOB, tmp_path, JobOptions("full", preinstalled=True, gpus=2)).folder
+    job = kit_machine.read_stated_job(folder)
+
+    two = healthy(gpus_gib=[80.0, 80.0])
+    assert kit_machine.check_gpu(2, kit_machine.NEEDS["full"], two, job.job.gpus).state == "ok"
+    result = kit_machine.check_gpu(1, kit_machine.NEEDS["full"], two, job.job.gpus)
+    assert result.state == "error"
+    assert result.found.startswith("the job asks for 2 GPUs, resources.json offers 1")
+
+
+def test_flares_resource_manager_gives_a_site_the_gpus_that_the_job_asks_for(tmp_path: Path) -> None:
+    folder = build_job(JOB, tmp_path, JobOptions("full", preinstalled=True, gpus=2, gpu_memory_gib=60)).folder
+    spec = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["resource_spec"]["hospital-1"]
+    manager = GPUResourceManager(num_of_gpus=3, mem_per_gpu_in_GiB=80, ignore_host=True)
+
+    fits, token = manager.check_resources(spec, FLContext())
+    given = manager.allocate_resources(spec, token, FLContext())
+
+    assert fits
+    assert len(given) == 2
+    assert not manager.check_resources(spec, FLContext())[0]  # one is whole, the others have 20 GiB left
+
+
+def test_scripts_that_may_not_be_run_are_found_in_every_kit(kits: TinyKits) -> None:
+    for kit in (kits.federation.server, kits.hospital, kits.federation.admins[0]):
+        assert kit_checks.check_scripts(kit).state == "ok"
+        script = sorted((kit.folder / "startup").glob("*.sh"))[0]
+        script.chmod(0o644)
+
+        result = kit_checks.check_scripts(kit)
+
+        assert (result.state, result.mend) == ("error", f"chmod u+x '{kit.folder / 'startup'}'/*.sh")
+        assert result.found == f"{script.name} of {kit.folder / 'startup'} may not be run"
+        assert "scripts" in [one.check for one in kit_checks.check_kit(kit)]
+
+
 def test_folder_that_is_no_job_of_ours_is_refused(tmp_path: Path, jobs: Mapping[bool, Path]) -> None:
     with pytest.raises(JobError, match=r"meta\.json: cannot be read as JSON"):
         kit_machine.read_stated_job(tmp_path)
@@ -551,7 +599,15 @@ def test_server_and_admin_are_asked_only_what_concerns_them(kits: TinyKits) -> N
 
     assert {"port", "policy", "not running"} <= server
     assert not server & {"data list", "GPU", "log streaming", "TLS"}
-    assert admin == {"authority", "certificate", "private key", "startup digest", "server name", "server port"}
+    assert admin == {
+        "scripts",
+        "authority",
+        "certificate",
+        "private key",
+        "startup digest",
+        "server name",
+        "server port",
+    }
 
 
 def test_data_list_that_is_foreign_empty_or_lacks_files_is_found(
