@@ -61,6 +61,25 @@ def test_hospitals_of_the_project_take_part_in_place_of_the_jobs_five(
     assert facts["seconds"] == pytest.approx(took, abs=0.1)
 
 
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_any_number_of_hospitals_finishes_a_round(count: int, tmp_path: Path) -> None:
+    names = tuple(f"clinic-{number}" for number in range(1, count + 1))
+    sites = make_tiny_sites(tmp_path / "sites", dict.fromkeys(names, (1, 0, 0)))
+    project = write_project(tmp_path / "project.yml", ("server", *names, "lead@consortium.example"))
+    poc = prepare_poc(tmp_path / "workspace", sites, project)
+    try:
+        start_poc(poc)
+        submit_poc(poc, JOB, tmp_path / "run", JobOptions("small", 1, TINY, True, polling_seconds=POLLING_SECONDS))
+    finally:
+        fed.stop(poc.kits)
+
+    records = read_records(tmp_path / "run" / "rounds.jsonl")
+    assert sorted((r["site"], r["status"]) for r in records if r["phase"] == "train") == [(n, "ok") for n in names]
+    facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert facts["options"]["min_clients"] == max(1, count - 1)  # of the job's five, one may be missing
+    assert fed.processes(poc.kits) == []
+
+
 def test_status_names_them(own: Poc) -> None:
     result = CliRunner().invoke(app, ["poc", "status", "--workspace", str(own.folder)])
 
