@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from brats_fl.errors import ModelError
 from brats_fl.exchange import Weights
+
+MOST_CASES = 100_000
+"""Training cases that a hospital may state; all public BraTS sets together have a few thousand."""
+
+FEWEST_TO_CAP = 3
+"""Sites from which on no one's share may be above ``max_share``."""
 
 
 def weighted_mean(updates: Sequence[tuple[Weights, float]]) -> dict[str, npt.NDArray[np.float32]]:
@@ -31,11 +37,37 @@ def count_of_cases(value: object) -> int:
     """A site's number of training cases, by which its update counts.
 
     Raises:
-        ModelError: It is not a whole number above 0.
+        ModelError: It is not a whole number above 0, or more than any hospital has.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ModelError(f"its number of training cases must be a whole number > 0 (got {value!r})")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MOST_CASES:
+        raise ModelError(f"its number of training cases must be a whole number from 1 to {MOST_CASES:,}")
     return int(value)
+
+
+def capped_weights(cases: Mapping[str, int], max_share: float) -> dict[str, float]:
+    """Weight of each site's update: its cases, but of three sites and more none above a share of their sum.
+
+    What is cut off one site is dealt to the others by their cases, so that the bound holds for every one of them. With
+    one site or two there is no mean that one of them does not own.
+
+    Args:
+        cases: Site -> training cases.
+        max_share: Largest share of a site; where it is too small for the number of sites, all count the same.
+    """
+    weights = {site: float(count) for site, count in cases.items()}
+    if len(weights) < FEWEST_TO_CAP:
+        return weights
+    if max_share * len(weights) <= 1:
+        return dict.fromkeys(weights, 1.0)
+    capped: set[str] = set()
+    while True:
+        others = sum(count for site, count in cases.items() if site not in capped)
+        # The capped ones have max_share each of the whole, the others share what is left of it.
+        cap = max_share * others / (1 - max_share * len(capped))
+        above = {site for site, count in cases.items() if site not in capped and count > cap}
+        if not above:
+            return weights | dict.fromkeys(capped, cap)
+        capped |= above
 
 
 def check_update(update: Weights, like: Weights) -> None:

@@ -1,16 +1,21 @@
 """Round records: their file, the words in it, and how it is read; without FLARE, so that everybody can.
 
 A line of ``rounds.jsonl`` is what a site did in a round: ``phase``, ``round``, ``site`` and ``status``, which the
-server states, and what the site told of it.
+server states, and what the site told of it. What a site tells is typed once, at the server, before anybody believes it;
+what is read back from a file or from a server is held to the same types.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+
+from brats_fl.errors import RunError
 
 RECORDS_FILE: Final = "rounds.jsonl"
 
@@ -20,18 +25,144 @@ STATISTIC: Final = "rounds"
 PHASES: Final = MappingProxyType({"train": "train", "validate": "final"})
 """Task -> what the records call it; other tasks by their own names."""
 
+MEAN_PHASE: Final = "mean"
+"""Of the server's own line of a round: what became of the updates, and the share of each site."""
+
+MOST: Final = 1e12
+"""Above this nothing that is counted or timed here is plausible."""
+
+MOST_METRICS: Final = 64
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_:.-]{0,63}")
+_SITE = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,200}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
+
+
+def _is_duration(value: object) -> bool:
+    return _is_number(value) and 0 <= value <= MOST  # type: ignore[operator]
+
+
+def _is_loss(value: object) -> bool:
+    return value is None or (_is_number(value) and abs(value) <= MOST)  # type: ignore[arg-type]
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and bool(_WORD.fullmatch(value))
+
+
+def _is_site(value: object) -> bool:
+    return isinstance(value, str) and bool(_SITE.fullmatch(value))
+
+
+OWN: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = MappingProxyType(
+    {
+        "phase": (_is_word, "a plain word"),
+        "round": (_is_count, "a whole number, 0 or more"),
+        "site": (_is_site, "text without control characters"),
+        "status": (_is_word, "a plain word"),
+    }
+)
+"""What every record has, from the server: whether a value is right, and the rule in words."""
+
+STATED: Final[Mapping[str, Callable[[object], bool]]] = MappingProxyType(
+    dict.fromkeys(("cases", "steps", "bytes_down", "bytes_up"), _is_count)
+    | dict.fromkeys(("seconds", "train_seconds", "evaluate_seconds"), _is_duration)
+    | {"loss": _is_loss}
+)
+"""What a record may hold beside the server's own four, and the metrics; and whether a value is of its type."""
+
+
+def typed_statement(stated: object, metrics: object = None) -> tuple[dict[str, Any], int]:
+    """What a site stated, and how much of it was dropped: unknown keys, wrong types, metrics that are none.
+
+    Args:
+        stated: Of an update or an evaluation, not trusted.
+        metrics: Name -> value, each in [0, 1], not trusted.
+    """
+    given = dict(stated) if isinstance(stated, Mapping) else {}
+    facts = {key: value for key, value in given.items() if key in STATED and STATED[key](value)}
+    named = dict(metrics) if isinstance(metrics, Mapping) else {}
+    kept = {name: value for name, value in list(named.items())[:MOST_METRICS] if is_metric(name, value)}
+    dropped = len(given) - len(facts) + len(named) - len(kept)
+    return {**facts, **({} if metrics is None else {"metrics": kept})}, dropped
+
+
+def is_metric(name: object, value: object) -> bool:
+    """Whether a name and a value can be a metric: a plain word, and a number in [0, 1]."""
+    return isinstance(name, str) and bool(_WORD.fullmatch(name)) and _is_number(value) and 0 <= value <= 1  # type: ignore[operator]
+
+
+def typed_status(status: object) -> str:
+    """The code that a site gave for a failure, or ``UNKNOWN_ERROR`` for what is none."""
+    return status if isinstance(status, str) and _WORD.fullmatch(status) else "UNKNOWN_ERROR"
+
+
+def check_record(place: str, record: object) -> dict[str, Any]:
+    """A record, once it is known to be one.
+
+    Args:
+        place: File and line, for the message.
+        record: From JSON, not trusted.
+
+    Raises:
+        RunError: Names the place, the rule and the mend.
+    """
+    if not isinstance(record, dict):
+        raise RunError(f"{place}: must be an object; remove the line")
+    for key, (fits, rule) in OWN.items():
+        if not fits(record.get(key)):
+            raise RunError(f"{place}: {key} must be {rule} (got {_short(record.get(key))}); remove the line")
+    for key, is_right in STATED.items():
+        if key in record and not is_right(record[key]):
+            raise RunError(f"{place}: {key} must be a plausible number (got {_short(record[key])}); remove the line")
+    metrics = record.get("metrics", {})
+    if not isinstance(metrics, Mapping) or not all(is_metric(*item) for item in metrics.items()):
+        raise RunError(f"{place}: metrics must be names with numbers in [0, 1]; remove the line")
+    shares = record.get("shares", {})
+    if not isinstance(shares, Mapping) or not all(_is_site(k) and _is_duration(v) for k, v in shares.items()):
+        raise RunError(f"{place}: shares must be sites with numbers; remove the line")
+    return record
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Lines of ``rounds.jsonl``; a last line that is still being written is left out."""
+    """Lines of ``rounds.jsonl``, none where there is no file; a last line that is still being written is left out.
+
+    Raises:
+        RunError: A line is no record.
+    """
     if not path.is_file():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    lines = path.read_bytes().split(b"\n")
+    if lines and not _is_json(lines[-1]):
+        lines.pop()
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [check_record(f"{path}:{number}", _parse(path, number, line)) for number, line in numbered]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _parse(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}:{number}: cannot be read as JSON ({error}); remove the line") from None
 
 
 def as_lines(records: Iterable[Mapping[str, Any]]) -> str:

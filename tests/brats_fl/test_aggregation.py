@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brats_fl.aggregation import check_size, check_update, count_of_cases, weighted_mean
+from brats_fl.aggregation import capped_weights, check_size, check_update, count_of_cases, weighted_mean
 from brats_fl.errors import ModelError
 
 MODEL = {"conv.weight": np.zeros((2, 2), np.float32), "conv.bias": np.zeros(2, np.float32)}
@@ -59,10 +59,30 @@ def test_large_counts_of_half_precision_updates_do_not_overflow():
     assert mean_of((change, 1000), (change, 1000))["w"].tolist() == [60_000, 60_000]
 
 
-@pytest.mark.parametrize("cases", [0, -1, 3.0, float("nan"), None, "3", True, [3]])
+@pytest.mark.parametrize("cases", [0, -1, 3.0, float("nan"), None, "3", True, [3], 10**9, 1.7e308])
 def test_number_of_cases_that_is_no_positive_whole_number_is_refused(cases: Any):
-    with pytest.raises(ModelError, match="its number of training cases must be a whole number > 0"):
+    with pytest.raises(ModelError, match="its number of training cases must be a whole number from 1 to 100,000"):
         count_of_cases(cases)
+
+
+@pytest.mark.parametrize(
+    ("cases", "max_share", "weights"),
+    [
+        ((30, 10, 20), 0.5, (30, 10, 20)),  # the largest has half
+        ((90, 10, 20), 0.5, (30, 10, 20)),  # cut to what the others have together
+        ((90, 10), 0.5, (90, 10)),  # of two, one owns any mean
+        ((7,), 0.5, (7,)),
+        ((100, 100, 1, 1), 0.4, (4, 4, 1, 1)),  # both at 0.4, the others share 0.2
+        ((60, 30, 5, 5), 0.4, (4, 4, 1, 1)),  # of the 0.6 beside the first the second would have 0.45
+        ((5, 1, 1), 0.3, (1, 1, 1)),  # three sites cannot have less than a third each
+        ((100_000, 1, 1, 1, 1), 0.5, (4, 1, 1, 1, 1)),
+    ],
+)
+def test_no_site_of_three_or_more_has_more_than_its_share(cases, max_share, weights):
+    got = capped_weights(dict(zip("abcde", cases, strict=False)), max_share)
+
+    shares = [value / sum(got.values()) for value in got.values()]
+    assert shares == pytest.approx([value / sum(weights) for value in weights])
 
 
 def test_mean_of_nothing_is_refused():

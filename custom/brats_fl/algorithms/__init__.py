@@ -41,6 +41,8 @@ class Contribution:
     site: str
     cases: int
     """Training cases."""
+    weight: float
+    """What the site counts in a mean: its cases, held down where it would own the model."""
     steps: int
     """Local steps."""
     payloads: Payloads

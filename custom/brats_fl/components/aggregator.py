@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
@@ -12,16 +14,20 @@ from nvflare.app_common.abstract.aggregator import Aggregator
 from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
-from brats_fl.aggregation import check_size, check_update, count_of_cases
+from brats_fl.aggregation import capped_weights, check_size, check_update, count_of_cases
 from brats_fl.algorithms import Algorithm, Contribution, load_algorithm
 from brats_fl.components.bundle_location import app_root
 from brats_fl.components.exchange import payloads_of
 from brats_fl.components.executor import STATISTICS
 from brats_fl.errors import LateUpdateError, ModelError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
+from brats_fl.round_records import typed_statement
 
 REJECTION = "brats_fl_rejection"
 """Property of the FL context: why the last contribution was not accepted, for the round records."""
+
+MEAN = "brats_fl_mean"
+"""Property of the FL context: what became of the round, and the share of each site, for the round records."""
 
 ALGORITHM_STATE = "brats_fl_algorithm_state"
 """Property of the FL context: what the algorithm keeps at the server; saved with the model, and loaded with it."""
@@ -34,11 +40,14 @@ class AlgorithmAggregator(Aggregator):
     algorithm in the order of the sites' names: the result does not depend on who came first, not in the last bit.
 
     Args:
-        min_accepted: Fewest updates that make a round; fewer end the job rather than average too little.
+        min_accepted: Fewest updates that make a round; with fewer the model stays as it is.
         max_update_ratio: Largest L2 norm of an update, as a multiple of the global model's. It keeps out what a broken
             site sends, not what a hostile one does.
         algorithm: Name of the federated algorithm, see ``brats_fl.algorithms``.
         algorithm_settings: Its numbers; those that are not given have its defaults.
+        max_share: Largest share of one site in a mean of three and more.
+        patience_rounds: Rounds with too few updates, one after the other, that end the job; the next round is the
+            chance of the sites that failed.
     """
 
     def __init__(
@@ -47,6 +56,8 @@ class AlgorithmAggregator(Aggregator):
         max_update_ratio: float,
         algorithm: str = "fedavg",
         algorithm_settings: Mapping[str, float] | None = None,
+        max_share: float = 1.0,
+        patience_rounds: int = 1,
     ) -> None:
         super().__init__()
         if not max_update_ratio > 0:
@@ -54,7 +65,15 @@ class AlgorithmAggregator(Aggregator):
         self.max_update_ratio = max_update_ratio
         if min_accepted < 1:
             raise ValueError(f"min_accepted must be >= 1 (got {min_accepted})")
+        if not 0 < max_share <= 1:
+            raise ValueError(f"max_share must be above 0 and at most 1 (got {max_share})")
+        if patience_rounds < 1:
+            raise ValueError(f"patience_rounds must be >= 1 (got {patience_rounds})")
         self.min_accepted = min_accepted
+        self.max_share = max_share
+        self.patience_rounds = patience_rounds
+        self.failed_rounds = 0
+        self.stated_cases: dict[str, int] = {}
         self.algorithm_name = algorithm
         self.algorithm_settings = dict(algorithm_settings or {})
         self.loaded: Algorithm | None = None
@@ -109,28 +128,52 @@ class AlgorithmAggregator(Aggregator):
             check_update(arrays, model)
             if name == WEIGHTS:
                 check_size(arrays, model, self.max_update_ratio)
+        stated, _ = typed_statement(dxo.get_meta_prop(STATISTICS))
         cases = count_of_cases(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND))
-        steps = dxo.get_meta_prop(STATISTICS, {}).get("steps")
-        return Contribution(site, cases, steps if isinstance(steps, int) else 0, payloads)
+        first = self.stated_cases.setdefault(site, cases)
+        if not cases == first == stated.get("cases", cases):
+            raise ModelError(
+                f"it states {cases} training cases as its weight and {stated.get('cases')} beside it, and stated "
+                f"{first} before: the number stays the same through a job"
+            )
+        return Contribution(site, cases, cases, stated.get("steps", 0), payloads)
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
         """The algorithm's change of the model, as a weight difference; its state is kept for the persistor.
 
+        With too few updates it is no change at all, and the next round asks the sites again.
+
         Raises:
-            ModelError: Fewer than ``min_accepted`` updates were accepted, or the change is not finite.
+            ModelError: It was the last of ``patience_rounds`` rounds with too few updates, or the change is not finite:
+                the last good model stays.
         """
+        model = global_weights(fl_ctx)
         with self.lock:
             if len(self.accepted) < self.min_accepted:
-                raise ModelError(
-                    f"{len(self.accepted)} of the {self.min_accepted} updates that a round needs were accepted "
-                    f"({', '.join(sorted(self.accepted)) or 'none'}); see rounds.jsonl for the others"
-                )
-            contributions = [self.accepted[site] for site in sorted(self.accepted)]
-            model = global_weights(fl_ctx)
+                self._note_failed_round(fl_ctx)
+                update: Weights = {name: np.zeros_like(value) for name, value in model.items()}
+                return DXO(DataKind.WEIGHT_DIFF, data=dict(update)).to_shareable()
+            self.failed_rounds = 0
+            weights = capped_weights({site: part.cases for site, part in self.accepted.items()}, self.max_share)
+            contributions = [replace(self.accepted[site], weight=weights[site]) for site in sorted(self.accepted)]
             update, state = self.algorithm(fl_ctx).server_update(model, self._state(fl_ctx), contributions)
         check_update(update, model)
         self._keep(state, fl_ctx)
+        total = sum(weights.values())
+        shares = {site: round(weight / total, 4) for site, weight in sorted(weights.items())}
+        fl_ctx.set_prop(MEAN, {"status": "ok", "shares": shares}, private=True, sticky=False)
         return DXO(DataKind.WEIGHT_DIFF, data=dict(update)).to_shareable()
+
+    def _note_failed_round(self, fl_ctx: FLContext) -> None:
+        self.failed_rounds += 1
+        words = (
+            f"{len(self.accepted)} of the {self.min_accepted} updates that a round needs were accepted "
+            f"({', '.join(sorted(self.accepted)) or 'none'}); see rounds.jsonl for the others"
+        )
+        if self.failed_rounds >= self.patience_rounds:
+            raise ModelError(f"{words}; it is round {self.failed_rounds} of this kind without a good one between")
+        self.log_error(fl_ctx, f"{words}; the model stays as it is, and the next round asks all sites again")
+        fl_ctx.set_prop(MEAN, {"status": "TOO_FEW_UPDATES"}, private=True, sticky=False)
 
     def reset(self, fl_ctx: FLContext) -> None:
         """Begin the next round."""

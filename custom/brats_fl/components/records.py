@@ -18,10 +18,10 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
-from brats_fl.components.aggregator import REJECTION
+from brats_fl.components.aggregator import MEAN, REJECTION
 from brats_fl.components.exchange import read_dxo
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
-from brats_fl.round_records import PHASES, RECORDS_FILE, STATISTIC, as_lines
+from brats_fl.round_records import MEAN_PHASE, PHASES, RECORDS_FILE, STATISTIC, as_lines, typed_statement, typed_status
 
 RECORD_WRITTEN = "brats_fl_record_written"
 """Event at the server: a line has been added to ``rounds.jsonl``."""
@@ -54,6 +54,8 @@ class RoundRecords(FLComponent):
             self._record_contribution(fl_ctx)
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
             self._record_failure(fl_ctx)
+        elif event_type == AppEventType.AFTER_AGGREGATION:
+            self._record_mean(fl_ctx)
         elif event_type == AppEventType.ROUND_DONE:
             self._record_missing(fl_ctx)
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
@@ -72,17 +74,9 @@ class RoundRecords(FLComponent):
         accepted = fl_ctx.get_prop(AppConstants.AGGREGATION_ACCEPTED)
         dxo = read_dxo(result)
         status = "ok" if accepted else fl_ctx.get_prop(REJECTION, "BAD_UPDATE")
-        self._write(
-            fl_ctx,
-            "train",
-            status,
-            {
-                **dxo.get_meta_prop(STATISTICS, {}),
-                "metrics": dxo.get_meta_prop(MetaKey.INITIAL_METRICS, {}),
-                "bytes_down": self.bytes_down,
-                "bytes_up": size_in_bytes(dxo),
-            },
-        )
+        facts = stated_facts(dxo.get_meta_prop(STATISTICS), dxo.get_meta_prop(MetaKey.INITIAL_METRICS))
+        sizes = {"bytes_down": self.bytes_down, "bytes_up": size_in_bytes(dxo)}
+        self._write(fl_ctx, "train", status, {**facts, **sizes})
 
     def _record_failure(self, fl_ctx: FLContext) -> None:
         result = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
@@ -90,7 +84,12 @@ class RoundRecords(FLComponent):
             return
         task = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
         phase = PHASES.get(task, task)
-        self._write(fl_ctx, phase, str(result.get_header(ERROR_HEADER) or result.get_return_code()), {})
+        self._write(fl_ctx, phase, typed_status(result.get_header(ERROR_HEADER) or result.get_return_code()), {})
+
+    def _record_mean(self, fl_ctx: FLContext) -> None:
+        facts = fl_ctx.get_prop(MEAN)
+        if facts:
+            self._write(fl_ctx, MEAN_PHASE, facts["status"], facts, fl_ctx.get_identity_name())
 
     def _record_missing(self, fl_ctx: FLContext) -> None:
         sites = self.seen | {client.name for client in fl_ctx.get_engine().get_clients()}
@@ -102,7 +101,7 @@ class RoundRecords(FLComponent):
         if result.get_return_code() not in (None, ReturnCode.OK):
             return  # recorded when it arrived
         dxo = read_dxo(result)
-        self._write(fl_ctx, "final", "ok", {**dxo.get_meta_prop(STATISTICS, {}), "metrics": dict(dxo.data)})
+        self._write(fl_ctx, "final", "ok", stated_facts(dxo.get_meta_prop(STATISTICS), dxo.data))
 
     def _write(
         self, fl_ctx: FLContext, phase: str, status: str, facts: Mapping[str, Any], site: str | None = None
@@ -111,17 +110,23 @@ class RoundRecords(FLComponent):
             peer = fl_ctx.get_peer_context()
             site = peer.get_identity_name() if peer else str(fl_ctx.get_prop(AppConstants.DATA_CLIENT))
         round_index = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, 0)) + (1 if phase == "final" else 0)
-        own = {"phase": phase, "round": round_index, "site": site, "status": status}
-        line = {**own, **facts, **own}  # whatever a site states, these four are the server's
+        line = {"phase": phase, "round": round_index, "site": site, "status": status} | dict(facts)
         workspace = fl_ctx.get_engine().get_workspace()
         path = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / RECORDS_FILE
         with self.lock:
-            self.seen.add(site)
-            self.answered.add(site)
+            if phase != MEAN_PHASE:
+                self.seen.add(site)
+                self.answered.add(site)
             self.lines.append(line)
             with path.open("a", encoding="utf-8") as file:
                 file.write(as_lines([line]))
         self.fire_event_with_data(RECORD_WRITTEN, fl_ctx, RECORD, line)
+
+
+def stated_facts(stated: object, metrics: object) -> dict[str, Any]:
+    """What a site stated, typed, with the number of entries that were dropped where there are some."""
+    facts, dropped = typed_statement(stated, {} if metrics is None else metrics)
+    return facts | ({"dropped": dropped} if dropped else {})
 
 
 def size_in_bytes(dxo: DXO) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
+from brats_fl.round_records import MEAN_PHASE, check_record
 from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, invited_sites, records_files
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -191,7 +192,10 @@ def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
         if not line.strip():
             continue
         place = f"{path}:{number}"
-        record = _as_record(place, _parse_json(place, line, "remove the line if the run was cut off there"))
+        content = check_record(place, _parse_json(place, line, "remove the line if the run was cut off there"))
+        if content["phase"] == MEAN_PHASE:
+            continue
+        record = _as_record(place, content)
         records[record.phase, record.round, record.site] = record
     if not records:
         raise RunError(f"{paths[-1]}: holds no round; {mend}")

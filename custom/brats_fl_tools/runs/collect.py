@@ -88,7 +88,7 @@ def collect_interrupted(
         begun = submission.first_round
         state_run(run, job, submission, "interrupted", seconds, {"rounds_done": begun, **facts})
         return begun
-    later = [r for r in read_records(server_files / RECORDS_FILE) if r["phase"] == "train" and r["round"] < done]
+    later = [r for r in read_records(server_files / RECORDS_FILE) if r["phase"] != "final" and r["round"] < done]
     chosen = _write_models(run, server_files, submission, later)
     state_run(run, job, submission, "interrupted", seconds, {**chosen, "rounds_done": done, **facts})
     return done
@@ -141,7 +141,7 @@ def keep_earlier_part(run: Path, server_files: Path) -> int:
     done = rounds_done(last)
     folder = run / EARLIER
     folder.mkdir(exist_ok=True)
-    found = [r for r in read_records(server_files / RECORDS_FILE) if r["round"] < done and r["phase"] == "train"]
+    found = [r for r in read_records(server_files / RECORDS_FILE) if r["round"] < done and r["phase"] != "final"]
     first = min((record["round"] for record in found), default=done)
     kept = [record for record in read_records(folder / RECORDS_FILE) if record["round"] < first]
     best = last.with_name(FLARE_BEST)

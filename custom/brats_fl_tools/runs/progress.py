@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from brats_fl.constants import KEY_METRIC
+from brats_fl.round_records import MEAN_PHASE
 from brats_fl_tools.jobs.assembly import BuiltJob
 
 
@@ -22,6 +23,8 @@ def announce(job: BuiltJob) -> str:
 
 def describe_record(record: Mapping[str, Any]) -> str:
     """One line: ``round=3 site=hospital-2 cases=61 loss=0.412 val_mean_dice=0.731 seconds=214``."""
+    if record["phase"] == MEAN_PHASE:
+        return f"round={record['round']} status={record['status']}: the model stays as it is, the next round asks again"
     label = f"round={record['round']}" if record["phase"] == "train" else record["phase"]
     parts = [label, f"site={record['site']}"]
     if record["status"] != "ok":
@@ -55,7 +58,7 @@ class Progress:
         """Print those that are new, or that the run goes on where there has been none for half a minute."""
         for record in records:
             key = (record["phase"], record["round"], record["site"], record["status"])
-            if key not in self.shown:
+            if key not in self.shown and (record["phase"], record["status"]) != (MEAN_PHASE, "ok"):
                 self.shown.add(key)
                 self.last = time.monotonic()
                 self.say(describe_record(record))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_fl.errors import RunError
-from brats_fl.round_records import STATISTIC
+from brats_fl.round_records import STATISTIC, check_record
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.server import without_proxy
@@ -183,7 +183,9 @@ def live_records(session: Any, job_id: str) -> list[dict[str, Any]]:
         return []
     for component in statistics.get("server", {}).values():
         if isinstance(component, dict) and STATISTIC in component:
-            return list(component[STATISTIC])
+            records = component[STATISTIC]
+            place = f"the server's records of job {job_id}"
+            return [check_record(place, one) for one in records] if isinstance(records, list) else []
     return []
 
 

@@ -44,7 +44,7 @@ def code(tmp_path: Path) -> Path:
 
 
 def contribution(site: str, value: float, cases: int) -> Contribution:
-    return Contribution(site, cases, 1, {"weights": {"w": np.full(2, value, np.float32)}})
+    return Contribution(site, cases, cases, 1, {"weights": {"w": np.full(2, value, np.float32)}})
 
 
 def test_fedavg_is_the_mean_of_the_updates_weighted_by_cases():

@@ -12,8 +12,9 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.shareablegenerators.full_model_shareable_generator import FullModelShareableGenerator
 from tests.flare import Engine
 
-from brats_fl.components.aggregator import REJECTION, AlgorithmAggregator
+from brats_fl.components.aggregator import MEAN, REJECTION, AlgorithmAggregator
 from brats_fl.components.bundle_location import app_root
+from brats_fl.components.executor import STATISTICS
 from brats_fl.errors import ModelError
 
 ROUND = 3
@@ -93,12 +94,12 @@ def test_flare_adds_the_mean_to_the_global_model(engine):
         (contribution(round_index=None), "belongs to round None, this is round 3"),
         (contribution(kind=DataKind.WEIGHTS), "its weights are of kind"),
         (contribution(float("nan")), "holds NaN or infinite values"),
-        (contribution(cases=None), "its number of training cases must be a whole number > 0 (got None)"),
-        (contribution(cases=0), "its number of training cases must be a whole number > 0 (got 0)"),
-        (contribution(cases=-3), "its number of training cases must be a whole number > 0 (got -3)"),
-        (contribution(cases=float("nan")), "its number of training cases must be a whole number > 0 (got nan)"),
-        (contribution(cases="many"), "its number of training cases must be a whole number > 0 (got 'many')"),
-        (contribution(cases=[3]), "its number of training cases must be a whole number > 0 (got [3])"),
+        (contribution(cases=None), "its number of training cases must be a whole number from 1 to 100,000"),
+        (contribution(cases=0), "its number of training cases must be a whole number from 1 to 100,000"),
+        (contribution(cases=-3), "its number of training cases must be a whole number from 1 to 100,000"),
+        (contribution(cases=float("nan")), "its number of training cases must be a whole number from 1 to 100,000"),
+        (contribution(cases="many"), "its number of training cases must be a whole number from 1 to 100,000"),
+        (contribution(cases=[3]), "its number of training cases must be a whole number from 1 to 100,000"),
         (contribution(other=np.zeros(1)), "0 missing, 1 unknown;"),
         (contribution(**{"conv.bias": np.zeros(3)}), "conv.bias has shape (3,), the network's has (2,)"),
         (contribution(**{"conv.bias": np.array(["a", "b"])}), "hospital-1 is not accepted"),
@@ -151,6 +152,81 @@ def test_state_of_the_algorithm_is_kept_from_round_to_round(engine):
         aggregator.reset(fl_ctx)
 
     assert aggregator.broadcast(engine.new_context())["rounds"]["conv.bias"].tolist() == [4.0, 4.0]
+
+
+@pytest.mark.parametrize("cases", [10**9, 2**63, 1.7e308])
+def test_number_of_cases_that_would_own_the_model_is_no_number_of_cases(engine, caplog, cases):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
+
+    assert accept(aggregator, engine, "hospital-1", contribution(1.0, cases=cases)) == (False, "MODEL_ERROR")
+    assert "must be a whole number from 1 to 100,000" in caplog.text
+
+
+def test_site_keeps_the_number_of_cases_that_it_stated_first(engine, caplog):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
+    assert accept(aggregator, engine, "hospital-1", contribution(1.0, cases=3))[0]
+    aggregator.reset(engine.new_context())
+
+    assert not accept(aggregator, engine, "hospital-1", contribution(1.0, cases=4))[0]
+    assert "it states 4 training cases as its weight and None beside it, and stated 3 before" in caplog.text
+    assert accept(aggregator, engine, "hospital-1", contribution(1.0, cases=3))[0]
+
+
+def test_weight_is_the_number_of_cases_that_stands_beside_it(engine, caplog):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
+    data = {name: np.ones_like(array) for name, array in MODEL.items()}
+    meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: 90, STATISTICS: {"cases": 9}}
+    shareable = DXO(DataKind.WEIGHT_DIFF, data=data, meta=meta).to_shareable()
+    shareable.add_cookie(AppConstants.CONTRIBUTION_ROUND, ROUND)
+
+    assert not accept(aggregator, engine, "hospital-1", shareable)[0]
+    assert "it states 90 training cases as its weight and 9 beside it" in caplog.text
+
+
+def test_largest_hospital_has_no_more_than_its_share_and_the_share_is_told(engine):
+    aggregator = AlgorithmAggregator(min_accepted=3, max_update_ratio=1e9, max_share=0.5)
+    for site, value, cases in (("hospital-1", 4.0, 9000), ("hospital-2", 0.0, 3), ("hospital-3", 0.0, 1)):
+        accept(aggregator, engine, site, contribution(value, cases=cases))
+    fl_ctx = engine.new_context()
+
+    mean = from_shareable(aggregator.aggregate(fl_ctx)).data["conv.bias"]
+
+    assert mean.tolist() == [2.0, 2.0]
+    assert fl_ctx.get_prop(MEAN) == {
+        "status": "ok",
+        "shares": {"hospital-1": 0.5, "hospital-2": 0.375, "hospital-3": 0.125},
+    }
+
+
+def test_round_with_too_few_updates_leaves_the_model_and_the_next_one_asks_again(engine, caplog):
+    aggregator = AlgorithmAggregator(min_accepted=2, max_update_ratio=1e9, patience_rounds=2)
+    accept(aggregator, engine, "hospital-1", contribution(1.0))
+    fl_ctx = engine.new_context()
+
+    nothing = from_shareable(aggregator.aggregate(fl_ctx)).data
+
+    assert {name: value.tolist() for name, value in nothing.items()} == {
+        "conv.weight": [[0, 0], [0, 0]],
+        "conv.bias": [0, 0],
+    }
+    assert fl_ctx.get_prop(MEAN) == {"status": "TOO_FEW_UPDATES"}
+    assert "1 of the 2 updates that a round needs were accepted (hospital-1)" in caplog.text
+    aggregator.reset(fl_ctx)
+    for site in ("hospital-1", "hospital-2"):
+        accept(aggregator, engine, site, contribution(3.0))
+    assert from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"].tolist() == [3.0, 3.0]
+
+
+def test_job_ends_after_as_many_failed_rounds_in_a_row_as_it_bears(engine):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9, patience_rounds=2)
+    aggregator.aggregate(engine.new_context())
+    accept(aggregator, engine, "hospital-1", contribution(1.0))
+    aggregator.aggregate(engine.new_context())  # a good one begins the count anew
+    aggregator.reset(engine.new_context())
+    aggregator.aggregate(engine.new_context())
+
+    with pytest.raises(ModelError, match="it is round 2 of this kind without a good one between"):
+        aggregator.aggregate(engine.new_context())
 
 
 def test_second_contribution_of_a_site_is_refused(engine, caplog):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nvflare.apis.dxo import DXO, DataKind, MetaKey
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
@@ -16,7 +16,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from tests.flare import JOB, Engine
 
-from brats_fl.components.aggregator import REJECTION
+from brats_fl.components.aggregator import MEAN, REJECTION
 from brats_fl.components.executor import STATISTICS, failure
 from brats_fl.components.records import RoundRecords, size_in_bytes
 
@@ -55,6 +55,57 @@ def contribute(
 ) -> None:
     facts = {AppConstants.TRAINING_RESULT: result, AppConstants.AGGREGATION_ACCEPTED: accepted, **props}
     records.handle_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, context(engine, site, **facts))
+
+
+def test_what_a_site_states_is_typed_before_it_is_written(engine, tmp_path):
+    records = RoundRecords()
+    hostile = {
+        "loss": "low",
+        "seconds": float("nan"),
+        "train_seconds": -1,
+        "steps": [2],
+        "cases": 10**30,
+        "site": "hospital-2",
+        "note": "x" * 10_000_000,
+        "line\nbreak": 1,
+    }
+    sent = update(**hostile)
+    sent_dxo = from_shareable(sent)
+    sent_dxo.meta[MetaKey.INITIAL_METRICS] = {"val_mean_dice": 1e6, "val_dice_tc": 0.5, "a\nb": 0.5, "val_x": "1"}
+
+    contribute(records, engine, "hospital-1", sent_dxo.to_shareable())
+
+    [line] = lines(tmp_path)
+    assert line == {
+        "phase": "train",
+        "round": 1,
+        "site": "hospital-1",
+        "status": "ok",
+        "metrics": {"val_dice_tc": 0.5},
+        "bytes_down": 0,
+        "bytes_up": 200,
+        "dropped": 11,
+    }
+
+
+def test_code_of_a_failure_is_a_word(engine, tmp_path):
+    records = RoundRecords()
+    reply = failure("x\nround=1 site=hospital-2 status=ok")
+    props = {FLContextKey.TASK_RESULT: reply, FLContextKey.TASK_NAME: AppConstants.TASK_TRAIN}
+
+    records.handle_event(EventType.BEFORE_PROCESS_SUBMISSION, context(engine, "hospital-1", **props))
+
+    assert [line["status"] for line in lines(tmp_path)] == ["UNKNOWN_ERROR"]
+
+
+def test_shares_of_a_round_are_a_line_of_the_servers_own(engine, tmp_path):
+    records = RoundRecords()
+    shares = {"hospital-1": 0.5, "hospital-2": 0.5}
+
+    records.handle_event(AppEventType.AFTER_AGGREGATION, context(engine, **{MEAN: {"status": "ok", "shares": shares}}))
+
+    assert lines(tmp_path) == [{"phase": "mean", "round": 1, "site": "server", "status": "ok", "shares": shares}]
+    assert records.seen == set()
 
 
 def test_accepted_update_is_a_line_with_what_the_site_states_and_what_was_sent(engine, tmp_path):
