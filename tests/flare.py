@@ -39,10 +39,16 @@ class Engine:
         write_tiny_profile(app / "bundles" / "brats_unet")
         self.workspace = Workspace(str(root), site)
         self.clients = [SimpleNamespace(name=name) for name in clients]
+        self.request_filters: list[tuple[Any, ...]] = []
         self.events: list[tuple[str, Any]] = []
         self.contexts = FLContextManager(engine=self, identity_name=site, job_id=JOB)
         with self.new_context() as fl_ctx:
             fl_ctx.set_prop(FLContextKey.APP_ROOT, str(app), private=True, sticky=True)
+
+    def get_cell(self) -> Any:
+        """A cell that notes its filters: (channel, topic, function, arguments)."""
+        note = lambda *filter_and_arguments: self.request_filters.append(filter_and_arguments)  # noqa: E731
+        return SimpleNamespace(core_cell=SimpleNamespace(add_incoming_request_filter=note))
 
     def get_workspace(self) -> Workspace:
         return self.workspace

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nvflare.fuel.f3.cellnet.defs import ReturnCode
 from tests.integration.test_federation import JOB, TINY
 from tests.tiny_kits import write_project
 from tests.tiny_sites import make_tiny_sites
@@ -78,6 +79,55 @@ def test_any_number_of_hospitals_finishes_a_round(count: int, tmp_path: Path) ->
     facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert facts["options"]["min_clients"] == max(1, count - 1)  # of the job's five, one may be missing
     assert fed.processes(poc.kits) == []
+
+
+ATTACKER = """
+import json
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_component import FLComponent
+from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey
+from nvflare.private.admin_defs import Message
+from nvflare.private.defs import CellChannel, new_cell_message
+
+ASKED = {"sys.shell": "head local/resources.json", "sys.report_env": "", "train.get_scopes": ""}
+OTHERS = {"Praxis_Nord": "klinikum-2", "klinikum-2": "Praxis_Nord"}
+
+
+class Attacker(FLComponent):
+    def handle_event(self, event_type, fl_ctx):
+        if event_type != EventType.START_RUN:
+            return
+        engine, told = fl_ctx.get_engine(), {}
+        for topic, body in ASKED.items():
+            request = new_cell_message({}, Message(topic, body))
+            reply = engine.get_cell().send_request(
+                CellChannel.CLIENT_MAIN, topic, OTHERS[fl_ctx.get_identity_name()], request, 10.0
+            )
+            told[topic] = [reply.headers.get(MessageHeaderKey.RETURN_CODE), str(getattr(reply.payload, "body", ""))]
+        with open(engine.get_workspace().get_run_dir(fl_ctx.get_job_id()) + "/told.json", "w") as file:
+            json.dump(told, file)
+"""
+
+
+def test_job_at_one_hospital_reaches_no_other(own: Poc, tmp_path: Path) -> None:
+    job = tmp_path / "study" / "jobs" / "nosy"
+    (job / "custom").mkdir(parents=True)
+    (job / "custom" / "attacker.py").write_text(ATTACKER, encoding="utf-8")
+    added = {"client_components": {"attacker": {"path": "attacker.Attacker"}}}
+    (job / "job.json").write_text(
+        json.dumps({"description": "x", "bundle": "brats_unet", "add": added}), encoding="utf-8"
+    )
+    (job / "meta.json").write_text(json.dumps({"deploy_map": {"app_client": list(HOSPITALS)}}), encoding="utf-8")
+
+    submit_poc(own, job, tmp_path / "run", JobOptions("small", 1, TINY, polling_seconds=POLLING_SECONDS))
+
+    job_id = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["job_id"]
+    for kit in own.kits.clients:
+        told = json.loads((kit.folder / job_id / "told.json").read_text(encoding="utf-8"))
+        assert {topic: code for topic, (code, _) in told.items()} == dict.fromkeys(told, ReturnCode.UNAUTHENTICATED)
+        assert "resource_manager" not in json.dumps(told)
+        assert "was refused: it is of another site" in (kit.folder / "log.txt").read_text(encoding="utf-8")
 
 
 def test_status_names_them(own: Poc) -> None:

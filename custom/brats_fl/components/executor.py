@@ -18,6 +18,7 @@ from nvflare.app_common.app_constant import AppConstants
 
 from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import app_root, locate_bundle
+from brats_fl.components.door import close_door
 from brats_fl.components.exchange import as_dxo, payloads_of
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import BratsFLError
@@ -88,6 +89,7 @@ class BratsExecutor(Executor):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Start the trainer with the job, so that it is ready when the first task comes, and end it with the job."""
         if event_type == EventType.START_RUN:
+            close_door(fl_ctx)
             self.trainer = Trainer()
             with contextlib.suppress(OSError):  # the first task tries again, and says what is wrong
                 self.trainer.start()

@@ -21,7 +21,7 @@ from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.machine import Needs, StatedJob
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
 from brats_fl_tools.kit.server import check_server
-from brats_fl_tools.kit.site_files import policy_names, read_policy, read_rules_file, rules_file
+from brats_fl_tools.kit.site_files import DOOR, policy_names, read_policy, read_rules_file, rules_file
 
 SHOWN = 3
 """Findings of the data gate in one line of the table."""
@@ -150,7 +150,8 @@ def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None
         results += machine.check_trackers(kit, job, facts)
     if kit.kind == "client":
         offered = int((rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0))
-        results += [check_log_streaming(rules), machine.check_gpu(offered, needs, facts, job.job.gpus if job else 0)]
+        asked = job.job.gpus if job else 0
+        results += [check_door(rules), check_log_streaming(rules), machine.check_gpu(offered, needs, facts, asked)]
     return results
 
 
@@ -167,6 +168,15 @@ def check_policy(rules: LocalRules) -> CheckResult:
             return passed(name, policy)
     found = "neither of this release's (strict, open): changed by hand, or written by another release"
     return warn(name, found, "run brats-fl kit setup again, unless it is meant")
+
+
+def check_door(rules: LocalRules) -> CheckResult:
+    """Other hospitals cannot reach the site through the server, and nobody reads its files."""
+    name = "door"
+    if rules.component(str(DOOR["id"])) != DOOR:
+        found = "open: FLARE carries out what other hospitals ask of this site, and shows them its files"
+        return fail(name, found, "run brats-fl kit setup")
+    return passed(name, "requests of other hospitals, commands and file reads are refused")
 
 
 def check_log_streaming(rules: LocalRules) -> CheckResult:

@@ -19,6 +19,10 @@ POLICIES = "brats_fl_policies"
 """Name under which the wheel installs ``poc_workspace/policies``."""
 
 
+DOOR: Mapping[str, Any] = {"id": "site_door", "path": "brats_fl.components.door.SiteDoor", "args": {}}
+"""Component of every hospital: it refuses what other hospitals ask of it, and commands and file reads from anyone."""
+
+
 @dataclass(frozen=True)
 class SiteFiles:
     """What a site's ``local`` folder should hold."""
@@ -68,6 +72,8 @@ def site_files(
     resources = {**read_rules_file(default_of(local / "resources.json")), **rules["resources"]}
     # FLARE's streamer sends a site's error log to the server: it may name cases.
     resources["components"] = [part for part in resources["components"] if part["id"] != "site_log_streamer"]
+    if kit.kind == "client":
+        resources["components"] = [*resources["components"], DOOR]
     for part in resources["components"]:
         if part["id"] == "resource_manager":
             part["args"].update({"num_of_gpus": gpus, "mem_per_gpu_in_GiB": gpu_memory_gib})

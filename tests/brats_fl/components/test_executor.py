@@ -17,6 +17,7 @@ from tests.tiny_network import tiny_model
 from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.components import executor as executor_module
+from brats_fl.components.door import judge
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS, BratsExecutor
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import TrainerError
@@ -276,6 +277,12 @@ def test_abort_signal_reaches_the_trainer(executor, engine, sites, monkeypatch):
 
 def test_message_that_is_no_model_answers_with_a_code(executor, engine, sites):
     assert_clean_failure(run(executor, engine, "train", Shareable()), engine, "EXECUTION_EXCEPTION")
+
+
+def test_job_of_a_site_lets_no_other_site_in(executor, engine, sites):
+    executor.handle_event(EventType.START_RUN, engine.new_context())
+
+    assert engine.request_filters == [("*", "*", judge, "hospital-1")]
 
 
 def test_trainer_is_started_with_the_job_and_told_what_to_do_with_the_first_task(executor, engine, sites):
