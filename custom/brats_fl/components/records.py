@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 from brats_fl.components.aggregator import REJECTION
 from brats_fl.components.exchange import read_dxo
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
+from brats_fl.files import write_whole
+from brats_fl.machine import MACHINE_FILE, describe_machine
 from brats_fl.round_records import PHASES, RECORDS_FILE, STATISTIC, as_lines
 
 RECORD_WRITTEN = "brats_fl_record_written"
@@ -33,7 +36,8 @@ RECORD = "brats_fl_record"
 class RoundRecords(FLComponent):
     """Appends a line when a site's result arrives, and one for each site that is missing when a round ends.
 
-    Each line is an event at the server as well, for whoever follows the rounds there.
+    Each line is an event at the server as well, for whoever follows the rounds there. What the server is lies beside
+    them in ``machine.json``; of the sites' machines nothing is asked.
     """
 
     def __init__(self) -> None:
@@ -46,7 +50,9 @@ class RoundRecords(FLComponent):
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Record what the event says."""
-        if event_type == AppEventType.ROUND_STARTED:
+        if event_type == EventType.START_RUN:
+            write_whole(_run_folder(fl_ctx) / MACHINE_FILE, json.dumps(describe_machine(), indent=1) + "\n")
+        elif event_type == AppEventType.ROUND_STARTED:
             self.answered = set()
         elif event_type == AppEventType.BEFORE_TRAIN_TASK:
             self.bytes_down = size_in_bytes(read_dxo(fl_ctx.get_prop(AppConstants.TRAIN_SHAREABLE)))
@@ -113,8 +119,7 @@ class RoundRecords(FLComponent):
         round_index = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, 0)) + (1 if phase == "final" else 0)
         own = {"phase": phase, "round": round_index, "site": site, "status": status}
         line = {**own, **facts, **own}  # whatever a site states, these four are the server's
-        workspace = fl_ctx.get_engine().get_workspace()
-        path = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / RECORDS_FILE
+        path = _run_folder(fl_ctx) / RECORDS_FILE
         with self.lock:
             self.seen.add(site)
             self.answered.add(site)
@@ -122,6 +127,11 @@ class RoundRecords(FLComponent):
             with path.open("a", encoding="utf-8") as file:
                 file.write(as_lines([line]))
         self.fire_event_with_data(RECORD_WRITTEN, fl_ctx, RECORD, line)
+
+
+def _run_folder(fl_ctx: FLContext) -> Path:
+    """What the server keeps of the job."""
+    return Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
 
 
 def size_in_bytes(dxo: DXO) -> int:

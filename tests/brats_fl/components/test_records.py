@@ -19,6 +19,7 @@ from tests.flare import JOB, Engine
 from brats_fl.components.aggregator import REJECTION
 from brats_fl.components.executor import STATISTICS, failure
 from brats_fl.components.records import RoundRecords, size_in_bytes
+from brats_fl.machine import describe_machine
 
 MODEL = {"w": np.zeros(100, np.float32)}
 STATED = {"cases": 3, "steps": 2, "loss": 0.5, "seconds": 1.5}
@@ -182,3 +183,9 @@ def test_size_counts_the_bytes_of_the_arrays_of_all_payloads():
 
     assert size_in_bytes(weights) == 24 + 32
     assert size_in_bytes(DXO(DataKind.COLLECTION, data={"weights": weights, "control": control})) == 24 + 32 + 10
+
+
+def test_server_notes_what_machine_it_is_beside_its_records(engine, tmp_path):
+    RoundRecords().handle_event(EventType.START_RUN, context(engine))
+
+    assert json.loads((tmp_path / JOB / "machine.json").read_text()) == describe_machine()
