@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,12 @@ from typing import Any
 from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
+from brats_fl_tools.pages.formats import natural_key
+from brats_fl_tools.report.text_files import parse_json, read_object, read_text
 from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, invited_sites, records_files
+
+TEST_SPLIT = "testing"
+VALIDATION_SPLIT = "validation"
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -109,6 +113,21 @@ class RunFolder:
         return tuple(str(site) for site in listed) if isinstance(listed, list) else ()
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether it holds what ``brats-fl evaluate`` wrote and nothing of a training."""
+        return not self.info
+
+    @property
+    def split(self) -> str:
+        """The split whose figures are the result: of a run testing, of a mere evaluation what was evaluated."""
+        return str(self.evaluation.get("split", TEST_SPLIT)) if self.is_evaluation else TEST_SPLIT
+
+    @property
+    def case_noun(self) -> str:
+        """What a case of that split is called in a sentence."""
+        return "test case" if self.split == TEST_SPLIT else "case"
+
+    @property
     def is_finished(self) -> bool:
         """Whether the run went on to its end; of a run that does not say, it did."""
         return self.info.get("state", "finished") == "finished"
@@ -118,20 +137,8 @@ class RunFolder:
         return tuple(result for result in self.results if result.split == split and result.is_scored)
 
 
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Key that sorts ``hospital-10`` after ``hospital-9``."""
-    parts: list[tuple[int, int, str]] = []
-    word = ""
-    for character in name + "\0":
-        if word and character.isdecimal() != word[-1].isdecimal():
-            parts.append((0, int(word), "") if word.isdecimal() else (1, 0, word))
-            word = ""
-        word += character
-    return tuple(parts)
-
-
 def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -> RunFolder:
-    """Run folder, checked.
+    """Run folder, checked; or a folder of an evaluation alone, of which there is no run to tell.
 
     Args:
         path: The run folder.
@@ -143,39 +150,19 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
     """
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder; `brats-fl simulate NAME --sites SITES --out RUN` makes one")
-    info = _read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it")
+    if not (path / RUN_FILE).exists() and (path / EVALUATION_FILE).is_file():
+        evaluation = read_object(path / EVALUATION_FILE)
+        return RunFolder(path, _EMPTY, (), read_evaluation(path / CASE_TABLE_FILE), evaluation, invited=())
+    info = read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it")
     rounds = records_files(path, info.get("state"))
     return RunFolder(
         path=path,
         info=info,
         records=read_rounds(*rounds) if with_rounds or rounds[0].exists() else (),
         results=read_evaluation(path / CASE_TABLE_FILE) if with_cases else (),
-        evaluation=_read_object(path / EVALUATION_FILE) if (path / EVALUATION_FILE).exists() else _EMPTY,
+        evaluation=read_object(path / EVALUATION_FILE) if (path / EVALUATION_FILE).exists() else _EMPTY,
         invited=invited_sites(path, info),
     )
-
-
-def _read_object(path: Path, mend: str = "remove it or write it again") -> Mapping[str, Any]:
-    content = _parse_json(path, _read_text(path, mend), mend)
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: must hold a JSON object (got {type(content).__name__}); {mend}")
-    return MappingProxyType(content)
-
-
-def _read_text(path: Path, mend: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file; {mend}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: cannot be read as text ({error}); {mend}") from error
-
-
-def _parse_json(place: Path | str, text: str, mend: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RunError(f"{place}: is not JSON ({error}); {mend}") from error
 
 
 def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
@@ -186,12 +173,12 @@ def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
     """
     mend = "`brats-fl simulate NAME --sites SITES --out RUN` makes it"
     records: dict[tuple[str, int, str], RoundRecord] = {}
-    lines = ((path, *line) for path in paths for line in enumerate(_read_text(path, mend).split("\n"), start=1))
+    lines = ((path, *line) for path in paths for line in enumerate(read_text(path, mend).split("\n"), start=1))
     for path, number, line in lines:
         if not line.strip():
             continue
         place = f"{path}:{number}"
-        record = _as_record(place, _parse_json(place, line, "remove the line if the run was cut off there"))
+        record = _as_record(place, parse_json(place, line, "remove the line if the run was cut off there"))
         records[record.phase, record.round, record.site] = record
     if not records:
         raise RunError(f"{paths[-1]}: holds no round; {mend}")
@@ -239,7 +226,7 @@ def read_evaluation(path: Path) -> tuple[CaseResult, ...]:
         RunError: The file is missing, a column is, or a row is wrong, double or missing.
     """
     mend = "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it"
-    reader = csv.DictReader(_read_text(path, mend).split("\n"))
+    reader = csv.DictReader(read_text(path, mend).split("\n"))
     missing = [column for column in CASE_TABLE_COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise RunError(f"{path}: has no column {missing[0]!r}; {mend}")
