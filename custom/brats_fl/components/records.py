@@ -22,6 +22,7 @@ from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 from brats_fl.components.aggregator import REJECTION
 from brats_fl.components.exchange import read_dxo
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
+from brats_fl.components.statistics import EPSILON_HEADER
 from brats_fl.files import write_whole
 from brats_fl.machine import MACHINE_FILE, describe_machine
 from brats_fl.round_records import PHASES, RECORDS_FILE, STATISTIC, as_lines
@@ -60,6 +61,7 @@ class RoundRecords(FLComponent):
             self._record_contribution(fl_ctx)
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
             self._record_failure(fl_ctx)
+            self._record_release(fl_ctx)
         elif event_type == AppEventType.ROUND_DONE:
             self._record_missing(fl_ctx)
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
@@ -97,6 +99,15 @@ class RoundRecords(FLComponent):
         task = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
         phase = PHASES.get(task, task)
         self._write(fl_ctx, phase, str(result.get_header(ERROR_HEADER) or result.get_return_code()), {})
+
+    def _record_release(self, fl_ctx: FLContext) -> None:
+        """A line, once a site, on how much noise is in the statistics that it released."""
+        result = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
+        epsilon = result.get_header(EPSILON_HEADER) if isinstance(result, Shareable) else None
+        peer = fl_ctx.get_peer_context()
+        if not isinstance(epsilon, float) or not 0 < epsilon < float("inf") or peer.get_identity_name() in self.seen:
+            return
+        self._write(fl_ctx, "statistics", "ok", {"epsilon": epsilon})
 
     def _record_missing(self, fl_ctx: FLContext) -> None:
         sites = self.seen | {client.name for client in fl_ctx.get_engine().get_clients()}
