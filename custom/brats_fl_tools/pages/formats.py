@@ -58,9 +58,9 @@ def format_duration(seconds: float | None) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def format_count(value: int, word: str) -> str:
-    """Number with its noun: 1 case, 2 cases."""
-    return f"{value:,} {word}{'' if value == 1 else 's'}"
+def format_count(value: int, word: str, plural: str = "") -> str:
+    """Number with its noun: 1 case, 2 cases; ``plural`` where that is more than an s."""
+    return f"{value:,} {word if value == 1 else plural or word + 's'}"
 
 
 def list_words(words: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ def summarise_in_words(run: RunFolder, scores: Scores) -> str:
     spread = "" if dice.sd is None else f"standard deviation {dice.sd:.3f} over the cases; "
     who = "" if run.is_evaluation else f"{summarise_participation(run)} "
     text = (
-        f"{who}On {format_count(scores.overall.cases, run.case_noun)} {_describe_seen(run)}, "
+        f"{who}On {format_count(scores.overall.cases, run.case_noun)} {describe_seen(run)}, "
         f"the model reaches a mean Dice of {dice.mean:.3f} ({spread}1 is a perfect match with the reference)."
     )
     if scores.ranking:
@@ -47,7 +47,8 @@ def seen_cases(run: RunFolder) -> tuple[str, ...] | None:
     return tuple(case for case in found if case in tested)
 
 
-def _describe_seen(run: RunFolder) -> str:
+def describe_seen(run: RunFolder) -> str:
+    """Whether the model saw the cases in training, as a clause that follows them."""
     seen = seen_cases(run)
     if seen is None:
         return f"({NOT_CHECKED})"

@@ -18,6 +18,7 @@ from brats_fl_tools.report.evaluated_model import FINAL, name_evaluated_model
 from brats_fl_tools.report.facts import count_cases, list_details, list_facts, written_by
 from brats_fl_tools.report.figures import case_strips, cost_diagrams, learning_curves
 from brats_fl_tools.report.headline import list_warnings, say_why_no_rank, summarise_in_words
+from brats_fl_tools.report.methods import write_methods
 from brats_fl_tools.report.metrics import COLUMNS, METRICS, Reported, Scores, other_splits
 from brats_fl_tools.report.overlays import draw_overlays
 from brats_fl_tools.report.participants import (
@@ -73,7 +74,7 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
         page_environment()
         .get_template("page.html")
         .render(
-            **_what_was_run(run),
+            **_what_was_run(run, scores),
             scores=scores,
             site_mean=scores.site_mean("dice"),
             site_sd=scores.site_sd(),
@@ -102,7 +103,7 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
         page_environment()
         .get_template("page.html")
         .render(
-            **_what_was_run(run),
+            **_what_was_run(run, None),
             scores=None,
             comparisons=(),
             facts=list_facts(run, FINAL, None),
@@ -117,7 +118,7 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
     return Page(html, (note,))
 
 
-def _what_was_run(run: RunFolder) -> dict[str, Any]:
+def _what_was_run(run: RunFolder, scores: Scores | None) -> dict[str, Any]:
     """What the page says of any run."""
     return {
         "run": run,
@@ -130,6 +131,7 @@ def _what_was_run(run: RunFolder) -> dict[str, Any]:
         "cost_rows": list_costs(run),
         "cost_totals": sum_costs(run),
         "warnings": list_warnings(run),
+        "methods": write_methods(run, scores),
         "participants": list_participants(run),
         "missing": list_missing(run),
         "why_no_rank": say_why_no_rank(),
