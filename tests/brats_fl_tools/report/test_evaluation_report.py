@@ -70,6 +70,15 @@ def test_cases_of_a_list_without_a_test_split_are_not_called_test_cases(tmp_path
     assert json.loads(files.metrics.read_text())["sites"]["hospital-1"]["cases"] == 3
 
 
+def test_metrics_that_a_hospital_may_send_name_no_case_no_path_and_no_machine(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "eval", sites_dir=str(tmp_path / "sites"))
+
+    text = write_report(folder).metrics.read_text()
+
+    for secret in (*(f'"{row[0]}"' for row in ROWS), str(tmp_path), MACHINE["processor"]):
+        assert secret not in text
+
+
 def test_pictures_of_an_evaluation_are_found_by_its_own_word_on_the_data_lists(tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path / "eval", ROWS[:1], sites_dir=str(tmp_path / "sites"))
     write_scans(tmp_path / "sites", folder, ROWS[:1])

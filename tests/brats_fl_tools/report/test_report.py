@@ -681,7 +681,7 @@ QUIET = (
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), "")
 
 
-def measure_in_browser(page: str, folder: Path, widths: Sequence[int]) -> dict[str, dict[str, int]]:
+def measure_in_browser(page: str, folder: Path, widths: Sequence[int]) -> dict[str, dict[str, Any]]:
     """What a browser makes of the page in a frame of each width: pixels it wants, rows of its tables."""
     frames = "".join(
         f'<iframe srcdoc="{html.escape(page)}" style="width:{width}px;height:900px;border:0"></iframe>'
@@ -693,6 +693,8 @@ def measure_in_browser(page: str, folder: Path, widths: Sequence[int]) -> dict[s
         dice: page.querySelectorAll('#scores-dice tbody tr').length,
         hd95: page.querySelectorAll('#scores-hd95_mm tbody tr').length,
         cases: page.querySelectorAll('#case-table tbody tr').length,
+        sideways: [...page.querySelectorAll('#hospitals .scroll, #pictures .scroll, #pictures .panels, #methods')]
+          .filter(part => part.scrollWidth > part.clientWidth).map(part => part.className || part.id),
         pictures: [...page.images].filter(image => image.naturalWidth > 0).length }; };
       addEventListener('load', () => { document.body.innerHTML = '<pre>' + JSON.stringify(
         [...document.querySelectorAll('iframe')].map(measure)) + '</pre>'; });
@@ -715,6 +717,7 @@ def test_browser_shows_every_row_and_never_scrolls_sideways(shown: Path, tmp_pat
 
     for width, frame in seen.items():
         assert frame["wanted"] <= int(width)
+        assert frame["sideways"] == []  # nor has a reader to push figures, pictures or methods to and fro
         # hospital-1 (mean, sd, median, worst), hospital-2 (one case: mean), all cases (4), hospitals, their sd.
         assert frame["dice"] == 4 + 1 + 4 + 2
         # hospital-1 (median, missed, worst), hospital-2 (one case: its distance, missed), all cases (3).
@@ -734,6 +737,24 @@ def test_print_has_what_is_folded_on_the_screen(shown: Path, tmp_path: Path) -> 
     assert text.count("12.5 / 11.0") == 4 * 3  # the table of cases: predicted and reference volume of each region
     assert "Hospitals that answered, time of the slowest of them" in text  # the table of rounds
     assert "Learning curves Per case Pictures" not in text  # links to sections are of no use on paper
+
+
+@pytest.mark.skipif(not (CHROMIUM and shutil.which("pdftotext")), reason="no Chromium or pdftotext on this machine")
+def test_print_repeats_the_head_of_a_long_table_and_splits_no_row(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        (f"case-{number:03}-of-a-long-name", "hospital-1", "testing", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+        for number in range(120)
+    ]
+    pdf = tmp_path / "report.pdf"
+    print_in_browser(write_report(write_run(tmp_path / "run", rows=rows)).page, pdf)
+
+    done = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True, timeout=60)
+
+    pages = [page for page in done.stdout.split("\f") if re.search(r"case-\d{3}", page)]
+    assert len(pages) > 1
+    assert all("HD95 TC" in page for page in pages)
+    for page in pages:  # the name of a case takes two lines, of one page
+        assert len(re.findall(r"case-\d{3}", page)) * 3 == page.count("12.5 / 11.0")
 
 
 def print_in_browser(page: Path, pdf: Path) -> None:
