@@ -22,6 +22,7 @@ from tests.tracked_curves import read_store
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.constants import SITES
 from brats_fl.errors import FolderError, KitError, RunError
+from brats_fl.machine import describe_machine
 from brats_fl.round_records import read_records
 from brats_fl.sharing.case_features import FEATURES
 from brats_fl.sharing.fingerprints import KEY_FILE
@@ -99,6 +100,7 @@ def test_run_folder_is_like_the_simulators(poc_run: Path) -> None:
     assert facts["mode"] == "poc"
     assert facts["status"] == "FINISHED:COMPLETED"
     assert facts["sites"]["hospital-1"] == {"training": 3, "validation": 1, "testing": 1}
+    assert facts["machine"]["processor"] == describe_machine()["processor"]  # all on this one; the server told its own
 
 
 def test_global_model_is_the_simulators_up_to_float_noise(poc_run: Path, run: Path) -> None:
