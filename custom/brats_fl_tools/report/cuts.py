@@ -31,8 +31,10 @@ class Cut:
     """Window on the slice's two axes."""
 
     def through(self, volume: Array) -> Array:
-        """The slice of a volume, (H, W)."""
-        return np.take(volume, self.level, axis=PLANES[self.plane])
+        """The slice of a volume, (H, W), a view: ``np.take`` would first copy a volume that was turned."""
+        place: list[Any] = [slice(None)] * volume.ndim
+        place[PLANES[self.plane]] = self.level
+        return np.asarray(volume[tuple(place)])
 
     def spacing_mm(self, spacing_mm: Sequence[float]) -> tuple[float, float]:
         """Voxel size along the slice's two axes, of the volume's three."""

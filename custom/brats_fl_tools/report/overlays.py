@@ -91,10 +91,10 @@ class OpenCase:
     prediction: Array
     spacing_mm: tuple[float, ...]
 
-    def agreement(self, region: str) -> tuple[Array, Array]:
-        """Whether each voxel is in a region, in the reference and in the prediction."""
-        labels = REGION_LABELS[region]
-        return np.isin(self.reference, labels), np.isin(self.prediction, labels)
+
+def is_in(region: str, labels: Array) -> Array:
+    """Whether each voxel of a label map, or of a slice of one, is in a region."""
+    return np.isin(labels, REGION_LABELS[region])
 
 
 def mask_path(run: RunFolder, result: CaseResult) -> Path:
@@ -174,7 +174,7 @@ def draw_case(case: OpenCase, role: str, result: CaseResult) -> Overlay:
     agreement_ml = {
         region: {
             name: float(np.count_nonzero(part)) * cell_ml
-            for name, part in split_agreement(*case.agreement(region)).items()
+            for name, part in split_agreement(is_in(region, case.reference), is_in(region, case.prediction)).items()
         }
         for region in SHOWN
     }
@@ -207,8 +207,9 @@ def _draw_row(case: OpenCase, title: str, cut: Cut) -> Row:
     head, frame = frame_in(cut, scan, spacing_mm)
     whole = paint_overview(scan[head], frame, spacing_mm, LONGEST_SIDE_PX)
     panels = [Panel(flair, as_jpeg(whole), f"{flair} scan, {place}, with a frame around what is enlarged beside it")]
+    labels = [cut.through(labels)[cut.box] for labels in (case.reference, case.prediction)]
     for region, modality in SHOWN.items():
-        reference, prediction = (cut.through(part)[cut.box] for part in case.agreement(region))
+        reference, prediction = (is_in(region, part) for part in labels)
         grey = cut.through(case.grey[modality])[cut.box]
         pixels = paint_agreement(grey, reference, prediction, spacing_mm, LONGEST_SIDE_PX)
         name = MODALITY_NAMES[modality]

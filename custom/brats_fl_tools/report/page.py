@@ -113,7 +113,7 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
     )
     note = (
         f"no {CASE_TABLE_FILE} there: the report shows what hospitals reported on their validation cases; "
-        "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it of test cases"
+        "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN --masks` makes it one of test cases, with pictures"
     )
     return Page(html, (note,))
 
