@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from brats_fl.errors import CodeMismatchError, JobError
 LIBRARY = Path(brats_fl.__file__).parent
 INSTALLED_BUNDLES = "brats_fl_bundles"
 """Name under which the wheel installs the bundles."""
+
+
+GIT_SECONDS = 20.0
+"""A status of a checkout takes less than one, on a network disk a few."""
 
 
 def hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
@@ -43,6 +48,21 @@ def library_digest(library: Path = LIBRARY) -> str:
 def bundle_digest(bundle: Path) -> str:
     """Digest of a bundle's configurations and scripts, which are code; weights and documents are left out."""
     return hash_files(bundle, ("configs/*", "scripts/*.py"))
+
+
+def find_commit(library: Path = LIBRARY) -> str | None:
+    """Commit of the checkout that this library lies in, with ``-dirty`` where it was changed since; None elsewhere.
+
+    A library that is installed in a folder beneath some other project's checkout has none: git must know its files.
+    """
+    known = ("git", "-C", str(library), "ls-files", "--error-unmatch", "__init__.py")
+    named = ("git", "-C", str(library), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    try:
+        subprocess.run(known, capture_output=True, timeout=GIT_SECONDS, check=True)
+        done = subprocess.run(named, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def installed_package(name: str) -> Path:

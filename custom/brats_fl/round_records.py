@@ -48,6 +48,10 @@ def _is_duration(value: object) -> bool:
     return _is_number(value) and 0 <= value <= MOST  # type: ignore[operator]
 
 
+def _is_epsilon(value: object) -> bool:
+    return _is_number(value) and 0 < value <= MOST  # type: ignore[operator]
+
+
 def _is_loss(value: object) -> bool:
     return value is None or (_is_number(value) and abs(value) <= MOST)  # type: ignore[arg-type]
 
@@ -73,7 +77,7 @@ OWN: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = MappingProxyTyp
 STATED: Final[Mapping[str, Callable[[object], bool]]] = MappingProxyType(
     dict.fromkeys(("cases", "steps", "bytes_down", "bytes_up"), _is_count)
     | dict.fromkeys(("seconds", "train_seconds", "evaluate_seconds"), _is_duration)
-    | {"loss": _is_loss}
+    | {"loss": _is_loss, "epsilon": _is_epsilon}
 )
 """What a record may hold beside the server's own four, and the metrics; and whether a value is of its type."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from brats_fl.provenance import (
     bundle_digest,
     check_brought,
     find_bundle,
+    find_commit,
     installed_bundle,
     library_digest,
     required_code,
@@ -98,3 +100,24 @@ def test_job_without_code_where_no_bundle_is_installed_names_the_version_to_inst
 
     with pytest.raises(JobError, match=r"no bundle 'brats_unet' is installed here.*install version 0\.1\.0"):
         find_bundle("brats_unet", tmp_path, required_code(BUNDLE))
+
+
+def git(folder: Path, *arguments: str) -> str:
+    own = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+    return subprocess.run(["git", *own, "-C", folder, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git on this machine")
+def test_commit_is_that_of_the_checkout_which_holds_the_library_and_of_no_other(tmp_path):
+    (library := tmp_path / "custom" / "brats_fl").mkdir(parents=True)
+    (library / "__init__.py").write_text("1")
+    git(tmp_path, "init")
+    assert find_commit(library) is None  # as a wheel installed beneath somebody's checkout: git does not know it
+
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    head = git(tmp_path, "rev-parse", "HEAD").strip()
+    assert find_commit(library) == head
+
+    (library / "__init__.py").write_text("2")
+    assert find_commit(library) == f"{head}-dirty"

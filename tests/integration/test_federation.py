@@ -104,7 +104,10 @@ def test_run_evaluates_and_reports(run: Path) -> None:
     assert {site: found["part"] for site, found in metrics["participants"].items()} == dict.fromkeys(SITES, "trained")
     evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     assert (evaluation["seen_in_training"], evaluation["synthetic_cases"]) == ([], 0)
-    assert "that it never saw in training" in (run / "report.html").read_text(encoding="utf-8")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "that it never saw in training" in page
+    assert "data:image/jpeg" in page
+    assert "a 3D U-Net [1] with residual units [2]" in page  # from the bundle that the job brought
 
 
 def test_finished_run_is_kept_without_force(run: Path) -> None:

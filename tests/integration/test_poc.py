@@ -22,10 +22,11 @@ from tests.tracked_curves import read_store
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.constants import SITES
 from brats_fl.errors import FolderError, KitError, RunError
+from brats_fl.machine import describe_machine
 from brats_fl.round_records import read_records
 from brats_fl.sharing.case_features import FEATURES
 from brats_fl.sharing.fingerprints import KEY_FILE
-from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE, RELEASES_FILE
+from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE, RELEASES_FILE, Protection
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.report import report
 from brats_fl_tools.report.statistics_page import ALL, read_statistics
@@ -100,6 +101,7 @@ def test_run_folder_is_like_the_simulators(poc_run: Path) -> None:
     assert facts["mode"] == "poc"
     assert facts["status"] == "FINISHED:COMPLETED"
     assert facts["sites"]["hospital-1"] == {"training": 3, "validation": 1, "testing": 1}
+    assert facts["machine"]["processor"] == describe_machine()["processor"]  # all on this one; the server told its own
 
 
 def test_global_model_is_the_simulators_up_to_float_noise(poc_run: Path, run: Path) -> None:
@@ -168,8 +170,10 @@ def test_statistics_hold_what_the_hospitals_released_and_nothing_of_one_with_too
         assert {name: list(values) for name, values in columns[site].histograms.items()} == release["histograms"]
     assert columns[ALL].cases == sum(column.cases for site, column in columns.items() if site != ALL)
     assert not (running.sites / "hospital-4" / RELEASES_FILE).exists()
-    statuses = {record["site"]: record["status"] for record in read_records(tmp_path / "run" / "rounds.jsonl")}
-    assert statuses == {"hospital-4": "TOO_FEW_CASES"}
+    records = read_records(tmp_path / "run" / "rounds.jsonl")
+    assert {record["site"] for record in records if record["status"] == "TOO_FEW_CASES"} == {"hospital-4"}
+    told = {record["site"]: record["epsilon"] for record in records if record["status"] == "ok"}
+    assert told == dict.fromkeys(set(columns) - {ALL}, Protection().epsilon)
     report(tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "hospital-4 sent nothing: it has fewer cases than its own rule asks for" in page

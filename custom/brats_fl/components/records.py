@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 from brats_fl.components.aggregator import MEAN, REJECTION
 from brats_fl.components.exchange import read_dxo
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
+from brats_fl.components.statistics import EPSILON_HEADER
+from brats_fl.files import write_whole
+from brats_fl.machine import MACHINE_FILE, describe_machine
 from brats_fl.round_records import MEAN_PHASE, PHASES, RECORDS_FILE, STATISTIC, as_lines, typed_statement, typed_status
 
 RECORD_WRITTEN = "brats_fl_record_written"
@@ -33,7 +37,8 @@ RECORD = "brats_fl_record"
 class RoundRecords(FLComponent):
     """Appends a line when a site's result arrives, and one for each site that is missing when a round ends.
 
-    Each line is an event at the server as well, for whoever follows the rounds there.
+    Each line is an event at the server as well, for whoever follows the rounds there. What the server is lies beside
+    them in ``machine.json``; of the sites' machines nothing is asked.
     """
 
     def __init__(self) -> None:
@@ -46,7 +51,9 @@ class RoundRecords(FLComponent):
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Record what the event says."""
-        if event_type == AppEventType.ROUND_STARTED:
+        if event_type == EventType.START_RUN:
+            write_whole(_run_folder(fl_ctx) / MACHINE_FILE, json.dumps(describe_machine(), indent=1) + "\n")
+        elif event_type == AppEventType.ROUND_STARTED:
             self.answered = set()
         elif event_type == AppEventType.BEFORE_TRAIN_TASK:
             self.bytes_down = size_in_bytes(read_dxo(fl_ctx.get_prop(AppConstants.TRAIN_SHAREABLE)))
@@ -54,6 +61,7 @@ class RoundRecords(FLComponent):
             self._record_contribution(fl_ctx)
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
             self._record_failure(fl_ctx)
+            self._record_release(fl_ctx)
         elif event_type == AppEventType.AFTER_AGGREGATION:
             self._record_mean(fl_ctx)
         elif event_type == AppEventType.ROUND_DONE:
@@ -91,6 +99,15 @@ class RoundRecords(FLComponent):
         if facts:
             self._write(fl_ctx, MEAN_PHASE, facts["status"], facts, fl_ctx.get_identity_name())
 
+    def _record_release(self, fl_ctx: FLContext) -> None:
+        """A line, once a site, on how much noise is in the statistics that it released."""
+        result = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
+        epsilon = result.get_header(EPSILON_HEADER) if isinstance(result, Shareable) else None
+        peer = fl_ctx.get_peer_context()
+        if not isinstance(epsilon, float) or not 0 < epsilon < float("inf") or peer.get_identity_name() in self.seen:
+            return
+        self._write(fl_ctx, "statistics", "ok", {"epsilon": epsilon})
+
     def _record_missing(self, fl_ctx: FLContext) -> None:
         sites = self.seen | {client.name for client in fl_ctx.get_engine().get_clients()}
         for site in sorted(sites - self.answered):
@@ -111,8 +128,7 @@ class RoundRecords(FLComponent):
             site = peer.get_identity_name() if peer else str(fl_ctx.get_prop(AppConstants.DATA_CLIENT))
         round_index = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, 0)) + (1 if phase == "final" else 0)
         line = {"phase": phase, "round": round_index, "site": site, "status": status} | dict(facts)
-        workspace = fl_ctx.get_engine().get_workspace()
-        path = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / RECORDS_FILE
+        path = _run_folder(fl_ctx) / RECORDS_FILE
         with self.lock:
             if phase != MEAN_PHASE:
                 self.seen.add(site)
@@ -127,6 +143,11 @@ def stated_facts(stated: object, metrics: object) -> dict[str, Any]:
     """What a site stated, typed, with the number of entries that were dropped where there are some."""
     facts, dropped = typed_statement(stated, {} if metrics is None else metrics)
     return facts | ({"dropped": dropped} if dropped else {})
+
+
+def _run_folder(fl_ctx: FLContext) -> Path:
+    """What the server keeps of the job."""
+    return Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
 
 
 def size_in_bytes(dxo: DXO) -> int:

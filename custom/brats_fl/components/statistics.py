@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
@@ -20,6 +21,9 @@ from brats_fl.sharing.case_features import FEATURES, feature_of
 from brats_fl.sharing.site_statistics import Release, read_protection, released
 
 DATASET = "cases"
+
+EPSILON_HEADER: Final = "brats_fl_epsilon"
+"""Of an answer: how much noise is in it. It is a setting, not a figure of a case, and costs no privacy."""
 
 
 class SiteStatistics(Statistics):
@@ -102,12 +106,15 @@ class SiteStatisticsExecutor(StatisticsExecutor):
             check_code(self.required_code, fl_ctx)
             site, engine = fl_ctx.get_identity_name(), fl_ctx.get_engine()
             datalist = find_datalist(site, kit=Path(engine.get_workspace().get_root_dir()))
-            engine.get_component(self.generator_id).prepare(datalist)
+            statistics = engine.get_component(self.generator_id)
+            statistics.prepare(datalist)
         except BratsFLError as error:
             text, code = str(error), error.code
         except Exception as error:
             text, code = repr(error), "EXECUTION_EXCEPTION"
         else:
-            return super().execute(task_name, shareable, fl_ctx, abort_signal)
+            answer = super().execute(task_name, shareable, fl_ctx, abort_signal)
+            answer.set_header(EPSILON_HEADER, statistics.given.epsilon)
+            return answer
         self.log_error(fl_ctx, f"{task_name} failed: {text}", fire_event=False)
         return failure(code, ReturnCode.EXECUTION_RESULT_ERROR)

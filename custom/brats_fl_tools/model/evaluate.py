@@ -17,12 +17,13 @@ from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import REGIONS, SPLITS
 from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
-from brats_fl.provenance import hash_file
+from brats_fl.machine import describe_machine
+from brats_fl.provenance import find_commit, hash_file
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
 from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, RUN_FILE
+from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, RUN_FILE, now, versions
 from brats_fl_tools.runs.lists import find_seen
 from brats_fl_tools.runs.processes import last_lines, python_module, running
 
@@ -163,6 +164,11 @@ def evaluate_sites(
         "synthetic_cases": count_synthetic(sites, counts, split),
         **({} if seen is None else {"seen_in_training": seen}),
         "seconds_per_case": round((time.perf_counter() - begin) / sum(counts.values()), 2),
+        "sites_dir": str(sites),
+        "finished": now(),
+        "versions": versions(),
+        **({"commit": commit} if (commit := find_commit()) else {}),
+        "machine": describe_machine(),
     }
     shutil.rmtree(scratch)
     write_whole(out / EVALUATION_FILE, json.dumps(facts, indent=1) + "\n")

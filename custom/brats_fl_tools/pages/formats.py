@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them; a dash where there is none."""
+"""Numbers as a reader wants them, a dash where there is none, and names in the order that a reader expects."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def format_duration(seconds: float | None) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def format_count(value: int, word: str) -> str:
-    """Number with its noun: 1 case, 2 cases."""
-    return f"{value:,} {word}{'' if value == 1 else 's'}"
+def format_count(value: int, word: str, plural: str = "") -> str:
+    """Number with its noun: 1 case, 2 cases; ``plural`` where that is more than an s."""
+    return f"{value:,} {word if value == 1 else plural or word + 's'}"
 
 
 def list_words(words: Sequence[str]) -> str:
@@ -80,3 +80,15 @@ def format_ranges(numbers: Iterable[int]) -> str:
         str(first) if first == last else f"{first}, {last}" if last == first + 1 else f"{first} to {last}"
         for first, last in runs
     )
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Key that sorts ``hospital-10`` after ``hospital-9``."""
+    parts: list[tuple[int, int, str]] = []
+    word = ""
+    for character in name + "\0":
+        if word and character.isdecimal() != word[-1].isdecimal():
+            parts.append((0, int(word), "") if word.isdecimal() else (1, 0, word))
+            word = ""
+        word += character
+    return tuple(parts)

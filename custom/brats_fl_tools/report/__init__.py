@@ -13,7 +13,7 @@ import typer
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl_tools.report.comparison import as_json, compare
-from brats_fl_tools.report.metrics import TEST_SPLIT, build_metrics, build_reported_metrics, read_reported, score
+from brats_fl_tools.report.metrics import build_metrics, build_reported_metrics, read_reported, score
 from brats_fl_tools.report.page import render_page, render_reported
 from brats_fl_tools.report.run_folder import read_run
 from brats_fl_tools.report.statistics_page import STATISTICS_FILE, render_statistics
@@ -32,16 +32,23 @@ class ReportFiles:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder with run.json, rounds.jsonl and evaluation.csv.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, or a folder that brats-fl evaluate wrote.")],
     against: Annotated[
         list[Path] | None,
-        typer.Option(help="Another run folder to compare with; repeatable.", show_default="none"),
+        typer.Option(help="Another such folder to compare with; repeatable.", show_default="none"),
+    ] = None,
+    sites: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with SITE/datalist.json, for the pictures.", show_default="where the folder says they were"
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an earlier report.")] = False,
 ) -> None:
     """Write RUN/report.html, one page that opens without a network, and RUN/metrics.json.
 
     Without evaluation.csv, as where hospitals keep theirs: what they reported on their validation cases.
+    Of what brats-fl evaluate wrote, without a run: its figures and, where it wrote masks, pictures.
     Of a job brats_statistics: RUN/report.html alone, the hospitals side by side.
     """
     if (run / STATISTICS_FILE).is_file():
@@ -50,22 +57,25 @@ def report(
         _write(page, render_statistics(run))
         typer.echo(f"wrote {page}")
         return
-    files = write_report(run, against or (), force=force)
+    files = write_report(run, against or (), force=force, sites=sites)
     for note in files.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"wrote {files.metrics}")
     typer.echo(f"wrote {files.page}")
 
 
-def write_report(run: Path, against: Sequence[Path] = (), *, force: bool = False) -> ReportFiles:
+def write_report(
+    run: Path, against: Sequence[Path] = (), *, force: bool = False, sites: Path | None = None
+) -> ReportFiles:
     """Write the report of a run into its folder; each file appears whole or not at all.
 
     A run of a real federation has no table of cases: its report shows what the hospitals said of the final model.
 
     Args:
-        run: The run folder.
-        against: Run folders to compare with; each needs ``run.json`` and ``evaluation.csv`` only.
+        run: The run folder, or that of an evaluation.
+        against: Folders to compare with; of a run ``run.json`` and ``evaluation.csv`` are enough.
         force: Whether an earlier report may be replaced.
+        sites: Where the data lists are, for pictures; by default where the folder says they were.
 
     Raises:
         RunError: A file of a run is missing or wrong, or a report is there and ``force`` is not given.
@@ -80,12 +90,12 @@ def write_report(run: Path, against: Sequence[Path] = (), *, force: bool = False
         _write(metrics_path, json.dumps(build_reported_metrics(folder, reported), indent=1, allow_nan=False) + "\n")
         _write(page_path, page.html)
         return ReportFiles(page_path, metrics_path, page.notes)
-    scores = score(folder, TEST_SPLIT)
+    scores = score(folder)
     comparisons = [compare(folder, read_run(other, with_rounds=False)) for other in against]
     metrics = build_metrics(folder, scores)
     if comparisons:
         metrics["against"] = [as_json(comparison) for comparison in comparisons]
-    page = render_page(folder, scores, comparisons)
+    page = render_page(folder, scores, comparisons, sites)
     _write(metrics_path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     _write(page_path, page.html)
     return ReportFiles(page_path, metrics_path, page.notes)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brats_fl_tools.report.evaluated_model import name_evaluated_model
-from brats_fl_tools.report.metrics import COLUMNS, METRICS, TEST_SPLIT, count_missed, score
+from brats_fl_tools.report.metrics import COLUMNS, METRICS, count_missed, score
 from brats_fl_tools.report.participants import number_of_rounds
 from brats_fl_tools.report.run_folder import CaseResult, RunFolder
 
@@ -49,7 +49,8 @@ class Comparison:
 
     name: str
     job: str
-    rounds: int
+    rounds: int | None
+    """None of an evaluation without a run."""
     model: str
     """Which of the other run's models its figures are of."""
     common: int
@@ -76,9 +77,9 @@ def compare(run: RunFolder, other: RunFolder) -> Comparison:
     Raises:
         RunError: The other run has no scored test case.
     """
-    score(other, TEST_SPLIT)
-    here = {(result.site, result.case): result for result in run.scored(TEST_SPLIT)}
-    there = {(result.site, result.case): result for result in other.scored(TEST_SPLIT)}
+    score(other)
+    here = {(result.site, result.case): result for result in run.scored(run.split)}
+    there = {(result.site, result.case): result for result in other.scored(other.split)}
     common = [key for key in here if key in there]
     first, second = list(here.values()), list(there.values())
     if common:
@@ -91,7 +92,7 @@ def compare(run: RunFolder, other: RunFolder) -> Comparison:
     return Comparison(
         name=other.name,
         job=str(other.info.get("job", "unknown job")),
-        rounds=number_of_rounds(other),
+        rounds=None if other.is_evaluation else number_of_rounds(other),
         model=name_evaluated_model(other),
         common=len(common),
         only_here=tuple(f"{site}/{case}" for site, case in here if (site, case) not in there),

@@ -20,6 +20,8 @@ def name_evaluated_model(run: RunFolder) -> str:
     digest = run.evaluation.get("model_sha256")
     if not digest:
         return NOT_RECORDED
+    if run.is_evaluation:
+        return f"{run.evaluation.get('model')}, SHA-256 {str(digest)[:12]}"
     is_best, is_final = (
         (run.path / name).is_file() and hash_file(run.path / name) == digest for name in (BEST_MODEL, FINAL_MODEL)
     )

@@ -13,10 +13,9 @@ from brats_fl_tools.pages.diagrams import Diagram, paint_strips, stack_bars
 from brats_fl_tools.pages.formats import REGION_NAMES, format_count
 from brats_fl_tools.pages.svg import INK, MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.report.curves import Curve, gap_curve, mean_curve, metric_curves, region_curves, site_curves
-from brats_fl_tools.report.metrics import TEST_SPLIT, VALIDATION_SPLIT
 from brats_fl_tools.report.participants import invited_sites, train_rounds
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
-from brats_fl_tools.report.run_folder import RunFolder
+from brats_fl_tools.report.run_folder import VALIDATION_SPLIT, RunFolder
 from brats_fl_tools.report.timing import WORK, RoundTime, round_times
 
 
@@ -104,13 +103,13 @@ def _with_gaps(curve: Curve) -> tuple[list[int], list[float]]:
 
 
 def case_strips(run: RunFolder) -> list[Diagram]:
-    """Dice of every test case by hospital, for the mean and for each region."""
+    """Dice of every case of the run's split by hospital, for the mean and for each region."""
     return [_case_strip(run, column) for column in ("mean", *REGIONS)]
 
 
 def _case_strip(run: RunFolder, column: str) -> Diagram:
     values = {
-        site: [result.value("dice", column) for result in run.scored(TEST_SPLIT) if result.site == site]
+        site: [result.value("dice", column) for result in run.scored(run.split) if result.site == site]
         for site in run.sites
     }
     values = {site: numbers for site, numbers in values.items() if numbers}
@@ -125,7 +124,7 @@ def _case_strip(run: RunFolder, column: str) -> Diagram:
         f"median {np.median(numbers):.2f}"
         for site, numbers in values.items()
     )
-    title = f"Dice per test case: {REGION_NAMES[column]}"
+    title = f"Dice per {run.case_noun}: {REGION_NAMES[column]}"
     caption = "A point is a case. The box spans the middle half, its bar is the median."
     return Diagram(draw(f"strip-{column}", f"{title}. {summary}", paint), title, caption)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from brats_fl_tools.pages.formats import format_count, list_words
 from brats_fl_tools.report.evaluated_model import NOT_HERE, name_evaluated_model
-from brats_fl_tools.report.metrics import TEST_SPLIT, Scores
+from brats_fl_tools.report.metrics import Scores
 from brats_fl_tools.report.participants import summarise_participation
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
-from brats_fl_tools.report.run_folder import RunFolder
+from brats_fl_tools.report.run_folder import TEST_SPLIT, RunFolder
 
 NOT_CHECKED = "whether it saw them in training was not checked"
 
@@ -16,8 +16,9 @@ def summarise_in_words(run: RunFolder, scores: Scores) -> str:
     """Who trained, and the result on the test cases, in a few sentences."""
     dice = scores.overall.dice["mean"]
     spread = "" if dice.sd is None else f"standard deviation {dice.sd:.3f} over the cases; "
+    who = "" if run.is_evaluation else f"{summarise_participation(run)} "
     text = (
-        f"{summarise_participation(run)} On {format_count(scores.overall.cases, 'test case')} {_describe_seen(run)}, "
+        f"{who}On {format_count(scores.overall.cases, run.case_noun)} {describe_seen(run)}, "
         f"the model reaches a mean Dice of {dice.mean:.3f} ({spread}1 is a perfect match with the reference)."
     )
     if scores.ranking:
@@ -25,7 +26,7 @@ def summarise_in_words(run: RunFolder, scores: Scores) -> str:
         high, low = (scores.sites[site].dice["mean"].mean for site in (best, worst))
         text += f" It serves {best} best ({high:.3f}) and {worst} least ({low:.3f}), a gap of {scores.ranking.gap:.3f}."
     elif sum(summary.cases > 0 for summary in scores.sites.values()) > 1:
-        text += f" {say_why_no_rank()}"
+        text += f" {say_why_no_rank(f'{run.case_noun}s')}"
     return text
 
 
@@ -38,15 +39,16 @@ def say_why_no_rank(cases: str = "test cases") -> str:
 
 
 def seen_cases(run: RunFolder) -> tuple[str, ...] | None:
-    """Test cases that the model was trained or chosen on, as SITE/CASE; None where nobody checked."""
+    """Cases of the run's split that the model was trained or chosen on, as SITE/CASE; None where nobody checked."""
     found = run.evaluation.get("seen_in_training")
     if not isinstance(found, list):
         return None
-    tested = {f"{result.site}/{result.case}" for result in run.results if result.split == TEST_SPLIT}
+    tested = {f"{result.site}/{result.case}" for result in run.results if result.split == run.split}
     return tuple(case for case in found if case in tested)
 
 
-def _describe_seen(run: RunFolder) -> str:
+def describe_seen(run: RunFolder) -> str:
+    """Whether the model saw the cases in training, as a clause that follows them."""
     seen = seen_cases(run)
     if seen is None:
         return f"({NOT_CHECKED})"
@@ -55,7 +57,23 @@ def _describe_seen(run: RunFolder) -> str:
 
 def list_warnings(run: RunFolder) -> list[str]:
     """What the figures must not be taken for, each a banner at the top of the page."""
-    return [text for text in (_of_synthetic(run), _of_seen(run), _of_model(run)) if text]
+    return [text for text in (_of_evaluation(run), _of_synthetic(run), _of_seen(run), _of_model(run)) if text]
+
+
+def _of_evaluation(run: RunFolder) -> str | None:
+    """What a folder without a run leaves open."""
+    if not run.is_evaluation:
+        return None
+    text = (
+        "This is an evaluation, not a run: by whom, on what, how and for how long the model was trained is not in the "
+        "folder that this page was made from, and so not here."
+    )
+    if run.split != TEST_SPLIT and seen_cases(run) is None:
+        text += (
+            f" The cases stand under {run.split} in their data list: if the model was trained or chosen on them, the "
+            "figures flatter it."
+        )
+    return text
 
 
 def _of_synthetic(run: RunFolder) -> str | None:
@@ -76,13 +94,13 @@ def _of_seen(run: RunFolder) -> str | None:
     if not seen:
         return None
     return (
-        f"The model was trained or chosen on {len(seen)} of the test cases ({list_words(seen)}): their figures flatter "
-        "it, and so do all means that they are in."
+        f"The model was trained or chosen on {len(seen)} of the {run.case_noun}s ({list_words(seen)}): their figures "
+        "flatter it, and so do all means that they are in."
     )
 
 
 def _of_model(run: RunFolder) -> str | None:
-    if not run.results or name_evaluated_model(run) != NOT_HERE:
+    if run.is_evaluation or not run.results or name_evaluated_model(run) != NOT_HERE:
         return None
     return (
         "The model that was evaluated is none of this run's: the figures on test cases are of another one than that "

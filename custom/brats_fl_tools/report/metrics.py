@@ -20,12 +20,10 @@ from brats_fl_tools.report.participants import (
     rounds_done,
 )
 from brats_fl_tools.report.ranking import Ranking, rank
-from brats_fl_tools.report.run_folder import CaseResult, RunFolder
+from brats_fl_tools.report.run_folder import VALIDATION_SPLIT, CaseResult, RunFolder
 
 METRICS = ("dice", "hd95_mm")
 COLUMNS = (*REGIONS, "mean")
-TEST_SPLIT = "testing"
-VALIDATION_SPLIT = "validation"
 
 
 @dataclass(frozen=True)
@@ -107,16 +105,16 @@ def _sd(values: npt.NDArray[np.float64]) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def score(run: RunFolder, split: str) -> Scores:
-    """Figures of a split over its cases and per site.
+def score(run: RunFolder) -> Scores:
+    """Figures of the run's split over its cases and per site.
 
     Raises:
         RunError: No case of the split has a reference.
     """
-    results = run.scored(split)
+    results = run.scored(run.split)
     if not results:
         raise RunError(
-            f"{run.path / CASE_TABLE_FILE}: has no case of split {split} with a reference; "
+            f"{run.path / CASE_TABLE_FILE}: has no case of split {run.split} with a reference; "
             "give the sites' data lists some and run `brats-fl evaluate` again"
         )
     sites = {site: summarise([result for result in results if result.site == site]) for site in run.sites}
@@ -205,8 +203,8 @@ def _describe(run: RunFolder) -> dict[str, Any]:
     return {
         "job": run.info.get("job"),
         "bundle": run.info.get("bundle") or run.evaluation.get("bundle"),
-        "profile": run.info.get("profile"),
-        "rounds": number_of_rounds(run),
+        "profile": run.info.get("profile") or run.evaluation.get("profile"),
+        "rounds": None if run.is_evaluation else number_of_rounds(run),
     }
 
 
@@ -233,29 +231,29 @@ def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:
 
     Args:
         run: The run.
-        scores: Figures of its test split.
+        scores: Figures of its split.
     """
-    unscored = sum(result.split == TEST_SPLIT and not result.is_scored for result in run.results)
+    unscored = sum(result.split == run.split and not result.is_scored for result in run.results)
     return {
         **_describe(run),
-        "split": TEST_SPLIT,
+        "split": run.split,
         "model_sha256": run.evaluation.get("model_sha256"),
         "sites": {site: _as_json(summary) for site, summary in scores.sites.items()},
         "overall": {
             **_as_json(scores.overall),
-            "averaged_over": "all test cases, each counted once",
+            "averaged_over": f"all {run.case_noun}s, each counted once",
             "site_mean": {metric: scores.site_mean(metric) for metric in METRICS},
             **_ranking(scores.ranking),
             "cases_without_reference": unscored,
         },
-        **_taking_part(run),
+        **({} if run.is_evaluation else _taking_part(run)),
         "other_splits": {split: _as_json(summary) for split, summary in other_splits(run).items()},
     }
 
 
 def other_splits(run: RunFolder) -> dict[str, Summary]:
     """Figures over all cases of every other split that was evaluated; they are not the headline."""
-    splits = {result.split for result in run.results if result.is_scored} - {TEST_SPLIT}
+    splits = {result.split for result in run.results if result.is_scored} - {run.split}
     return {split: summarise(run.scored(split)) for split in sorted(splits)}
 
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
+from brats_fl.constants import MISSED_HD95_MM, REGIONS
 from brats_fl.files import CASE_TABLE_FILE
 from brats_fl_tools.pages import formats
 from brats_fl_tools.pages.formats import REGION_NAMES
-from brats_fl_tools.pages.pictures import LABEL_COLOURS, LABEL_NAMES
+from brats_fl_tools.pages.pictures import AGREEMENT_COLOURS, AGREEMENT_MEANINGS
 from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
 from brats_fl_tools.report.evaluated_model import FINAL, name_evaluated_model
+from brats_fl_tools.report.facts import count_cases, list_details, list_facts, written_by
 from brats_fl_tools.report.figures import case_strips, cost_diagrams, learning_curves
 from brats_fl_tools.report.headline import list_warnings, say_why_no_rank, summarise_in_words
-from brats_fl_tools.report.metrics import COLUMNS, METRICS, TEST_SPLIT, Reported, Scores, other_splits
+from brats_fl_tools.report.methods import write_methods
+from brats_fl_tools.report.metrics import COLUMNS, METRICS, Reported, Scores, other_splits
 from brats_fl_tools.report.overlays import draw_overlays
 from brats_fl_tools.report.participants import (
-    Part,
-    describe_state,
-    invited_sites,
     missing_updates,
-    number_of_rounds,
     participants,
     summarise_participation,
     train_rounds,
 )
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
-from brats_fl_tools.report.run_folder import RunFolder, finite
+from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
 
 METRIC_NAMES = {"dice": "Dice", "hd95_mm": "HD95 in mm"}
@@ -61,20 +60,21 @@ class Page:
     notes: tuple[str, ...]
 
 
-def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison]) -> Page:
-    """Page of a run: one HTML text that needs no other file.
+def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison], sites: Path | None = None) -> Page:
+    """Page of a run, or of an evaluation alone: one HTML text that needs no other file.
 
     Args:
         run: The run.
-        scores: Figures of its test split.
+        scores: Figures of its split.
         comparisons: The run against others, in the order of the tables.
+        sites: Where the data lists are, if not where the run says.
     """
-    overlays = draw_overlays(run)
+    overlays = draw_overlays(run, sites)
     html = (
         page_environment()
         .get_template("page.html")
         .render(
-            **_what_was_run(run),
+            **_what_was_run(run, scores),
             scores=scores,
             site_mean=scores.site_mean("dice"),
             site_sd=scores.site_sd(),
@@ -83,13 +83,12 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
             overlays=overlays,
             facts=list_facts(run, name_evaluated_model(run), scores.overall.cases),
             summary=summarise_in_words(run, scores),
-            cases=run.scored(TEST_SPLIT),
-            unscored=[result for result in run.results if result.split == TEST_SPLIT and not result.is_scored],
+            cases=run.scored(run.split),
+            unscored=[result for result in run.results if result.split == run.split and not result.is_scored],
             other_splits=other_splits(run),
             strips=case_strips(run),
-            label_colours={
-                LABEL_NAMES[label]: "#{:02x}{:02x}{:02x}".format(*rgb) for label, rgb in LABEL_COLOURS.items()
-            },
+            agreement_colours={name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in AGREEMENT_COLOURS.items()},
+            agreement_meanings=AGREEMENT_MEANINGS,
             metrics=METRICS,
             metric_names=METRIC_NAMES,
             fewest_for_interval=FEWEST_FOR_INTERVAL,
@@ -104,7 +103,7 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
         page_environment()
         .get_template("page.html")
         .render(
-            **_what_was_run(run),
+            **_what_was_run(run, None),
             scores=None,
             comparisons=(),
             facts=list_facts(run, FINAL, None),
@@ -114,17 +113,17 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
     )
     note = (
         f"no {CASE_TABLE_FILE} there: the report shows what hospitals reported on their validation cases; "
-        "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it of test cases"
+        "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN --masks` makes it one of test cases, with pictures"
     )
     return Page(html, (note,))
 
 
-def _what_was_run(run: RunFolder) -> dict[str, Any]:
+def _what_was_run(run: RunFolder, scores: Scores | None) -> dict[str, Any]:
     """What the page says of any run."""
     return {
         "run": run,
-        "title": str(run.info.get("job") or run.name),
-        "version": _version(run),
+        "title": str(run.info.get("job") or run.evaluation.get("bundle") or run.name),
+        "version": written_by(run),
         "details": list_details(run),
         "site_cases": count_cases(run),
         "curves": learning_curves(run),
@@ -132,6 +131,7 @@ def _what_was_run(run: RunFolder) -> dict[str, Any]:
         "cost_rows": list_costs(run),
         "cost_totals": sum_costs(run),
         "warnings": list_warnings(run),
+        "methods": write_methods(run, scores),
         "participants": list_participants(run),
         "missing": list_missing(run),
         "why_no_rank": say_why_no_rank(),
@@ -143,72 +143,6 @@ def _what_was_run(run: RunFolder) -> dict[str, Any]:
         "region_names": REGION_NAMES,
         "missed_hd95_mm": MISSED_HD95_MM,
     }
-
-
-def list_facts(run: RunFolder, model: str, test_cases: int | None) -> list[tuple[str, str]]:
-    """Name and value of what was run, for the page's head; what is not known is left out."""
-    info = run.info
-    parameters, seconds = info.get("parameters"), finite(info.get("seconds"))
-    facts = {
-        "Job": info.get("job"),
-        "Bundle": info.get("bundle"),
-        "Profile": info.get("profile"),
-        "Hospitals": _count_hospitals(run),
-        "Rounds": number_of_rounds(run),
-        "Not finished": describe_state(run),
-        "Local epochs a round": info.get("local_epochs"),
-        "Model evaluated": model,
-        "Parameters": f"{parameters:,}" if isinstance(parameters, int) else parameters,
-        "Test cases": test_cases,
-        "Started": str(info.get("started", "")).replace("T", " ") or None,
-        "Took": formats.format_duration(seconds) if seconds is not None else None,
-        "Resumed": _describe_parts(run),
-        "Seed": info.get("seed"),
-    }
-    return [(name, str(value)) for name, value in facts.items() if value is not None]
-
-
-def _count_hospitals(run: RunFolder) -> str:
-    trained, invited = sum(one.part is Part.TRAINED for one in participants(run)), len(invited_sites(run))
-    return f"{invited}" if trained == invited else f"{trained} of {invited} invited"
-
-
-def _describe_parts(run: RunFolder) -> str | None:
-    """At which rounds a run was taken up again; None of one that went through."""
-    parts = run.info.get("parts")
-    later = [part["first_round"] for part in parts[1:]] if isinstance(parts, list) else []
-    return (
-        f"at round {formats.list_words([str(number) for number in later])}; the time between is not in it"
-        if later
-        else None
-    )
-
-
-def _version(run: RunFolder) -> str:
-    versions = run.info.get("versions")
-    return str(versions.get("brats_fl", "")) if isinstance(versions, Mapping) else ""
-
-
-def list_details(run: RunFolder) -> list[tuple[str, str]]:
-    """Options, versions, machine and the model's hash: what somebody needs to do it again."""
-    details = []
-    for name, title in (("options", "option"), ("versions", "version"), ("machine", "machine")):
-        entries = run.info.get(name)
-        if isinstance(entries, Mapping):
-            details += [(f"{title}: {key}", str(value)) for key, value in entries.items()]
-    if run.info.get("study_sha256"):
-        details.append(("partition: study sha256", str(run.info["study_sha256"])))
-    for name in ("model", "model_sha256", "seconds_per_case"):
-        if run.evaluation.get(name) is not None:
-            details.append((f"evaluation: {name.replace('_', ' ')}", str(run.evaluation[name])))
-    return details
-
-
-def count_cases(run: RunFolder) -> list[tuple[str, list[int | None]]]:
-    """Training, validation and testing cases per site as ``run.json`` has them; empty where it has none."""
-    if not run.counts:
-        return []
-    return [(site, [run.counts.get(site, {}).get(split) for split in SPLITS]) for site in run.sites]
 
 
 def list_participants(run: RunFolder) -> list[tuple[str, str, str, int]]:

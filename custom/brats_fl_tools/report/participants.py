@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from brats_fl_tools.pages.formats import format_count, list_words
-from brats_fl_tools.report.run_folder import RoundRecord, RunFolder, natural_key
+from brats_fl_tools.pages.formats import format_count, list_words, natural_key
+from brats_fl_tools.report.run_folder import TEST_SPLIT, RoundRecord, RunFolder
 
 
 class Part(Enum):
@@ -51,7 +51,7 @@ def participants(run: RunFolder) -> tuple[Participant, ...]:
 def _participant(run: RunFolder, site: str, invited: bool) -> Participant:
     records = [record for record in run.records if record.site == site]
     rounds = tuple(sorted({record.round for record in records if record.phase == "train" and record.is_ok}))
-    test_cases = sum(result.site == site and result.split == "testing" for result in run.results)
+    test_cases = sum(result.site == site and result.split == TEST_SPLIT for result in run.results)
     if rounds:
         part = Part.TRAINED
     elif invited:

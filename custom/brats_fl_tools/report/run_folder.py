@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +13,15 @@ from typing import Any
 from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
-from brats_fl.round_records import MEAN_PHASE, check_record
+from brats_fl.round_records import read_records
+from brats_fl_tools.pages.formats import natural_key
+from brats_fl_tools.report.text_files import read_object, read_text
 from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, invited_sites, records_files
+
+TEST_SPLIT = "testing"
+VALIDATION_SPLIT = "validation"
+ORDER = MappingProxyType({"train": 0, "final": 1})
+"""Phases of the rounds; lines of others are the server's own."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -110,6 +116,21 @@ class RunFolder:
         return tuple(str(site) for site in listed) if isinstance(listed, list) else ()
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether it holds what ``brats-fl evaluate`` wrote and nothing of a training."""
+        return not self.info
+
+    @property
+    def split(self) -> str:
+        """The split whose figures are the result: of a run testing, of a mere evaluation what was evaluated."""
+        return str(self.evaluation.get("split", TEST_SPLIT)) if self.is_evaluation else TEST_SPLIT
+
+    @property
+    def case_noun(self) -> str:
+        """What a case of that split is called in a sentence."""
+        return "test case" if self.split == TEST_SPLIT else "case"
+
+    @property
     def is_finished(self) -> bool:
         """Whether the run went on to its end; of a run that does not say, it did."""
         return self.info.get("state", "finished") == "finished"
@@ -119,20 +140,8 @@ class RunFolder:
         return tuple(result for result in self.results if result.split == split and result.is_scored)
 
 
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Key that sorts ``hospital-10`` after ``hospital-9``."""
-    parts: list[tuple[int, int, str]] = []
-    word = ""
-    for character in name + "\0":
-        if word and character.isdecimal() != word[-1].isdecimal():
-            parts.append((0, int(word), "") if word.isdecimal() else (1, 0, word))
-            word = ""
-        word += character
-    return tuple(parts)
-
-
 def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -> RunFolder:
-    """Run folder, checked.
+    """Run folder, checked; or a folder of an evaluation alone, of which there is no run to tell.
 
     Args:
         path: The run folder.
@@ -144,39 +153,19 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
     """
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder; `brats-fl simulate NAME --sites SITES --out RUN` makes one")
-    info = _read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it")
+    if not (path / RUN_FILE).exists() and (path / EVALUATION_FILE).is_file():
+        evaluation = read_object(path / EVALUATION_FILE)
+        return RunFolder(path, _EMPTY, (), read_evaluation(path / CASE_TABLE_FILE), evaluation, invited=())
+    info = read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it")
     rounds = records_files(path, info.get("state"))
     return RunFolder(
         path=path,
         info=info,
         records=read_rounds(*rounds) if with_rounds or rounds[0].exists() else (),
         results=read_evaluation(path / CASE_TABLE_FILE) if with_cases else (),
-        evaluation=_read_object(path / EVALUATION_FILE) if (path / EVALUATION_FILE).exists() else _EMPTY,
+        evaluation=read_object(path / EVALUATION_FILE) if (path / EVALUATION_FILE).exists() else _EMPTY,
         invited=invited_sites(path, info),
     )
-
-
-def _read_object(path: Path, mend: str = "remove it or write it again") -> Mapping[str, Any]:
-    content = _parse_json(path, _read_text(path, mend), mend)
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: must hold a JSON object (got {type(content).__name__}); {mend}")
-    return MappingProxyType(content)
-
-
-def _read_text(path: Path, mend: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file; {mend}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: cannot be read as text ({error}); {mend}") from error
-
-
-def _parse_json(place: Path | str, text: str, mend: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RunError(f"{place}: is not JSON ({error}); {mend}") from error
 
 
 def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
@@ -187,45 +176,31 @@ def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
     """
     mend = "`brats-fl simulate NAME --sites SITES --out RUN` makes it"
     records: dict[tuple[str, int, str], RoundRecord] = {}
-    lines = ((path, *line) for path in paths for line in enumerate(_read_text(path, mend).split("\n"), start=1))
-    for path, number, line in lines:
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        content = check_record(place, _parse_json(place, line, "remove the line if the run was cut off there"))
-        if content["phase"] == MEAN_PHASE:
-            continue
-        record = _as_record(place, content)
-        records[record.phase, record.round, record.site] = record
+    for path in paths:
+        if not path.is_file():
+            raise RunError(f"{path}: no such file; {mend}")
+        found = (_as_record(content) for content in read_records(path) if content["phase"] in ORDER)
+        records |= {(record.phase, record.round, record.site): record for record in found}
     if not records:
         raise RunError(f"{paths[-1]}: holds no round; {mend}")
-    order = {"train": 0, "final": 1}
     return tuple(
-        sorted(records.values(), key=lambda record: (order[record.phase], record.round, natural_key(record.site)))
+        sorted(records.values(), key=lambda record: (ORDER[record.phase], record.round, natural_key(record.site)))
     )
 
 
-def _as_record(place: str, content: Any) -> RoundRecord:
-    if not isinstance(content, dict) or not {"round", "site"} <= set(content):
-        raise RunError(f"{place}: must be an object with round and site; see the file's other lines")
-    phase = content.get("phase", "train")
-    if phase not in ("train", "final"):
-        raise RunError(f"{place}: phase must be train or final (got {phase!r})")
-    if not isinstance(content["round"], int):
-        raise RunError(f"{place}: round must be a whole number (got {content['round']!r})")
-    metrics = {key: finite(value) for key, value in (content.get("metrics") or {}).items()}
+def _as_record(content: Mapping[str, Any]) -> RoundRecord:
     return RoundRecord(
-        phase=phase,
+        phase=content["phase"],
         round=content["round"],
-        site=str(content["site"]),
-        status=str(content.get("status", "ok")),
+        site=content["site"],
+        status=content["status"],
         loss=finite(content.get("loss")),
-        metrics={key: value for key, value in metrics.items() if value is not None},
+        metrics={name: float(value) for name, value in content.get("metrics", {}).items()},
         train_seconds=finite(content.get("train_seconds")),
         evaluate_seconds=finite(content.get("evaluate_seconds")),
         seconds=finite(content.get("seconds")),
-        bytes_down=int(finite(content.get("bytes_down")) or 0),
-        bytes_up=int(finite(content.get("bytes_up")) or 0),
+        bytes_down=content.get("bytes_down", 0),
+        bytes_up=content.get("bytes_up", 0),
     )
 
 
@@ -243,7 +218,7 @@ def read_evaluation(path: Path) -> tuple[CaseResult, ...]:
         RunError: The file is missing, a column is, or a row is wrong, double or missing.
     """
     mend = "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it"
-    reader = csv.DictReader(_read_text(path, mend).split("\n"))
+    reader = csv.DictReader(read_text(path, mend).split("\n"))
     missing = [column for column in CASE_TABLE_COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise RunError(f"{path}: has no column {missing[0]!r}; {mend}")

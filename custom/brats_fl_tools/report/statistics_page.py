@@ -6,18 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from brats_fl.constants import MODALITIES, REGIONS
 from brats_fl.errors import RunError
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.sharing.case_features import FEATURES, Feature, feature_of
+from brats_fl.sharing.site_statistics import Protection
 from brats_fl_tools.pages.diagrams import Diagram
 from brats_fl_tools.pages.formats import REGION_NAMES
-from brats_fl_tools.pages.svg import MARKERS, PALETTE, SURFACE, draw, legend_below
+from brats_fl_tools.pages.svg import MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
 from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.runs.folder import RUN_FILE
 
@@ -27,6 +30,19 @@ DATASET = "cases"
 
 ALL = "Global"
 """FLARE's name for all hospitals together."""
+
+GREY_ALPHA = 0.45
+DODGE = 0.14
+"""Of a bin's width, between the points of two hospitals in it."""
+
+CHANCE = 0.05
+"""That noise alone lifts any bin of a hospital's release, without a case in it, above the level up to which bins are
+grey."""
+
+RELEASED_BINS = sum(feature.bins for feature in FEATURES)
+
+FEWEST_CASES = 20
+"""At a noise of one case: with fewer, means are mostly noise (``docs/statistics.md``); in proportion at more noise."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,13 @@ class Column:
     means: Mapping[str, float]
     deviations: Mapping[str, float]
     histograms: Mapping[str, Sequence[float]]
+    noise_scale: float | None = None
+    """Of the Laplace noise in each bin, in cases; None where the hospital did not tell, as with earlier releases."""
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether its means are mostly noise, for lack of cases."""
+        return self.cases < FEWEST_CASES * (self.noise_scale or 1.0)
 
 
 def render_statistics(run: Path) -> str:
@@ -46,15 +69,19 @@ def render_statistics(run: Path) -> str:
     Raises:
         RunError: A file of the run is missing or wrong.
     """
-    columns = read_statistics(run / STATISTICS_FILE)
+    records = read_records(run / RECORDS_FILE)
+    columns = read_statistics(run / STATISTICS_FILE, read_noise(records))
     hospitals = [column for column in columns if column.site != ALL]
-    refused = {record["site"]: record["status"] for record in read_records(run / RECORDS_FILE)}
+    refused = {record["site"]: record["status"] for record in records if record["status"] != "ok"}
     template = page_environment().get_template("statistics_page.html")
     return template.render(
         facts=_read(run / RUN_FILE),
         hospitals=hospitals,
         all=next(column for column in columns if column.site == ALL),
         refused=refused,
+        scales=sorted({column.noise_scale for column in hospitals if column.noise_scale is not None}),
+        noise_ceiling=noise_ceiling,
+        chance=CHANCE,
         modalities=MODALITIES,
         regions=REGIONS,
         region_names=REGION_NAMES,
@@ -64,8 +91,33 @@ def render_statistics(run: Path) -> str:
     )
 
 
-def read_statistics(path: Path) -> list[Column]:
+def read_noise(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Hospital -> scale of its noise in cases, from the epsilon that it told; without those that told none."""
+    return {
+        record["site"]: Protection(epsilon=record["epsilon"]).noise_scale for record in records if "epsilon" in record
+    }
+
+
+def noise_ceiling(scale: float) -> float:
+    """Cases in a bin up to which noise alone may have put them there.
+
+    Args:
+        scale: Of the Laplace noise, in cases.
+
+    Returns:
+        The level that any bin of a hospital's whole release passes without a case in it with a probability of at most
+        ``CHANCE``: one bin passes t with exp(-t / scale) / 2, and that times the number of bins bounds it for all
+        (Boole's inequality). For one histogram it would be lower, but a page shows eight of each hospital.
+    """
+    return scale * float(np.log(RELEASED_BINS / (2 * CHANCE)))
+
+
+def read_statistics(path: Path, noise: Mapping[str, float] = MappingProxyType({})) -> list[Column]:
     """Hospitals in the order of their names, then all together, from the file that FLARE's server wrote.
+
+    Args:
+        path: The file.
+        noise: Hospital -> scale of its noise, of those that told it.
 
     Raises:
         RunError: The file is missing, or not of the present release.
@@ -73,17 +125,18 @@ def read_statistics(path: Path) -> list[Column]:
     content = _read(path)
     try:
         sites = sorted(content[FEATURES[0].name]["count"], key=lambda site: (site == ALL, site))
-        return [_read_column(content, site) for site in sites]
+        return [_read_column(content, site, noise.get(site)) for site in sites]
     except (KeyError, TypeError, IndexError) as error:
         raise RunError(f"{path}: {error!r} is missing; run the job with this version of brats-fl") from error
 
 
-def _read_column(content: Mapping[str, Any], site: str) -> Column:
+def _read_column(content: Mapping[str, Any], site: str, noise_scale: float | None) -> Column:
     def values(statistic: str) -> dict[str, Any]:
         return {feature.name: content[feature.name][statistic][site][DATASET] for feature in FEATURES}
 
     histograms = {name: [count for _, _, count in bins] for name, bins in values("histogram").items()}
-    return Column(site, int(values("count")[FEATURES[0].name]), values("mean"), values("stddev"), histograms)
+    count = int(values("count")[FEATURES[0].name])
+    return Column(site, count, values("mean"), values("stddev"), histograms, noise_scale)
 
 
 def _read(path: Path) -> Any:
@@ -93,20 +146,22 @@ def _read(path: Path) -> Any:
         raise RunError(f"{path}: cannot be read ({error}); give the run folder of a job brats_statistics") from error
 
 
+def stands_out(counts: Sequence[float], noise_scale: float | None) -> npt.NDArray[np.bool_]:
+    """Which bins have more than noise alone may have put there; all that are not empty where the noise is not known."""
+    values = np.asarray(counts, dtype=np.float64)
+    return values > (0.0 if noise_scale is None else noise_ceiling(noise_scale))
+
+
 def histogram_diagram(feature: Feature, hospitals: Sequence[Column]) -> Diagram:
-    """Share of each hospital's cases in each bin."""
+    """Share of each hospital's cases in each bin: points with the noise's standard deviation, grey where it may be all.
+
+    No line joins the points: it would draw a shape where there is noise.
+    """
 
     def paint(axes: Axes) -> None:
         for index, hospital in enumerate(hospitals):
-            counts = np.asarray(hospital.histograms[feature.name])
-            axes.plot(
-                feature.middles,
-                counts / max(counts.sum(), 1e-9),
-                color=PALETTE[index % len(PALETTE)],
-                marker=MARKERS[index % len(MARKERS)],
-                markeredgecolor=SURFACE,
-                label=hospital.site,
-            )
+            _paint_hospital(axes, feature, hospital, index, len(hospitals))
+        axes.plot([], [], ".", color=MUTED, alpha=GREY_ALPHA, label="may be noise alone")
         axes.set_ylim(bottom=0)
         axes.set_ylabel("Share of cases")
         if feature.name in MODALITIES:
@@ -122,5 +177,35 @@ def histogram_diagram(feature: Feature, hospitals: Sequence[Column]) -> Diagram:
         **{f"{region}_ml": f"{REGION_NAMES[region].capitalize()} volume" for region in REGIONS},
         "voxel_mm": "Voxel spacing",
     }[feature.name]
-    means = "; ".join(f"{hospital.site}: mean {hospital.means[feature.name]:.3g}" for hospital in hospitals)
-    return Diagram(draw(f"statistics-{feature.name}", f"{title}. {means} {feature.unit}", paint), title, "")
+    means = "; ".join(
+        f"{hospital.site}: mean {hospital.means[feature.name]:.3g}, {_count_standing(feature, hospital)}"
+        for hospital in hospitals
+    )
+    return Diagram(draw(f"statistics-{feature.name}", f"{title} in {feature.unit}. {means}", paint), title, "")
+
+
+def _paint_hospital(axes: Axes, feature: Feature, hospital: Column, index: int, count: int) -> None:
+    counts = np.asarray(hospital.histograms[feature.name], dtype=np.float64)
+    whole = max(counts.sum(), 1e-9)
+    width = (feature.high - feature.low) / feature.bins
+    places = feature.middles + (index - (count - 1) / 2) * DODGE * width
+    seen = stands_out(hospital.histograms[feature.name], hospital.noise_scale)
+    grey = ~seen & (counts > 0)
+    axes.plot(places[grey], counts[grey] / whole, ".", color=MUTED, alpha=GREY_ALPHA, zorder=1.5)
+    spread = np.sqrt(2) * (hospital.noise_scale or 0.0) / whole  # a Laplace variable's deviation is its scale x root 2
+    axes.errorbar(
+        places[seen],
+        counts[seen] / whole,
+        yerr=np.full(np.count_nonzero(seen), spread),
+        linestyle="none",
+        elinewidth=0.8,
+        color=PALETTE[index % len(PALETTE)],
+        marker=MARKERS[index % len(MARKERS)],
+        markeredgecolor=SURFACE,
+        label=hospital.site,
+    )
+
+
+def _count_standing(feature: Feature, hospital: Column) -> str:
+    seen = stands_out(hospital.histograms[feature.name], hospital.noise_scale)
+    return f"{np.count_nonzero(seen)} of {feature.bins} bins above the noise"

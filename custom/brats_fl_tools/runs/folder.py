@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from brats_fl.errors import JobError
 from brats_fl.files import write_whole
+from brats_fl.machine import MACHINE_FILE
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.jobs.source import read_object, sites_of
@@ -72,10 +73,21 @@ def write_facts(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]
         "content_hash": job.content_hash,
         "invited": list(job.sites),
         "versions": versions(),
-        "machine": {"system": platform.system(), "processor": platform.machine()},
+        **({"machine": machine} if (machine := _read_machine(run)) else {}),
         **facts,
     }
     write_whole(run / RUN_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def _read_machine(run: Path) -> dict[str, Any]:
+    """What the server, or the simulator's, said of its machine; empty before it has started."""
+    for folder in (run / SERVER_FILES, run / SIMULATED_SERVER):
+        try:
+            content = json.loads((folder / MACHINE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 def read_state(run: Path) -> State | None:

@@ -29,6 +29,8 @@ def describe_record(record: Mapping[str, Any]) -> str:
     parts = [label, f"site={record['site']}"]
     if record["status"] != "ok":
         return " ".join([*parts, f"status={record['status']}"])
+    if "epsilon" in record:
+        return " ".join([*parts, f"epsilon={record['epsilon']:g}"])
     parts.append(f"cases={record.get('cases', '?')}")
     if record.get("loss") is not None:
         parts.append(f"loss={record['loss']:.3f}")

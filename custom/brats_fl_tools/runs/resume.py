@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from brats_fl.errors import RunError
+from brats_fl.provenance import find_commit
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure, describe_job
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import read_kit
@@ -112,7 +113,8 @@ def _next_part(
     typer.echo(f"{submission.job}: {done} of {before.total_rounds} rounds were done; going on with round {done}")
     job = build_job(submission.source, run / JOB_FOLDER, options, force=True)
     earlier = (*submission.earlier, submission.part(seconds))
-    return job, replace(submission, options=options, started=now(), earlier=earlier)
+    commit = find_commit() or ""
+    return job, replace(submission, options=options, started=now(), earlier=earlier, commit=commit)
 
 
 def refuse_another_study(run: Path, before: BuiltJob, submission: Submission, options: JobOptions) -> None:

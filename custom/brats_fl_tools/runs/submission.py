@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
+from brats_fl.provenance import find_commit
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
 from brats_fl_tools.runs.folder import State, write_facts
@@ -51,6 +52,8 @@ class Submission:
     job_id: str = ""
     earlier: tuple[Part, ...] = ()
     """Parts before this one."""
+    commit: str = field(default_factory=lambda: find_commit() or "")
+    """Of the checkout that the job was built in, at the start of this part; empty where there is none."""
 
     @property
     def first_round(self) -> int:
@@ -89,7 +92,8 @@ def state_run(
         "seconds": round(sum(part.seconds for part in parts), 1),
         "parts": [asdict(part) for part in parts],
     }
-    write_facts(run, job, state, {**submission.facts, **times, **facts})
+    code = {"commit": submission.commit} if submission.commit else {}
+    write_facts(run, job, state, {**submission.facts, **code, **times, **facts})
 
 
 def read_submission(run: Path) -> Submission:
@@ -106,7 +110,8 @@ def read_submission(run: Path) -> Submission:
         found = JobOptions(
             checkpoint=Path(checkpoint) if checkpoint else None, sites=tuple(sites) if sites else None, **options
         )
-        return Submission(options=found, earlier=tuple(Part(**part) for part in earlier), **content)
+        known = {"commit": "", **content}  # a run of an earlier release did not note it
+        return Submission(options=found, earlier=tuple(Part(**part) for part in earlier), **known)
     except FileNotFoundError:
         raise RunError(f"{run}: no {SUBMISSION_FILE} there; give the run folder of a job that was started") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

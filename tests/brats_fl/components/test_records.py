@@ -19,6 +19,8 @@ from tests.flare import JOB, Engine
 from brats_fl.components.aggregator import MEAN, REJECTION
 from brats_fl.components.executor import STATISTICS, failure
 from brats_fl.components.records import RoundRecords, size_in_bytes
+from brats_fl.components.statistics import EPSILON_HEADER
+from brats_fl.machine import describe_machine
 
 MODEL = {"w": np.zeros(100, np.float32)}
 STATED = {"cases": 3, "steps": 2, "loss": 0.5, "seconds": 1.5}
@@ -233,3 +235,23 @@ def test_size_counts_the_bytes_of_the_arrays_of_all_payloads():
 
     assert size_in_bytes(weights) == 24 + 32
     assert size_in_bytes(DXO(DataKind.COLLECTION, data={"weights": weights, "control": control})) == 24 + 32 + 10
+
+
+@pytest.mark.parametrize(("epsilon", "kept"), [(4.5, [4.5]), (float("nan"), []), ("9", []), (-1.0, [])])
+def test_how_much_noise_a_site_added_is_a_line_once_and_only_as_a_number_that_can_be(engine, tmp_path, epsilon, kept):
+    answer = make_reply(ReturnCode.OK)
+    answer.set_header(EPSILON_HEADER, epsilon)
+    records = RoundRecords()
+
+    for _ in range(2):  # FLARE asks twice
+        facts = {FLContextKey.TASK_RESULT: answer, FLContextKey.TASK_NAME: "fed_stats"}
+        records.handle_event(EventType.BEFORE_PROCESS_SUBMISSION, context(engine, "hospital-1", **facts))
+
+    path = tmp_path / JOB / "rounds.jsonl"
+    assert [line["epsilon"] for line in (lines(tmp_path) if path.exists() else [])] == kept
+
+
+def test_server_notes_what_machine_it_is_beside_its_records(engine, tmp_path):
+    RoundRecords().handle_event(EventType.START_RUN, context(engine))
+
+    assert json.loads((tmp_path / JOB / "machine.json").read_text()) == describe_machine()

@@ -12,7 +12,7 @@ import torch
 from brats_fl.round_records import read_records
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
 from brats_fl_tools.runs.collect import Best, choose_best, collect, collect_interrupted, is_finished
-from brats_fl_tools.runs.submission import Part, Submission
+from brats_fl_tools.runs.submission import Part, Submission, state_run
 
 
 def record(phase: str, round_index: int, site: str, dice: float | None = None, status: str = "ok") -> dict[str, Any]:
@@ -126,3 +126,17 @@ def test_run_that_is_interrupted_before_a_round_is_done_keeps_nothing_but_that(t
     assert done == 0
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["state"] == "interrupted"
+
+
+def test_run_tells_the_servers_machine_and_the_commit_that_its_job_was_built_at(tmp_path: Path):
+    (server := tmp_path / "server").mkdir()
+    submission = replace(Submission("unet", "unet", "2026-11-24T20:00:00+00:00"), commit="0123abcd")
+    state_run(tmp_path, job(0, 5), submission, "running", 0.0, {})
+    assert "machine" not in json.loads((tmp_path / "run.json").read_text())  # the command's own is not the server's
+
+    (server / "machine.json").write_text('{"processor": "Some CPU", "gpus": []}')
+    state_run(tmp_path, job(0, 5), submission, "finished", 9.0, {})
+
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["machine"] == {"processor": "Some CPU", "gpus": []}
+    assert facts["commit"] == "0123abcd"
