@@ -1,4 +1,4 @@
-"""A data loader that prepares the next batches in a background thread, and lets no error get lost."""
+"""Cases as a network takes them: prepared in a background thread, and no error gets lost or lacks its case's name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import Any
 
 from monai.data import DataLoader, Dataset
 
+from brats_fl.failures import during
+
 POLL_SECONDS = 0.05
+
+
+class CaseDataset(Dataset):
+    """MONAI's ``Dataset`` of the items of a data list, whose failures name the case and its files."""
+
+    def _transform(self, index: int) -> Any:
+        with during("preparing", [self.data[index]]):
+            return super()._transform(index)
 
 
 class PrefetchLoader(DataLoader):

@@ -18,6 +18,7 @@ from brats_fl.cases.scan_values import refuse_at_a_glance
 from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, LABEL, MODALITIES, NCR
 from brats_fl.errors import CaseError
+from brats_fl.failures import during
 
 TUMOUR_VOXELS_PER_LABEL = 2000
 
@@ -40,7 +41,8 @@ class LoadCased(Transform):
         scans = dict(zip(MODALITIES, item["image"], strict=True))
         if item.get("label") is not None:
             scans[LABEL] = item["label"]
-        volumes = dict(read_volumes(case, scans))
+        with during("reading", [item]):
+            volumes = dict(read_volumes(case, scans))
         grid = volumes[MODALITIES[0]].grid
         for name in MODALITIES:
             refuse_at_a_glance(case, name, volumes[name].voxels, grid, str(scans[name]))
