@@ -19,13 +19,16 @@ from brats_fl.cases.loading import CaseDataset
 from brats_fl.errors import FolderError, RunError, StepError, cause_of
 from brats_fl.failures import explain, is_disk_full
 from brats_fl.network.engines import CaseEvaluator
-from brats_fl.scoring.mask_records import Maker, hash_scans, hash_settings, hash_weights, state_of
-from brats_fl.scoring.masks import SCANS_SHA256, SaveMaskd
+from brats_fl.scoring.mask_records import Maker, hash_scans, hash_settings, hash_weights, read_record, state_of
+from brats_fl.scoring.masks import JUDGEMENT, SCANS_SHA256, SaveMaskd
 
 DONE, STEP = "done", "step"
 """Keys of an item: the case has its mask already; in which step it failed, ``FAULT`` says why."""
 
 SHOWN_FILES = 20
+
+Status = Literal["written", "done", "failed"]
+"""Segmented now; segmented before, in the same way; not segmented."""
 
 IN_THE_WAY = {
     "foreign": "was not written by brats-fl, or was changed since; it is never replaced",
@@ -40,12 +43,13 @@ class Outcome:
     """What became of a case."""
 
     case: str
-    status: Literal["written", "done", "failed"]
-    """Segmented now; segmented before, in the same way; not segmented."""
+    status: Status
     seconds: float
     step: str = ""
     reason: str = ""
     """Why it failed, with the file where one is to blame, and the mend where one is known."""
+    judgement: str = ""
+    """What the judge of ``CasesToSegment`` said of its scans."""
 
     def __str__(self) -> str:
         """One line of a list of failures."""
@@ -55,10 +59,11 @@ class Outcome:
 class CasesToSegment(CaseDataset):
     """Cases of which a bad one does not lose the others: it becomes an item that says what failed.
 
-    ``judge`` may be set: it is called with each case before it is prepared, and raises where it must not be segmented.
+    ``judge`` may be set: it is called with each case before it is prepared, raises where it must not be segmented, and
+    returns what is to be remembered of it.
     """
 
-    judge: Callable[[Mapping[str, Any]], None] | None = None
+    judge: Callable[[Mapping[str, Any]], str] | None = None
 
     def _transform(self, index: int) -> Any:
         item = self.data[index]
@@ -66,10 +71,9 @@ class CasesToSegment(CaseDataset):
             return {STEP: "finding the files", **item}
         step = "data gate"
         try:
-            if self.judge is not None:
-                self.judge(item)
+            judgement = self.judge(item) if self.judge is not None else ""
             step = "reading"
-            return {**super()._transform(index), SCANS_SHA256: hash_scans(item["image"])}
+            return {**super()._transform(index), SCANS_SHA256: hash_scans(item["image"]), JUDGEMENT: judgement}
         except Exception as error:
             return {"case": item["case"], STEP: step_of(error, step), FAULT: explain(error)}
 
@@ -135,7 +139,12 @@ class SegmentingEvaluator(CaseEvaluator):
             except OSError:
                 continue  # a scan that cannot be read fails where it is read
             if state == "done":
-                dataset.data[index] = {"case": item["case"], DONE: str(path)}
+                record = read_record(path)
+                dataset.data[index] = {
+                    "case": item["case"],
+                    DONE: str(path),
+                    JUDGEMENT: record.judgement if record else "",
+                }
             elif state in IN_THE_WAY and not (state == "other" and self.replace):
                 in_the_way[path] = IN_THE_WAY[state]
         if in_the_way:
@@ -144,7 +153,7 @@ class SegmentingEvaluator(CaseEvaluator):
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
         case = str(batchdata["case"][0])
         if DONE in batchdata:
-            self._note(case, "done")
+            self._note(case, "done", judgement=batchdata[JUDGEMENT][0])
         elif FAULT in batchdata:
             self._note(case, "failed", batchdata[STEP][0], batchdata[FAULT][0])
         else:
@@ -152,6 +161,7 @@ class SegmentingEvaluator(CaseEvaluator):
         return {}
 
     def _segment(self, engine: SupervisedEvaluator, batchdata: dict[str, Any], case: str) -> dict[str, Any]:
+        judgement = str(batchdata[JUDGEMENT][0])  # before MONAI takes the batch apart
         try:
             output = super()._iteration(engine, batchdata)
         except Exception as error:
@@ -159,7 +169,7 @@ class SegmentingEvaluator(CaseEvaluator):
                 raise
             self._note(case, "failed", step_of(error, self._doing), explain(error))
         else:
-            self._note(case, "written")
+            self._note(case, "written", judgement=judgement)
             return output
         engine.state.output = None  # what is left of the case takes no memory from the next
         gc.collect()
@@ -167,10 +177,10 @@ class SegmentingEvaluator(CaseEvaluator):
             torch.cuda.empty_cache()
         return {}
 
-    def _note(self, case: str, status: Literal["written", "done", "failed"], step: str = "", reason: str = "") -> None:
+    def _note(self, case: str, status: Status, step: str = "", reason: str = "", judgement: str = "") -> None:
         now = time.perf_counter()
         reason = reason.removeprefix(f"{case}: ").removeprefix(f"{step}: ")
-        outcome = Outcome(case, status, now - self._begun, step, reason)
+        outcome = Outcome(case, status, now - self._begun, step, reason, judgement)
         self._begun = now
         self.outcomes.append(outcome)
         if status == "failed":

@@ -15,7 +15,7 @@ from brats_fl_tools import check, demo, drill, report, sample
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
 from brats_fl_tools.kit import command as kit
-from brats_fl_tools.model import evaluate, export
+from brats_fl_tools.model import evaluate, export, segment
 from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
@@ -65,6 +65,7 @@ app.command("collect")(submit.collect_run)
 app.command()(submit.status)
 app.command()(resume.resume)
 app.command()(evaluate.evaluate)
+app.command()(segment.segment)
 app.command()(report.report)
 app.command()(export.export)
 app.command()(drill.drill)

@@ -41,7 +41,7 @@ class LoadCased(Transform):
         scans = dict(zip(MODALITIES, item["image"], strict=True))
         if item.get("label") is not None:
             scans[LABEL] = item["label"]
-        with during("reading", [item]):
+        with during("reading", [{"case": case, "image": item["image"]}]):
             volumes = dict(read_volumes(case, scans))
         grid = volumes[MODALITIES[0]].grid
         for name in MODALITIES:

@@ -45,6 +45,8 @@ class MaskRecord:
     """Of the four scans; empty where they are not known."""
     mask_sha256: str
     """Of the mask's file as it was written."""
+    judgement: str = ""
+    """What was said of the scans before, by whoever judged them; for whoever goes on with a run."""
 
 
 def hash_weights(network: torch.nn.Module) -> str:
@@ -88,7 +90,7 @@ def read_record(mask: Path) -> MaskRecord | None:
     try:
         content: Mapping[str, Any] = json.loads(record_path(mask).read_text(encoding="utf-8"))
         maker = Maker(**{key: str(value) for key, value in content["maker"].items()})
-        return MaskRecord(maker, str(content["scans_sha256"]), str(content["mask_sha256"]))
+        return MaskRecord(maker, *(str(content[key]) for key in ("scans_sha256", "mask_sha256", "judgement")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

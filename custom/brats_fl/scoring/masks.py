@@ -25,6 +25,9 @@ SCANNER_SPACE = 1
 SCANS_SHA256 = "scans_sha256"
 """Key of an item: ``mask_records.hash_scans`` of its scans, where they were hashed."""
 
+JUDGEMENT = "judgement"
+"""Key of an item: what was said of its scans, where they were judged."""
+
 
 class SaveMaskd(Transform):
     """Write ``mask`` (1, H, W, D) as ``<output_dir>/<case>_<output_postfix><output_ext>``, uint8, with its affine.
@@ -64,7 +67,8 @@ class SaveMaskd(Transform):
             path.parent.mkdir(parents=True, exist_ok=True)
             with appearing(path, ending=self.output_ext) as scratch:  # nibabel goes by the ending
                 nib.save(as_nifti(data["mask"]), scratch)
-                record = MaskRecord(self.maker, str(data.get(SCANS_SHA256, "")), hash_file(str(scratch)))
+                scans, judgement = (str(data.get(key, "")) for key in (SCANS_SHA256, JUDGEMENT))
+                record = MaskRecord(self.maker, scans, hash_file(str(scratch)), judgement)
                 write_record(path, record)  # first: a mask without a record would be taken for somebody else's
         logger.info("case=%s mask=%s", data["case"], path)
         return dict(data)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brats_fl.bundle import build_network, bundle_names, config_files, is_bundle
+from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import REGIONS, SPLITS
-from brats_fl.errors import DataListError, ModelError, RunError
+from brats_fl.errors import DataListError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.model.trained import check_model, find_weights, profile_of, resolve_bundle
 from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
-from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, RUN_FILE
+from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER
 from brats_fl_tools.runs.lists import find_seen
 from brats_fl_tools.runs.processes import last_lines, python_module, running
 
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle, or its name.")],
-    model: Annotated[Path, typer.Option("--model", help="Checkpoint, such as RUN/global_model.pt.")],
+    model: Annotated[
+        Path,
+        typer.Option("--model", help="Checkpoint, or the run folder or bundle that holds it."),
+    ],
     sites: Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json for each site.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; a run folder is fine.")],
     profile: Annotated[
@@ -46,39 +49,8 @@ def evaluate(
     """Write OUT/evaluation.csv: Dice, HD95 in mm and volumes in ml per case and region, at full resolution."""
     if split not in SPLITS:
         raise typer.BadParameter(f"--split must be one of {', '.join(SPLITS)} (got {split!r})")
-    evaluate_sites(resolve_bundle(bundle), model, sites, out, profile or profile_of(model), split, masks, force)
-
-
-def profile_of(model: Path) -> str:
-    """Profile of the run folder that a model lies in, else ``full``."""
-    try:
-        return str(json.loads((model.parent / RUN_FILE).read_text(encoding="utf-8"))["profile"])
-    except (OSError, ValueError, KeyError):
-        return "full"
-
-
-def resolve_bundle(bundle: Path) -> Path:
-    """Folder of a bundle given by path or by name.
-
-    Raises:
-        ModelError: There is no such bundle.
-    """
-    for candidate in (bundle, BUNDLES / bundle):
-        if is_bundle(candidate):
-            return candidate.resolve()
-    names = ", ".join(bundle_names(BUNDLES))
-    raise ModelError(f"{bundle}: no bundle there; give a folder with configs/train.json or one of {names}")
-
-
-def check_model(bundle: Path, model: Path, profile: str) -> None:
-    """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
-    from brats_fl.network.checkpoints import check_state, read_state
-
-    state = read_state(model)
-    try:
-        check_state(state, build_network(bundle, profile, seed=0))
-    except ModelError as error:
-        raise ModelError(f"{model} does not fit {bundle.name} with profile {profile}: {error}") from None
+    weights = find_weights(model)
+    evaluate_sites(resolve_bundle(bundle), weights, sites, out, profile or profile_of(weights), split, masks, force)
 
 
 def sites_with_cases(sites: Path, split: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ import typer
 from brats_fl.bundle import build_network
 from brats_fl.errors import ModelError
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.evaluate import check_model, profile_of, resolve_bundle
+from brats_fl_tools.model.trained import check_model, profile_of, resolve_bundle
 
 if TYPE_CHECKING:
     import torch

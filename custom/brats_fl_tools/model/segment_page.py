@@ -1,0 +1,105 @@
+"""The page of a segmentation: what failed, the volumes, and each case at its largest predicted tumour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import brats_fl
+from brats_fl.cases.datalists import Case, scans_of
+from brats_fl.cases.regions import to_library_labels
+from brats_fl.cases.scans import VolumeReader
+from brats_fl.errors import CaseError
+from brats_fl.provenance import hash_file
+from brats_fl_tools.model.trained import TrainedModel
+from brats_fl_tools.model.volumes import SegmentedCase
+from brats_fl_tools.pages.pictures import LABEL_COLOURS, LABEL_NAMES, as_png, paint_labels
+from brats_fl_tools.pages.templates import page_environment
+
+MOST_PICTURES = 60
+"""Cases shown with pictures, 0.3 MB each; the others are in the table."""
+
+SHOWN = {"t2f": "FLAIR", "t1c": "T1c"}
+"""Modalities shown, by the names a radiologist knows: the first shows oedema, the second enhancement."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One slice of a scan, with the mask on it or without."""
+
+    caption: str
+    png: str
+    """Base64."""
+
+
+@dataclass(frozen=True)
+class CaseSection:
+    """The pictures of a case, or why there are none."""
+
+    segmented: SegmentedCase
+    pictures: tuple[Picture, ...] = ()
+    note: str = ""
+
+
+def render_page(segmented: Sequence[SegmentedCase], cases: Mapping[str, Case], out: Path, model: TrainedModel) -> str:
+    """Page of a segmentation: one HTML text that needs no other file and must not leave the hospital.
+
+    Args:
+        segmented: What became of each case.
+        cases: Their scans, by name.
+        out: Folder of the masks.
+        model: What made them.
+    """
+    with_masks = [case for case in segmented if case.volumes_ml is not None]
+    return (
+        page_environment()
+        .get_template("segment_page.html")
+        .render(
+            version=brats_fl.__version__,
+            model=model,
+            model_sha256=hash_file(model.weights),
+            segmented=segmented,
+            failed=[case for case in segmented if case.outcome.status == "failed"],
+            masks=len(with_masks),
+            sections=[
+                draw_section(case, cases[case.outcome.case], out / f"{case.outcome.case}_seg.nii.gz")
+                for case in with_masks[:MOST_PICTURES]
+            ],
+            label_colours={
+                LABEL_NAMES[label]: "#{:02x}{:02x}{:02x}".format(*rgb) for label, rgb in LABEL_COLOURS.items()
+            },
+        )
+    )
+
+
+def draw_section(segmented: SegmentedCase, case: Case, mask: Path) -> CaseSection:
+    """Pictures of a case, or a note where a file was taken away in the meantime."""
+    try:
+        pictures, place = draw_case(case, mask)
+    except CaseError as error:
+        return CaseSection(segmented, note=f"not shown: {error}")
+    return CaseSection(segmented, tuple(pictures), place)
+
+
+def draw_case(case: Case, mask: Path) -> tuple[list[Picture], str]:
+    """Axial slice of each shown modality at the largest predicted tumour, with the mask and without; and where it is.
+
+    Raises:
+        CaseError: A file cannot be read.
+    """
+    reader = VolumeReader()
+    volume = reader.read(mask).in_ras()
+    labels = to_library_labels(volume.voxels, case.labels)
+    areas = np.count_nonzero(labels, axis=(0, 1))
+    level = int(np.argmax(areas)) if areas.any() else labels.shape[2] // 2
+    spacing_mm = (float(volume.grid.spacing_mm[0]), float(volume.grid.spacing_mm[1]))
+    pictures = []
+    for modality, name in SHOWN.items():
+        scan = reader.read(scans_of(case)[modality]).in_ras().voxels[:, :, level].astype(np.float32)
+        for kind, shown in (("", np.zeros(scan.shape, np.uint8)), (" with the mask", labels[:, :, level])):
+            pictures.append(Picture(f"{name}{kind}", as_png(paint_labels(scan, shown, None, spacing_mm))))
+    where = f"axial slice {level + 1} of {labels.shape[2]}"
+    return pictures, where if areas.any() else f"{where}; no tumour was found"
