@@ -142,20 +142,20 @@ class StepError(BratsFLError):
     """A step failed on a case, for a reason that is not ours.
 
     Args:
-        where: The case, or the cases of a batch, with their files.
+        cases: Name of the case, or of those of a batch.
         step: What was being done.
-        reason: What is known of why.
+        reason: What is known of why, and the files.
     """
 
     code = "EXECUTION_EXCEPTION"
 
-    def __init__(self, where: str, step: str, reason: str) -> None:
-        super().__init__(where, step, reason)
-        self.where, self.step, self.reason = where, step, reason
+    def __init__(self, cases: str, step: str, reason: str) -> None:
+        super().__init__(cases, step, reason)
+        self.cases, self.step, self.reason = cases, step, reason
 
     def __str__(self) -> str:
-        """Case, files, step and reason."""
-        return f"{self.where}: {self.step}: {self.reason}"
+        """Case, step, reason and files."""
+        return f"{self.cases}: {self.step}: {self.reason}"
 
 
 class TrainerError(BratsFLError):

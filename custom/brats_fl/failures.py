@@ -37,30 +37,33 @@ def reraise(error: Exception, name: str, items: Iterable[Mapping[str, Any]]) -> 
     """Raise an error of ours as it is, also one that MONAI wrapped, any other as ``during`` does."""
     if isinstance(error, TrainingAborted) or cause_of(error) is not None:
         raise error
-    raise StepError(name_cases(items), name, explain(error)) from error
+    listed = list(items)
+    cases = ", ".join(dict.fromkeys(str(item.get("case", "a case")) for item in listed))
+    raise StepError(cases, name, f"{explain(error)}{name_files(listed)}") from error
 
 
-def name_cases(items: Iterable[Mapping[str, Any]]) -> str:
-    """Names of the cases, each once, with their files: ``P_001 (P_001_t1ce.nii.gz, ...)``."""
-    named = {str(item.get("case", "a case")): item.get("image") for item in items}
-    return ", ".join(f"{case}{_name_files(image)}" for case, image in named.items())
-
-
-def _name_files(image: Any) -> str:
-    """The files of a case, in brackets; nothing where they are voxels already."""
-    files = [file for file in image if isinstance(file, str)] if isinstance(image, (list, tuple)) else []
+def name_files(items: Iterable[Mapping[str, Any]]) -> str:
+    """The scans of the cases, each once, in brackets; nothing where they are not known."""
+    images = [item["image"] for item in items if isinstance(item.get("image"), (list, tuple))]
+    files = dict.fromkeys(file for image in images for file in image if isinstance(file, str))
     return f" ({', '.join(files)})" if files else ""
+
+
+def step_and_reason(error: BaseException, otherwise: str) -> tuple[str, str]:
+    """In which step something failed, and why; the step that is given where the error names none."""
+    known = cause_of(error)
+    return (known.step, known.reason) if isinstance(known, StepError) else (otherwise, explain(error))
 
 
 def explain(error: BaseException) -> str:
     """An error in one line: in our words where we know it, else what was at the bottom of it."""
+    known = cause_of(error)
+    if known is not None:
+        return str(known)
     if is_out_of_memory(error):
         return "memory ran out; free some, take a machine with more, or lower patch_size or batch_size"
     if is_disk_full(error):
         return "the disk is full; free some space"
-    known = cause_of(error)
-    if known is not None:
-        return str(known)
     first = error
     while first.__cause__ is not None:
         first = first.__cause__

@@ -16,8 +16,8 @@ from monai.engines import SupervisedEvaluator
 from brats_fl.cases.cache import flatten
 from brats_fl.cases.folders import FAULT
 from brats_fl.cases.loading import CaseDataset
-from brats_fl.errors import FolderError, RunError, StepError, cause_of
-from brats_fl.failures import explain, is_disk_full
+from brats_fl.errors import FolderError, RunError
+from brats_fl.failures import is_disk_full, step_and_reason
 from brats_fl.network.engines import CaseEvaluator
 from brats_fl.scoring.mask_records import Maker, hash_scans, hash_settings, hash_weights, read_record, state_of
 from brats_fl.scoring.masks import JUDGEMENT, SCANS_SHA256, SaveMaskd
@@ -75,13 +75,8 @@ class CasesToSegment(CaseDataset):
             step = "reading"
             return {**super()._transform(index), SCANS_SHA256: hash_scans(item["image"]), JUDGEMENT: judgement}
         except Exception as error:
-            return {"case": item["case"], STEP: step_of(error, step), FAULT: explain(error)}
-
-
-def step_of(error: BaseException, otherwise: str) -> str:
-    """The step that an error names, else the one that is given."""
-    known = cause_of(error)
-    return known.step if isinstance(known, StepError) else otherwise
+            step, reason = step_and_reason(error, step)
+            return {"case": item["case"], STEP: step, FAULT: reason}
 
 
 class SegmentingEvaluator(CaseEvaluator):
@@ -167,7 +162,7 @@ class SegmentingEvaluator(CaseEvaluator):
         except Exception as error:
             if is_disk_full(error):
                 raise
-            self._note(case, "failed", step_of(error, self._doing), explain(error))
+            self._note(case, "failed", *step_and_reason(error, self._doing))
         else:
             self._note(case, "written", judgement=judgement)
             return output
@@ -179,8 +174,7 @@ class SegmentingEvaluator(CaseEvaluator):
 
     def _note(self, case: str, status: Status, step: str = "", reason: str = "", judgement: str = "") -> None:
         now = time.perf_counter()
-        reason = reason.removeprefix(f"{case}: ").removeprefix(f"{step}: ")
-        outcome = Outcome(case, status, now - self._begun, step, reason, judgement)
+        outcome = Outcome(case, status, now - self._begun, step, reason.removeprefix(f"{case}: "), judgement)
         self._begun = now
         self.outcomes.append(outcome)
         if status == "failed":

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from brats_fl.cases.datalists import Case, DataList, find_datalists, parse_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, find_datalists, parse_datalist
 from brats_fl.cases.layouts import LOOKED_FOR, SEG, FoundCase, join_namesakes, search
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError, DataListError
@@ -40,6 +40,8 @@ def read_given(where: Path, mapping: Path | None = None) -> list[GivenCases]:
     Raises:
         DataListError, CaseError: There is none, or it cannot be read; or ``mapping`` is given for no folder of scans.
     """
+    if not where.exists():
+        raise DataListError(f"{where}: no such file or folder; give a data list, a case table or a folder of cases")
     if mapping is not None:
         if not where.is_dir():
             raise CaseError(f"{where}: is no folder; --mapping describes the folders of one, leave it out")
@@ -68,7 +70,8 @@ def read_folder(folder: Path, mapping: Path | None = None) -> GivenCases:
     """The cases of a folder, found as an import finds them.
 
     Raises:
-        CaseError: It holds no case, or the mapping cannot be used.
+        DataListError: It holds no case.
+        CaseError: The mapping cannot be used.
     """
     root = folder.resolve()
     found = search(root).cases if mapping is None else find_mapped_cases(root, read_mapping(mapping))
@@ -76,7 +79,7 @@ def read_folder(folder: Path, mapping: Path | None = None) -> GivenCases:
     cases = join_namesakes(case for case in found if case.problems or set(case.files) - {SEG})
     if not cases:
         looked_for = f"{LOOKED_FOR}; for any other, describe it with --mapping" if mapping is None else str(mapping)
-        raise CaseError(f"{folder}: no case found. Looked for: {looked_for}")
+        raise DataListError(f"{folder}: holds no SITE/{DATALIST_FILE} and no case. Looked for: {looked_for}")
     sound = [case for case in cases if not case.problems]
     return GivenCases(
         DataList(root.name, testing=tuple(_as_case(case) for case in sound)),

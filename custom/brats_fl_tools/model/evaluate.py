@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -162,16 +163,22 @@ def evaluate_site(
     log, environment = out / "evaluate.log", {"PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
     with running(python_module("monai.bundle", "run", *arguments), log, environment) as process:
         process.wait()
-    if process.returncode != 0 or not (out / CASE_TABLE_FILE).is_file():
-        raise RunError(f"{datalist.parent.name}: {reason(log)}; see {log}")
+    code = process.returncode
+    if code != 0 or not (out / CASE_TABLE_FILE).is_file():
+        ended = f"ended by {signal.Signals(-code).name}, perhaps for want of memory, after: " if code < 0 else ""
+        raise RunError(f"{datalist.parent.name}: {ended}{reason(log)}; see {log}")
     import pandas as pd
 
     return pd.read_csv(out / CASE_TABLE_FILE, keep_default_na=False)
 
 
 def reason(log: Path) -> str:
-    """What one of our own errors said in a log, else its last line."""
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []:
-        if line.startswith("brats_fl.errors."):
-            return line.split(": ", 1)[1]
+    """What a failed evaluation said last: the reason, where the bundle tells it, else an error of ours, else a line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    for start in ("error: ", "brats_fl.errors."):
+        for number in reversed(range(len(lines))):
+            if lines[number].startswith(start):
+                # The reason is told to the end of the log; under an error in a traceback others may follow.
+                told = lines[number:] if start == "error: " else lines[number : number + 1]
+                return "\n".join(told).split(": ", 1)[1]
     return last_lines(log, 1)

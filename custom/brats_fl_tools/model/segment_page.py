@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 import brats_fl
 from brats_fl.cases.datalists import Case, scans_of
@@ -96,10 +98,21 @@ def draw_case(case: Case, mask: Path) -> tuple[list[Picture], str]:
     areas = np.count_nonzero(labels, axis=(0, 1))
     level = int(np.argmax(areas)) if areas.any() else labels.shape[2] // 2
     spacing_mm = (float(volume.grid.spacing_mm[0]), float(volume.grid.spacing_mm[1]))
+    scans = {
+        name: reader.read(scans_of(case)[modality]).in_ras().voxels[:, :, level].astype(np.float32)
+        for modality, name in SHOWN.items()
+    }
+    box = _head(np.logical_or.reduce([scan != 0 for scan in scans.values()]))
     pictures = []
-    for modality, name in SHOWN.items():
-        scan = reader.read(scans_of(case)[modality]).in_ras().voxels[:, :, level].astype(np.float32)
-        for kind, shown in (("", np.zeros(scan.shape, np.uint8)), (" with the mask", labels[:, :, level])):
-            pictures.append(Picture(f"{name}{kind}", as_png(paint_labels(scan, shown, None, spacing_mm))))
+    for name, scan in scans.items():
+        for kind, shown in (("", np.zeros_like(labels)), (" with the mask", labels)):
+            pixels = paint_labels(scan[box], shown[:, :, level][box], None, spacing_mm)
+            pictures.append(Picture(f"{name}{kind}", as_png(pixels)))
     where = f"axial slice {level + 1} of {labels.shape[2]}"
     return pictures, where if areas.any() else f"{where}; no tumour was found"
+
+
+def _head(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Smallest box around what is not background; all of it where there is none."""
+    found = ndimage.find_objects(inside.astype(np.uint8))
+    return tuple(found[0]) if found else (slice(None), slice(None))

@@ -21,7 +21,7 @@ from brats_fl_tools.check import check, verdict
 from brats_fl_tools.check.page import render_page
 from brats_fl_tools.check.table import print_findings
 from brats_fl_tools.check.thumbnails import draw_thumbnails
-from brats_fl_tools.check.verdict import check_entries, read_datalists
+from brats_fl_tools.check.verdict import check_entries, entries_in, read_sources
 
 app = typer.Typer()
 app.command()(check)
@@ -152,15 +152,15 @@ def test_file_that_is_there_is_replaced_with_force_only(sites: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: folder / "absent.json", "no such data list"),
-        (lambda folder: folder, "holds no SITE/datalist.json"),
+        (lambda folder: folder / "absent.json", "no such file or folder"),
+        (lambda folder: folder, "holds no SITE/datalist.json and no case"),
         (lambda folder: write_datalist(folder / "datalist.json", DataList("a")) or folder, "lists no case"),
     ],
     ids=["no file", "no list", "empty list"],
 )
 def test_nothing_to_check_is_an_error(tmp_path: Path, make, message: str):
     with pytest.raises(DataListError, match=message):
-        read_datalists(make(tmp_path))
+        read_sources(make(tmp_path))
 
 
 def test_two_lists_of_one_site_are_an_error(tmp_path: Path):
@@ -170,7 +170,7 @@ def test_two_lists_of_one_site_are_an_error(tmp_path: Path):
         )
 
     with pytest.raises(DataListError, match="site one has another list"):
-        read_datalists(tmp_path)
+        read_sources(tmp_path)
 
 
 def test_case_that_makes_a_rule_fail_is_a_finding(sites: Path, monkeypatch: pytest.MonkeyPatch):
@@ -178,14 +178,14 @@ def test_case_that_makes_a_rule_fail_is_a_finding(sites: Path, monkeypatch: pyte
         raise IndexError("odd")
 
     monkeypatch.setattr(verdict, "check_case", fail)
-    findings = check_entries(entries_of(read_datalists(sites)), 1, False)
+    findings = check_entries(entries_in(read_sources(sites)), 1, False)
 
     assert {(f.rule, f.found) for f in findings} == {("G02-file-unreadable", "could not be checked (IndexError: odd)")}
     assert len(findings) == 3
 
 
 def test_cases_are_checked_on_two_cores_as_on_one(sites: Path):
-    entries = entries_of(read_datalists(sites))
+    entries = entries_in(read_sources(sites))
 
     assert check_entries(entries, 2, False) == check_entries(entries, 1, False)
 
@@ -206,7 +206,7 @@ def test_finding_that_many_cases_share_does_not_fill_the_screen(capsys: pytest.C
 
 
 def page_of(sites: Path) -> str:
-    entries = entries_of(read_datalists(sites))
+    entries = entries_in(read_sources(sites))
     return render_page(entries, check_entries(entries, 1, False), headers_only=False)
 
 
@@ -248,7 +248,7 @@ def test_name_of_a_case_is_text_on_the_page_and_no_markup(tmp_path: Path):
 
 
 def test_label_of_another_shape_is_not_drawn(sites: Path):
-    case = read_datalists(sites)[0].training[0]
+    case = read_sources(sites)[0].datalist.training[0]
     save(np.ones((4, 4, 4), np.uint8), Path(str(case.label)), AFFINE)
 
     thumbnails = draw_thumbnails(case)
