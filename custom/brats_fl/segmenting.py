@@ -16,7 +16,7 @@ from monai.engines import SupervisedEvaluator
 from brats_fl.cases.cache import flatten
 from brats_fl.cases.folders import FAULT
 from brats_fl.cases.loading import CaseDataset
-from brats_fl.errors import FolderError, RunError
+from brats_fl.errors import FolderError, RunError, StepError
 from brats_fl.failures import is_disk_full, step_and_reason
 from brats_fl.network.engines import CaseEvaluator
 from brats_fl.scoring.mask_records import Maker, hash_scans, hash_settings, hash_weights, read_record, state_of
@@ -67,7 +67,9 @@ class CasesToSegment(CaseDataset):
 
     def _transform(self, index: int) -> Any:
         item = self.data[index]
-        if DONE in item or FAULT in item:
+        if DONE in item:
+            return {key: item[key] for key in ("case", DONE, JUDGEMENT)}
+        if FAULT in item:
             return {STEP: "finding the files", **item}
         step = "data gate"
         try:
@@ -125,9 +127,10 @@ class SegmentingEvaluator(CaseEvaluator):
         """Mark the cases that have their masks; raise ``FolderError`` where other files are in the way."""
         dataset = self.data_loader.dataset
         in_the_way: dict[Path, str] = {}
-        for index, item in enumerate(dataset.data):
-            if FAULT in item:
+        for index, listed in enumerate(dataset.data):
+            if FAULT in listed:
                 continue
+            item = {key: value for key, value in listed.items() if key not in (DONE, JUDGEMENT)}
             path = self.masks.path_of(item["case"])
             try:
                 state = state_of(path, self.masks.maker, item["image"])
@@ -140,7 +143,9 @@ class SegmentingEvaluator(CaseEvaluator):
                     DONE: str(path),
                     JUDGEMENT: record.judgement if record else "",
                 }
-            elif state in IN_THE_WAY and not (state == "other" and self.replace):
+                continue
+            dataset.data[index] = item
+            if state in IN_THE_WAY and not (state == "other" and self.replace):
                 in_the_way[path] = IN_THE_WAY[state]
         if in_the_way:
             raise FolderError(describe_files(in_the_way))
@@ -161,7 +166,7 @@ class SegmentingEvaluator(CaseEvaluator):
             output = super()._iteration(engine, batchdata)
         except Exception as error:
             if is_disk_full(error):
-                raise
+                raise StepError(case, *step_and_reason(error, self._doing)) from error
             self._note(case, "failed", *step_and_reason(error, self._doing))
         else:
             self._note(case, "written", judgement=judgement)

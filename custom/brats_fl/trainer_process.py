@@ -64,7 +64,7 @@ def describe_failure(error: BaseException) -> TaskFailure:
     if known is not None and not isinstance(known, StepError):
         return TaskFailure(known.code, str(known))
     trace = "".join(traceback.format_exception(error))
-    return TaskFailure("EXECUTION_EXCEPTION", trace if known is None else f"{trace}{known}")
+    return TaskFailure("EXECUTION_EXCEPTION", trace if known is None else f"{known}\n{trace}")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from brats_fl.errors import BratsFLError
+from brats_fl.failures import is_out_of_memory
 from brats_fl_tools import check, demo, drill, report, sample
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
@@ -87,6 +88,11 @@ def main() -> None:
         if "--debug" in sys.argv:
             traceback.print_exc()
         typer.echo(f"error: {explain(error)}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        typer.echo("error: memory ran out; free some, or take a machine with more", err=True)
         sys.exit(1)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brats_fl.bundle import make_importable
-from brats_fl.cases.datalists import Case, as_monai_item
+from brats_fl.cases.datalists import Case, as_monai_item, scans_of
 from brats_fl.constants import SPLITS
 from brats_fl.errors import CaseError, ModelError
 from brats_fl.failures import explain
@@ -52,7 +52,7 @@ class Gatekeeper:
         findings = mark_accepted([*verdict.findings, *copies], self.acceptances)
         self.findings[case.case] = findings
         if errors := errors_of(findings):
-            raise CaseError("; ".join(describe(finding) for finding in errors))
+            raise CaseError("; ".join(describe(finding, case) for finding in errors))
         return json.dumps([asdict(finding) for finding in findings])
 
     def recall(self, case: str, judgement: str) -> list[Finding]:
@@ -61,10 +61,12 @@ class Gatekeeper:
         return self.findings[case] if case in self.findings else mark_accepted(remembered, self.acceptances)
 
 
-def describe(finding: Finding) -> str:
-    """A finding of a case that is named before it: scan, rule, what was found and the mend."""
+def describe(finding: Finding, case: Case) -> str:
+    """A finding of a case that is named before it: scan, rule, what was found, the file and the mend."""
     scan = f"{finding.scan}: " if finding.scan else ""
-    return f"{scan}{finding.rule}: {finding.said}; {RULES[finding.rule].mend}"
+    file = scans_of(case).get(finding.scan, "")
+    where = f" ({file})" if file and file.partition("#")[0] not in finding.found else ""
+    return f"{scan}{finding.rule}: {finding.said}{where}; {RULES[finding.rule].mend}"
 
 
 def make_gatekeeper(given: GivenCases) -> Gatekeeper:
@@ -75,7 +77,7 @@ def make_gatekeeper(given: GivenCases) -> Gatekeeper:
     """
     cases = [replace(case, label=None) for split in SPLITS for case in given.datalist.split(split)]
     if repeats := find_repeats([Entry("", SPLITS[-1], case) for case in cases]):
-        raise CaseError("\n".join(f"{finding.case}: {describe(finding)}" for finding in repeats))
+        raise CaseError("\n".join(str(finding) for finding in repeats))
     return Gatekeeper({case.case: case for case in cases}, read_acceptances(given.beside))
 
 
