@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from brats_fl.cases.loading import CaseDataset
 from brats_fl.errors import FolderError, RunError, StepError
 from brats_fl.failures import is_disk_full, step_and_reason
 from brats_fl.network.engines import CaseEvaluator
-from brats_fl.scoring.mask_records import Maker, hash_scans, hash_settings, hash_weights, read_record, state_of
+from brats_fl.scoring.mask_records import Maker, State, hash_scans, hash_settings, hash_weights, read_record, state_of
 from brats_fl.scoring.masks import JUDGEMENT, SCANS_SHA256, SaveMaskd
 
 DONE, STEP = "done", "step"
@@ -64,11 +65,13 @@ class CasesToSegment(CaseDataset):
     """
 
     judge: Callable[[Mapping[str, Any]], str] | None = None
+    done: Mapping[str, str] = MappingProxyType({})
+    """Case that has its mask already -> what was said of its scans."""
 
     def _transform(self, index: int) -> Any:
         item = self.data[index]
-        if DONE in item:
-            return {key: item[key] for key in ("case", DONE, JUDGEMENT)}
+        if item["case"] in self.done:
+            return {"case": item["case"], DONE: "before", JUDGEMENT: self.done[item["case"]]}
         if FAULT in item:
             return {STEP: "finding the files", **item}
         step = "data gate"
@@ -124,31 +127,24 @@ class SegmentingEvaluator(CaseEvaluator):
         return Maker(hash_weights(self.network), hash_settings(steps, self.inferer))
 
     def _leave_done(self) -> None:
-        """Mark the cases that have their masks; raise ``FolderError`` where other files are in the way."""
+        """Tell the dataset which cases have their masks; raise ``FolderError`` where other files are in the way."""
         dataset = self.data_loader.dataset
-        in_the_way: dict[Path, str] = {}
-        for index, listed in enumerate(dataset.data):
-            if FAULT in listed:
-                continue
-            item = {key: value for key, value in listed.items() if key not in (DONE, JUDGEMENT)}
-            path = self.masks.path_of(item["case"])
-            try:
-                state = state_of(path, self.masks.maker, item["image"])
-            except OSError:
-                continue  # a scan that cannot be read fails where it is read
-            if state == "done":
-                record = read_record(path)
-                dataset.data[index] = {
-                    "case": item["case"],
-                    DONE: str(path),
-                    JUDGEMENT: record.judgement if record else "",
-                }
-                continue
-            dataset.data[index] = item
-            if state in IN_THE_WAY and not (state == "other" and self.replace):
-                in_the_way[path] = IN_THE_WAY[state]
+        states = {item["case"]: self._state(item) for item in dataset.data if FAULT not in item}
+        if self.replace:
+            states = {case: state for case, state in states.items() if state != "other"}
+        in_the_way = {
+            self.masks.path_of(case): IN_THE_WAY[state] for case, state in states.items() if state in IN_THE_WAY
+        }
         if in_the_way:
             raise FolderError(describe_files(in_the_way))
+        done = [case for case, state in states.items() if state == "done"]
+        dataset.done = {case: getattr(read_record(self.masks.path_of(case)), "judgement", "") for case in done}
+
+    def _state(self, item: Mapping[str, Any]) -> State:
+        try:
+            return state_of(self.masks.path_of(item["case"]), self.masks.maker, item["image"])
+        except OSError:
+            return "absent"  # a scan that cannot be read fails where it is read, and the mask of it stays
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
         case = str(batchdata["case"][0])
