@@ -130,11 +130,8 @@ class SegmentingEvaluator(CaseEvaluator):
         """Tell the dataset which cases have their masks; raise ``FolderError`` where other files are in the way."""
         dataset = self.data_loader.dataset
         states = {item["case"]: self._state(item) for item in dataset.data if FAULT not in item}
-        if self.replace:
-            states = {case: state for case, state in states.items() if state != "other"}
-        in_the_way = {
-            self.masks.path_of(case): IN_THE_WAY[state] for case, state in states.items() if state in IN_THE_WAY
-        }
+        refused = [*IN_THE_WAY] if not self.replace else ["foreign"]
+        in_the_way = {self.masks.path_of(case): IN_THE_WAY[of] for case, of in states.items() if of in refused}
         if in_the_way:
             raise FolderError(describe_files(in_the_way))
         done = [case for case, state in states.items() if state == "done"]

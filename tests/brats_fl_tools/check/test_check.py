@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import typer
 from tests.conftest import TinySites
-from tests.tiny_sites import AFFINE, save
+from tests.tiny_sites import AFFINE, save, write_tiny_case
 from typer.testing import CliRunner
 
 from brats_fl.cases.datalists import Case, DataList, write_datalist
@@ -22,6 +22,7 @@ from brats_fl_tools.check.page import render_page
 from brats_fl_tools.check.table import print_findings
 from brats_fl_tools.check.thumbnails import draw_thumbnails
 from brats_fl_tools.check.verdict import check_entries, entries_in, read_sources
+from brats_fl_tools.data.case_table import CaseRow, write_case_table
 
 app = typer.Typer()
 app.command()(check)
@@ -161,6 +162,41 @@ def test_file_that_is_there_is_replaced_with_force_only(sites: Path, tmp_path: P
 def test_nothing_to_check_is_an_error(tmp_path: Path, make, message: str):
     with pytest.raises(DataListError, match=message):
         read_sources(make(tmp_path))
+
+
+def test_folder_of_scans_without_labels_is_checked(tmp_path: Path):
+    case = write_tiny_case(tmp_path / "data", "P_001")
+    Path(str(case.label)).unlink()
+
+    code, text = run(tmp_path / "data")
+
+    assert code == 0
+    assert "cases=1 with_errors=0 errors=0" in text
+
+
+def test_case_whose_files_cannot_be_told_is_named_after_the_others_were_checked(tmp_path: Path):
+    for name in ("P_001", "P_002"):
+        write_tiny_case(tmp_path / "data", name)
+    (tmp_path / "data" / "P_002" / "P_002_t2.nii.gz").unlink()
+
+    with pytest.raises(
+        RunError, match=r"1 cases were not checked whole: their files cannot be told\nP_002: t2w is miss"
+    ):
+        run(tmp_path / "data")
+
+
+def test_case_table_is_checked_and_what_is_accepted_is_kept_beside_it(tmp_path: Path):
+    case = write_tiny_case(tmp_path / "data", "P_001")
+    image = tuple(map(Path, case.image))
+    row = CaseRow("P_001", "P_001", image, None, "brats2018-2021", (40, 48, 40), (2.0, 2.0, 2.0))
+    write_case_table(tmp_path / "cases.csv", [row])
+
+    code, _ = run(tmp_path / "cases.csv", "--accept", "G32:P_001", "--by", "Dr A")
+    again, text = run(tmp_path / "cases.csv")
+
+    assert (code, again) == (0, 0)
+    assert "accepted by Dr A" in text
+    assert (tmp_path / "accepted.json").is_file()
 
 
 def test_two_lists_of_one_site_are_an_error(tmp_path: Path):
