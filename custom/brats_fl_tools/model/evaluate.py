@@ -21,7 +21,7 @@ from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.trained import check_model, find_weights, profile_of, resolve_bundle
+from brats_fl_tools.model.trained import check_model, find_model
 from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
 from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER
 from brats_fl_tools.runs.lists import find_seen
@@ -41,7 +41,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; a run folder is fine.")],
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="full or small; default: that of the run folder, else full."),
+        typer.Option("--profile", help="full or small; default: of the run folder, else the one that it fits."),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="training, validation or testing.")] = "testing",
     masks: Annotated[bool, typer.Option("--masks", help="Also write masks/SITE/CASE_seg.nii.gz.")] = False,
@@ -50,8 +50,8 @@ def evaluate(
     """Write OUT/evaluation.csv: Dice, HD95 in mm and volumes in ml per case and region, at full resolution."""
     if split not in SPLITS:
         raise typer.BadParameter(f"--split must be one of {', '.join(SPLITS)} (got {split!r})")
-    weights = find_weights(model)
-    evaluate_sites(resolve_bundle(bundle), weights, sites, out, profile or profile_of(weights), split, masks, force)
+    trained = find_model(model, bundle, profile)
+    evaluate_sites(trained.bundle, trained.weights, sites, out, trained.profile, split, masks, force)
 
 
 def sites_with_cases(sites: Path, split: str) -> dict[str, int]:

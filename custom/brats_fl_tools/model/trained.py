@@ -41,6 +41,8 @@ def find_model(model: Path, bundle: Path | None = None, profile: str | None = No
         check_model(own, weights, known)
         return TrainedModel(own, weights, known)
     fitting = list(_fitting(weights, own, known))
+    if own is not None and not fitting:
+        check_model(own, weights, profiles_of(own)[0])  # says what differs
     if len(fitting) != 1:
         found = ", ".join(f"{found.bundle.name} with profile {found.profile}" for found in fitting) or "no bundle here"
         raise ModelError(f"{weights} fits {found}; say which it is of with --bundle and --profile")

@@ -179,9 +179,7 @@ def test_case_whose_files_cannot_be_told_is_named_after_the_others_were_checked(
         write_tiny_case(tmp_path / "data", name)
     (tmp_path / "data" / "P_002" / "P_002_t2.nii.gz").unlink()
 
-    with pytest.raises(
-        RunError, match=r"1 cases were not checked whole: their files cannot be told\nP_002: t2w is miss"
-    ):
+    with pytest.raises(RunError, match=r"1 cases were not checked whole: their files cannot be told\nP_002: t2w"):
         run(tmp_path / "data")
 
 
