@@ -70,13 +70,14 @@ class CasesToSegment(CaseDataset):
 
     def _transform(self, index: int) -> Any:
         item = self.data[index]
-        if item["case"] in self.done:
-            return {"case": item["case"], DONE: "before", JUDGEMENT: self.done[item["case"]]}
         if FAULT in item:
             return {STEP: "finding the files", **item}
         step = "data gate"
         try:
-            judgement = self.judge(item) if self.judge is not None else ""
+            # A mask may have been made before by whoever judged nothing, such as the bundle's own command.
+            judgement = self.done.get(item["case"]) or (self.judge(item) if self.judge is not None else "")
+            if item["case"] in self.done:
+                return {"case": item["case"], DONE: "before", JUDGEMENT: judgement}
             step = "reading"
             return {**super()._transform(index), SCANS_SHA256: hash_scans(item["image"]), JUDGEMENT: judgement}
         except Exception as error:

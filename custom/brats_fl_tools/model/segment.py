@@ -102,10 +102,10 @@ def segment_cases(
         evaluator.run()
     except RunError as error:
         failed = error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         done = sum(case.volumes_ml is not None for case in progress.cases)
         raise Interrupted(f"{done} of {progress.total} cases have their masks; the same command goes on") from None
-    write_results(out, progress.cases, model, gatekeeper)
+    write_results(out, progress.cases, render(progress, model))
     if failed is not None:
         raise failed
     return progress.cases
@@ -120,18 +120,21 @@ def refuse_foreign_results(out: Path) -> None:
             raise FolderError(f"{path} was not written by `brats-fl segment` and is not replaced; choose another --out")
 
 
-def write_results(out: Path, cases: list[SegmentedCase], model: TrainedModel, gatekeeper: Gatekeeper) -> None:
+def write_results(out: Path, cases: list[SegmentedCase], page: str) -> None:
     """Write table and page, and say so."""
-    from brats_fl_tools.model.segment_page import render_page
     from brats_fl_tools.model.volumes import as_table
 
     claim(out, "segmentation")
-    for name, text in (
-        (TABLE_FILE, as_table(cases)),
-        (PAGE_FILE, render_page(cases, gatekeeper.cases, out, model)),
-    ):
+    for name, text in ((TABLE_FILE, as_table(cases)), (PAGE_FILE, page)):
         write_whole(out / name, text)
         typer.echo(f"wrote {out / name}")
+
+
+def render(progress: Progress, model: TrainedModel) -> str:
+    """The page of a segmentation."""
+    from brats_fl_tools.model.segment_page import render_page
+
+    return render_page(progress.cases, progress.gatekeeper.cases, progress.evaluator.masks.path_of, model)
 
 
 class Progress:

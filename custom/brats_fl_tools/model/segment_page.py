@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +46,18 @@ class CaseSection:
     note: str = ""
 
 
-def render_page(segmented: Sequence[SegmentedCase], cases: Mapping[str, Case], out: Path, model: TrainedModel) -> str:
+def render_page(
+    segmented: Sequence[SegmentedCase],
+    cases: Mapping[str, Case],
+    mask_of: Callable[[str], Path],
+    model: TrainedModel,
+) -> str:
     """Page of a segmentation: one HTML text that needs no other file and must not leave the hospital.
 
     Args:
         segmented: What became of each case.
         cases: Their scans, by name.
-        out: Folder of the masks.
+        mask_of: Name of a case -> its mask.
         model: What made them.
     """
     with_masks = [case for case in segmented if case.volumes_ml is not None]
@@ -67,7 +72,7 @@ def render_page(segmented: Sequence[SegmentedCase], cases: Mapping[str, Case], o
             failed=[case for case in segmented if case.outcome.status == "failed"],
             masks=len(with_masks),
             sections=[
-                draw_section(case, cases[case.outcome.case], out / f"{case.outcome.case}_seg.nii.gz")
+                draw_section(case, cases[case.outcome.case], mask_of(case.outcome.case))
                 for case in with_masks[:MOST_PICTURES]
             ],
             label_colours={

@@ -24,8 +24,11 @@ from brats_fl_tools.model.trained import TrainedModel
 if TYPE_CHECKING:
     from brats_fl.segmenting import SegmentingEvaluator
 
-NOT_SETTINGS = ("imports", "bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "output_ext", "load_pretrain")
-"""Variables of the configuration that the command sets itself, or that are none."""
+NOT_SETTINGS = ("imports", "bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "load_pretrain")
+"""Variables of the configuration that the command sets itself."""
+
+NO_VARIABLES = ("network", "handlers", "initialize", "run", "finalize")
+"""Of the other keys those that are parts, and no variables."""
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Gatekeeper:
 
     cases: Mapping[str, Case]
     acceptances: Sequence[Acceptance]
+    repeats: Sequence[Finding] = ()
+    """Scans that are listed in more than one place."""
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     looks: dict[tuple[str, str], Mapping[str, bytes]] = field(default_factory=dict)
 
@@ -46,10 +51,10 @@ class Gatekeeper:
         case = self.cases[item["case"]]
         verdict = check_case_safely(case)
         self.looks["", case.case] = verdict.looks
-        entries = [Entry("", SPLITS[-1], self.cases[name]) for _, name in self.looks]
+        repeats = [*self.repeats, *find_copies(entries_of(self.cases[name] for _, name in self.looks), self.looks)]
         # A copy would count twice in training; its mask is right, and somebody should look whose scan it is.
-        copies = [replace(copy, doubtful=True) for copy in find_copies(entries, self.looks) if copy.case == case.case]
-        findings = mark_accepted([*verdict.findings, *copies], self.acceptances)
+        own = [replace(repeat, doubtful=True) for repeat in repeats if repeat.case == case.case]
+        findings = mark_accepted([*verdict.findings, *own], self.acceptances)
         self.findings[case.case] = findings
         if errors := errors_of(findings):
             raise CaseError("; ".join(describe(finding, case) for finding in errors))
@@ -73,12 +78,18 @@ def make_gatekeeper(given: GivenCases) -> Gatekeeper:
     """A gatekeeper for the given cases; it looks at scans alone, whatever their labels are like.
 
     Raises:
-        CaseError: Two cases have one name, or share a scan.
+        CaseError: Two cases have one name, which their masks would have, too.
     """
     cases = [replace(case, label=None) for split in SPLITS for case in given.datalist.split(split)]
-    if repeats := find_repeats([Entry("", SPLITS[-1], case) for case in cases]):
-        raise CaseError("\n".join(str(finding) for finding in repeats))
-    return Gatekeeper({case.case: case for case in cases}, read_acceptances(given.beside))
+    repeats = find_repeats(entries_of(cases))
+    if namesakes := [str(finding) for finding in repeats if finding.rule == "G11-case-twice"]:
+        raise CaseError("\n".join(namesakes))
+    return Gatekeeper({case.case: case for case in cases}, read_acceptances(given.beside), repeats)
+
+
+def entries_of(cases: Iterable[Case]) -> list[Entry]:
+    """Cases as the gate's rules about lists take them: which split and site they are of does not matter here."""
+    return [Entry("", SPLITS[-1], case) for case in cases]
 
 
 def as_items(given: GivenCases, gatekeeper: Gatekeeper) -> list[dict[str, Any]]:
@@ -148,7 +159,8 @@ def inference_files(model: TrainedModel) -> list[str]:
 
 def check_settings(settings: Mapping[str, Any], config: Mapping[str, Any], model: TrainedModel) -> None:
     """Raise ``ModelError`` for a variable that the bundle's inference does not have."""
-    known = [key for key, value in config.items() if key not in NOT_SETTINGS and not isinstance(value, dict)]
+    ours = (*NOT_SETTINGS, *NO_VARIABLES)
+    known = [key for key, value in config.items() if key not in ours and not isinstance(value, dict)]
     for key in settings:
         if key not in known:
             raise ModelError(f"--set {key}: {model.bundle.name} has no such variable; there are {', '.join(known)}")

@@ -16,8 +16,6 @@ from brats_fl.constants import ED, NCR, REGION_LABELS
 from brats_fl.gate import Finding
 from brats_fl.segmenting import Outcome
 
-VOLUMES_FILE = "volumes.csv"
-
 LABELS = {"ncr": NCR, "ed": ED}
 """The label values that are no region by themselves; the enhancing tumour is one."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import read_datalist, write_datalist
@@ -128,3 +129,16 @@ def test_reason_of_a_failure_is_what_was_told_last_else_an_error_of_ours_in_the_
 def test_unknown_split_is_wrong_usage(tmp_path: Path):
     with pytest.raises(typer.BadParameter, match="must be one of training, validation, testing"):
         evaluate(BUNDLE, model=tmp_path, sites=tmp_path, out=tmp_path, split="test")
+
+
+@pytest.mark.slow
+def test_evaluation_that_fails_names_hospital_case_step_and_file(tmp_path: Path):
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (0, 0, 2)})
+    scan = sites / "hospital-1" / "hospital-1-case-002" / "hospital-1-case-002_t2.nii.gz"
+    corrupt(scan)
+    torch.save(build_network(BUNDLE, "small", seed=0).state_dict(), tmp_path / "model.pt")
+
+    with pytest.raises(RunError) as caught:
+        evaluate_sites(BUNDLE, tmp_path / "model.pt", sites, tmp_path / "out", "small")
+
+    assert str(caught.value).startswith(f"hospital-1: hospital-1-case-002: t2w: {scan} cannot be read as NIfTI (")

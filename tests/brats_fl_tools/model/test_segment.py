@@ -14,14 +14,15 @@ import pytest
 import torch
 import typer
 from tests.tiny_sites import write_tiny_case
-from tests.voxel_bundle import make_voxel_bundle, voxel_weights
+from tests.voxel_bundle import make_voxel_bundle, make_voxel_evaluator, voxel_weights
 from typer.testing import CliRunner
 
 from brats_fl.cases.datalists import DataList, write_datalist
 from brats_fl.errors import BratsFLError, CaseError, FolderError, ModelError, RunError
 from brats_fl.gate.acceptance import Acceptance, write_acceptances
-from brats_fl_tools.model.segment import segment
+from brats_fl_tools.model.segment import Progress, segment
 from brats_fl_tools.model.volumes import COLUMNS
+from brats_fl_tools.runs.processes import Interrupted
 
 app = typer.Typer()
 app.command()(segment)
@@ -115,6 +116,17 @@ def test_second_run_leaves_what_is_done_and_shows_it_with_its_warnings(bundle: P
     assert [row | {"status": "written"} for row in table(out)] == first
 
 
+def test_mask_that_the_bundles_own_command_made_is_done_and_its_scans_are_judged_all_the_same(
+    bundle: Path, data: Path, tmp_path: Path
+):
+    make_voxel_evaluator(bundle, data, tmp_path / "masks").run()
+
+    lines = run(bundle, data, "--out", tmp_path / "masks")
+
+    assert [line.split(" wt_ml=")[0] for line in lines if line.startswith("1/2")] == ["1/2 case=P_001 done"]
+    assert all("G32-brain-cut-off" in row["findings"] for row in table(tmp_path / "masks"))
+
+
 def test_masks_of_another_model_are_made_anew_only_with_force(bundle: Path, data: Path, tmp_path: Path):
     run(bundle, data, "--out", tmp_path / "masks")
     torch.save(voxel_weights(bias=-8.0), bundle / "models" / "model.pt")
@@ -175,15 +187,39 @@ def test_setting_of_the_bundle_is_used_and_an_unknown_one_is_refused(bundle: Pat
         run(bundle, data, "--out", tmp_path / "masks", "--set", "smallest_wt_share=2")
 
 
-def test_scan_that_two_cases_list_is_refused_before_anything_starts(bundle: Path, tmp_path: Path):
+def test_scan_of_two_cases_is_a_warning_and_two_cases_of_one_name_are_refused(bundle: Path, tmp_path: Path):
     case = write_tiny_case(tmp_path, "P_001")
     path = tmp_path / "datalist.json"
     path.write_text(json.dumps({"testing": [{"case": name, "image": case.image} for name in ("a", "b")]}))
 
-    with pytest.raises(CaseError, match=r"G13-scan-twice: P_001_t1ce\.nii\.gz is also listed for a"):
-        run(bundle, path, "--out", tmp_path / "masks")
+    lines = run(bundle, path, "--out", tmp_path / "masks")
 
-    assert not (tmp_path / "masks").exists()
+    assert any("warning: b: t1c: G13-scan-twice: P_001_t1ce.nii.gz is also listed for a" in line for line in lines)
+    assert (tmp_path / "masks" / "b_seg.nii.gz").is_file()
+
+    path.write_text(json.dumps({"testing": [{"case": "a", "image": case.image} for _ in range(2)]}))
+    with pytest.raises(CaseError, match="G11-case-twice: is also in testing"):
+        run(bundle, path, "--out", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_interrupted_run_says_what_is_done_and_goes_on(
+    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "describe", interrupt)
+        with pytest.raises(Interrupted) as caught:
+            segment(bundle, data, tmp_path / "masks")
+
+    assert caught.value.words == "1 of 2 cases have their masks; the same command goes on"
+    lines = run(bundle, data, "--out", tmp_path / "masks")
+    assert [line.split(" wt_ml=")[0] for line in lines if "case=" in line] == [
+        "1/2 case=P_001 done",
+        "2/2 case=P_002 written",
+    ]
 
 
 def test_path_with_what_monai_takes_for_a_reference_is_a_path(bundle: Path, data: Path, tmp_path: Path):
