@@ -84,7 +84,7 @@ class CaseCache(Dataset):
         return flatten(self.transform)[self.boundary :]
 
     def _transform(self, index: int) -> Any:
-        with during("preparing", [self.data[index]]):
+        with during("reading and preparing", [self.data[index]]):
             item = self._stored(self.data[index])
             for step in self.random:
                 item = step(item)

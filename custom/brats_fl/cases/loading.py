@@ -18,7 +18,7 @@ class CaseDataset(Dataset):
     """MONAI's ``Dataset`` of the items of a data list, whose failures name the case and its files."""
 
     def _transform(self, index: int) -> Any:
-        with during("preparing", [self.data[index]]):
+        with during("reading and preparing", [self.data[index]]):
             return super()._transform(index)
 
 

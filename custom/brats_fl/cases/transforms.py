@@ -18,7 +18,6 @@ from brats_fl.cases.scan_values import refuse_at_a_glance
 from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, LABEL, MODALITIES, NCR
 from brats_fl.errors import CaseError
-from brats_fl.failures import during
 
 TUMOUR_VOXELS_PER_LABEL = 2000
 
@@ -41,8 +40,7 @@ class LoadCased(Transform):
         scans = dict(zip(MODALITIES, item["image"], strict=True))
         if item.get("label") is not None:
             scans[LABEL] = item["label"]
-        with during("reading", [{"case": case, "image": item["image"]}]):
-            volumes = dict(read_volumes(case, scans))
+        volumes = dict(read_volumes(case, scans))
         grid = volumes[MODALITIES[0]].grid
         for name in MODALITIES:
             refuse_at_a_glance(case, name, volumes[name].voxels, grid, str(scans[name]))

@@ -90,8 +90,8 @@ def read_record(mask: Path) -> MaskRecord | None:
     try:
         content: Mapping[str, Any] = json.loads(record_path(mask).read_text(encoding="utf-8"))
         maker = Maker(**{key: str(value) for key, value in content["maker"].items()})
-        hashes = (str(content[key]) for key in ("scans_sha256", "mask_sha256"))
-        return MaskRecord(maker, *hashes, str(content.get("judgement", "")))
+        scans, mask_file = str(content["scans_sha256"]), str(content["mask_sha256"])
+        return MaskRecord(maker, scans, mask_file, str(content.get("judgement", "")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
+from monai.transforms import Compose, Lambda
 
-from brats_fl.cases.loading import PrefetchLoader
-from brats_fl.errors import CaseError
+from brats_fl.cases.cache import CaseCache
+from brats_fl.cases.loading import CaseDataset, PrefetchLoader
+from brats_fl.errors import CaseError, StepError
 
 
 def numbers(count: int, transform: Any = None) -> Dataset:
@@ -106,3 +109,16 @@ def test_next_batch_is_prepared_while_the_last_is_worked_on():
 
     assert second_is_read.wait(timeout=10)
     batches.close()
+
+
+def test_transform_that_fails_names_case_and_files_from_a_dataset_and_from_the_cache(tmp_path: Path):
+    item = {"case": "P_001", "image": ["/data/P_001_t1ce.nii.gz"]}
+
+    def fail(_: object) -> object:
+        raise TypeError("odd")
+
+    for dataset in (CaseDataset([item], fail), CaseCache([item], Compose([Lambda(fail)]), tmp_path)):
+        with pytest.raises(StepError) as caught:
+            dataset[0]
+        said = "P_001: reading and preparing: TypeError: odd (/data/P_001_t1ce.nii.gz)"
+        assert str(caught.value) == said
