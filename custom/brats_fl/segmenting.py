@@ -20,7 +20,16 @@ from brats_fl.cases.loading import CaseDataset
 from brats_fl.errors import FolderError, RunError, StepError
 from brats_fl.failures import is_disk_full, step_and_reason
 from brats_fl.network.engines import CaseEvaluator
-from brats_fl.scoring.mask_records import Maker, State, hash_scans, hash_settings, hash_weights, read_record, state_of
+from brats_fl.scoring.mask_records import (
+    Maker,
+    State,
+    foreign_file,
+    hash_scans,
+    hash_settings,
+    hash_weights,
+    read_record,
+    state_of,
+)
 from brats_fl.scoring.masks import JUDGEMENT, SCANS_SHA256, SaveMaskd
 
 DONE, STEP = "done", "step"
@@ -132,7 +141,8 @@ class SegmentingEvaluator(CaseEvaluator):
         dataset = self.data_loader.dataset
         states = {item["case"]: self._state(item) for item in dataset.data if FAULT not in item}
         refused = [*IN_THE_WAY] if not self.replace else ["foreign"]
-        in_the_way = {self.masks.path_of(case): IN_THE_WAY[of] for case, of in states.items() if of in refused}
+        masks = {self.masks.path_of(case): of for case, of in states.items() if of in refused}
+        in_the_way = {foreign_file(mask) or mask: IN_THE_WAY[of] for mask, of in masks.items()}
         if in_the_way:
             raise FolderError(describe_files(in_the_way))
         done = [case for case, state in states.items() if state == "done"]

@@ -131,6 +131,17 @@ def test_experts_label_is_never_replaced_and_nothing_is_written_beside_it(bundle
     assert len(list(label.parent.iterdir())) == 5
 
 
+def test_file_at_the_place_of_a_record_is_not_replaced_either(bundle: Path, data: Path):
+    sidecar = data.parent / "masks" / "P_002_seg.json"
+    sidecar.parent.mkdir()
+    sidecar.write_text('{"Rater": "Dr A"}')
+
+    with pytest.raises(FolderError, match=r"P_002_seg\.json was not written by brats-fl"):
+        evaluator_for(bundle, data).run()
+
+    assert [path.name for path in sidecar.parent.iterdir()] == ["P_002_seg.json"]
+
+
 def change_weights(evaluator: SegmentingEvaluator, data: Path) -> None:
     evaluator.network.load_state_dict(voxel_weights(bias=-11.0))
 

@@ -102,6 +102,14 @@ def is_ours(mask: Path) -> bool:
     return record is not None and mask.is_file() and hash_file(str(mask)) == record.mask_sha256
 
 
+def foreign_file(mask: Path) -> Path | None:
+    """The file at the place of a mask or its record that was not written here, or was changed since; None: none is."""
+    if mask.exists():
+        return None if is_ours(mask) else mask
+    record = record_path(mask)  # alone it is somebody else's, or what a killed process left
+    return record if record.exists() and read_record(mask) is None else None
+
+
 def state_of(mask: Path, maker: Maker, image: Sequence[str]) -> State:
     """What is at a mask's place.
 
@@ -113,11 +121,10 @@ def state_of(mask: Path, maker: Maker, image: Sequence[str]) -> State:
     Raises:
         OSError: A file cannot be read.
     """
-    if not mask.exists():
-        # A record alone is somebody else's, or what a killed process left: the mask of it was not written.
-        return "foreign" if record_path(mask).exists() and read_record(mask) is None else "absent"
-    if not is_ours(mask):
+    if foreign_file(mask):
         return "foreign"
+    if not mask.exists():
+        return "absent"
     record = read_record(mask)
     same = record is not None and record.maker == maker and record.scans_sha256 == hash_scans(image)
     return "done" if same else "other"

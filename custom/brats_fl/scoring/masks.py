@@ -15,7 +15,7 @@ from brats_fl.cases.cache_folder import hash_file
 from brats_fl.errors import FolderError
 from brats_fl.failures import during
 from brats_fl.files import appearing
-from brats_fl.scoring.mask_records import Maker, MaskRecord, is_ours, write_record
+from brats_fl.scoring.mask_records import Maker, MaskRecord, foreign_file, write_record
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ class SaveMaskd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
         path = self.path_of(str(data["case"]))
         with during("writing the mask", [{"case": data["case"]}]):
-            if path.exists() and not is_ours(path):
+            if foreign := foreign_file(path):
                 raise FolderError(
-                    f"{path} was not written by brats-fl, or was changed since, and is not replaced; choose another "
+                    f"{foreign} was not written by brats-fl, or was changed since, and is not replaced; choose another "
                     "output_dir, or move it away"
                 )
             path.parent.mkdir(parents=True, exist_ok=True)
