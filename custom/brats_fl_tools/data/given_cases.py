@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, find_datalists, parse_datalist
-from brats_fl.cases.layouts import LOOKED_FOR, SEG, FoundCase, join_namesakes, search
+from brats_fl.cases.layouts import LOOKED_FOR, SEG, Findings, FoundCase, join_namesakes, search
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError, DataListError
 from brats_fl.gate.acceptance import ACCEPTED_FILE
@@ -74,12 +74,17 @@ def read_folder(folder: Path, mapping: Path | None = None) -> GivenCases:
         CaseError: The mapping cannot be used.
     """
     root = folder.resolve()
-    found = search(root).cases if mapping is None else find_mapped_cases(root, read_mapping(mapping))
+    if mapping is None:
+        findings = search(root)
+    else:
+        findings = Findings(tuple(find_mapped_cases(root, read_mapping(mapping))), (), ())
     # A label alone, such as a mask of an earlier run, is no case.
-    cases = join_namesakes(case for case in found if case.problems or set(case.files) - {SEG})
+    cases = join_namesakes(case for case in findings.cases if case.problems or set(case.files) - {SEG})
     if not cases:
+        strangers = findings.strangers
+        seen = f"; {len(strangers)} NIfTI files have other names, such as {strangers[0]}" if strangers else ""
         looked_for = f"{LOOKED_FOR}; for any other, describe it with --mapping" if mapping is None else str(mapping)
-        raise DataListError(f"{folder}: holds no SITE/{DATALIST_FILE} and no case. Looked for: {looked_for}")
+        raise DataListError(f"{folder}: holds no SITE/{DATALIST_FILE} and no case{seen}. Looked for: {looked_for}")
     sound = [case for case in cases if not case.problems]
     return GivenCases(
         DataList(root.name, testing=tuple(_as_case(case) for case in sound)),

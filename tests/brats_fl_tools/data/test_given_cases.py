@@ -82,3 +82,10 @@ def test_mapping_describes_a_folder_of_another_layout(tmp_path: Path):
 def test_place_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(DataListError, match="no such file or folder; give a data list, a case table or a folder"):
         read_given(tmp_path / "none")
+
+
+def test_folder_without_a_case_says_what_is_there(tmp_path: Path):
+    (tmp_path / "brain.nii.gz").touch()
+
+    with pytest.raises(DataListError, match=r"and no case; 1 NIfTI files have other names, such as .*brain\.nii\.gz"):
+        read_given(tmp_path)
