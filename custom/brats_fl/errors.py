@@ -15,6 +15,7 @@ BratsFLError
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
 ├── SiteNameError   a name that no hospital can have
+├── StepError       a step that failed on a case for a reason that is not ours
 └── TrainerError    a site's training process that died
 
 ``code`` is what a site may send out: it says what kind of thing went wrong and nothing of the case or the path.
@@ -137,10 +138,34 @@ class SiteNameError(BratsFLError):
     code = "SITE_NAME_ERROR"
 
 
+class StepError(BratsFLError):
+    """A step failed on a case, for a reason that is not ours.
+
+    Args:
+        cases: Name of the case, or of those of a batch.
+        step: What was being done.
+        reason: What is known of why, and the files.
+    """
+
+    code = "EXECUTION_EXCEPTION"
+
+    def __init__(self, cases: str, step: str, reason: str) -> None:
+        super().__init__(cases, step, reason)
+        self.cases, self.step, self.reason = cases, step, reason
+
+    def __str__(self) -> str:
+        """Case, step, reason and files."""
+        return f"{self.cases}: {self.step}: {self.reason}"
+
+
 class TrainerError(BratsFLError):
     """The process that trains at a site died; the site is there again in the next round."""
 
     code = "TRAINER_DIED"
+
+
+class TrainingAborted(Exception):  # noqa: N818  (an order that was carried out, not an error)
+    """The task was called off."""
 
 
 def cause_of(error: BaseException) -> BratsFLError | None:

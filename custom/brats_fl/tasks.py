@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from brats_fl.errors import TrainingAborted as TrainingAborted
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
-
-
-class TrainingAborted(Exception):  # noqa: N818  (an order that was carried out, not an error)
-    """The task was called off."""
 
 
 @dataclass(frozen=True)

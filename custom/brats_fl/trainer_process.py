@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import queue
 import sys
@@ -12,9 +11,8 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import torch
-
-from brats_fl.errors import cause_of, chain_of
+from brats_fl.errors import StepError, cause_of
+from brats_fl.failures import is_disk_full, is_out_of_memory
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer import ABORT
 from brats_fl.training import LocalTraining, train_round, validate
@@ -62,22 +60,11 @@ def describe_failure(error: BaseException) -> TaskFailure:
         return TaskFailure("OUT_OF_MEMORY", f"memory ran out; lower batch_size or patch_size ({error})")
     if is_disk_full(error):
         return TaskFailure("DISK_FULL", f"the disk is full; free some space ({error})")
-    if known := cause_of(error):
+    known = cause_of(error)
+    if known is not None and not isinstance(known, StepError):
         return TaskFailure(known.code, str(known))
-    return TaskFailure("EXECUTION_EXCEPTION", "".join(traceback.format_exception(error)))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the GPU or the host; torch's CPU allocator says it with a plain RuntimeError."""
-    return any(
-        isinstance(link, (MemoryError, torch.OutOfMemoryError)) or "you tried to allocate" in str(link)
-        for link in chain_of(error)
-    )
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether a file could not be written for lack of space."""
-    return any(getattr(link, "errno", None) == errno.ENOSPC for link in chain_of(error))
+    trace = "".join(traceback.format_exception(error))
+    return TaskFailure("EXECUTION_EXCEPTION", trace if known is None else f"{known}\n{trace}")
 
 
 def main() -> None:

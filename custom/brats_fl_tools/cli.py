@@ -13,11 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from brats_fl.errors import BratsFLError
+from brats_fl.failures import is_out_of_memory
 from brats_fl_tools import check, demo, drill, report, sample
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
 from brats_fl_tools.kit import command as kit
-from brats_fl_tools.model import evaluate, export
+from brats_fl_tools.model import evaluate, export, segment
 from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
@@ -31,7 +32,7 @@ INTERRUPTED = (130, 143)
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Data": ("sample", "import", "check", "partition", "cache"),
     "Runs": ("demo", "job", "simulate", "poc", "submit", "collect", "status", "resume"),
-    "Results": ("evaluate", "report", "export"),
+    "Results": ("evaluate", "report", "segment", "export"),
     "Deployment": ("kit", "drill"),
 }
 """Verbs by what one wants to do, in the order in which one does it."""
@@ -95,6 +96,7 @@ app.command("collect")(submit.collect_run)
 app.command()(submit.status)
 app.command()(resume.resume)
 app.command()(evaluate.evaluate)
+app.command()(segment.segment)
 app.command()(report.report)
 app.command()(export.export)
 app.command()(drill.drill)
@@ -116,6 +118,11 @@ def main() -> None:
         if "--debug" in sys.argv:
             traceback.print_exc()
         typer.echo(f"error: {explain(error)}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        typer.echo("error: memory ran out; free some, or take a machine with more", err=True)
         sys.exit(1)
 
 

@@ -10,7 +10,8 @@ import typer
 
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.evaluate import evaluate_sites, resolve_bundle
+from brats_fl_tools.model.evaluate import evaluate_sites
+from brats_fl_tools.model.trained import resolve_bundle
 from brats_fl_tools.own_folders import refuse_foreign
 from brats_fl_tools.report import write_report
 from brats_fl_tools.runs.simulate import run_simulation

@@ -107,3 +107,20 @@ def test_wrong_usage_ends_with_2_and_a_failure_with_1(
 
     assert end.value.code == code
     assert message in capsys.readouterr().err
+
+
+def test_command_for_which_memory_ran_out_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["brats-fl"])
+
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+
+    assert end.value.code == 1
+    assert capsys.readouterr().err.strip() == "error: memory ran out; free some, or take a machine with more"

@@ -68,7 +68,7 @@ def test_training_writes_the_best_model_and_inference_segments_cases_with_it(bun
     inferred = run(bundle, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path / "models", output_dir=tmp_path / "masks")
 
     assert inferred.returncode == 0, inferred.stderr
-    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [f"{case}_seg.nii.gz" for case in cases]
+    assert sorted(path.name for path in (tmp_path / "masks").glob("*.nii.gz")) == [f"{c}_seg.nii.gz" for c in cases]
     for case in cases:
         assert_has_geometry_of(tmp_path / "masks" / f"{case}_seg.nii.gz", site / case / f"{case}_flair.nii.gz")
 
@@ -147,21 +147,24 @@ def test_weights_of_another_architecture_are_refused_with_the_file_and_the_mend(
     assert done.returncode != 0
     assert f"brats_fl.errors.ModelError: {model}: keys differ from the network's" in done.stderr
     assert "use the same bundle and profile" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: {model}: keys differ")  # the reason comes last
     assert not (tmp_path / "out").exists()
 
 
 @first_bundle_or_slow
-def test_corrupt_scan_ends_inference_with_the_name_of_the_case_and_leaves_no_mask_of_it(bundle: Path, tmp_path: Path):
+def test_corrupt_scan_costs_no_other_case_its_mask_and_is_the_last_that_inference_says(bundle: Path, tmp_path: Path):
     site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (2, 0, 0)}) / "hospital-1"
-    damaged = site / "hospital-1-case-002" / "hospital-1-case-002_t2.nii.gz"
+    damaged = site / "hospital-1-case-001" / "hospital-1-case-001_t2.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:5000])  # a download that broke off
     random_model(bundle, tmp_path)
 
     done = run(bundle, INFERENCE, dataset_dir=site, ckpt_dir=tmp_path, output_dir=tmp_path / "masks")
 
-    assert done.returncode != 0
-    assert f"brats_fl.errors.CaseError: hospital-1-case-002: t2w: {damaged} is cut short" in done.stderr
-    assert {path.name for path in (tmp_path / "masks").glob("*")} <= {"hospital-1-case-001_seg.nii.gz"}
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-2:]
+    assert last[0] == "error: 1 of 2 cases were not segmented"
+    assert last[1].startswith(f"hospital-1-case-001: reading: t2w: {damaged} is cut short")
+    assert [path.name for path in (tmp_path / "masks").glob("*.nii.gz")] == ["hospital-1-case-002_seg.nii.gz"]
 
 
 @pytest.mark.slow

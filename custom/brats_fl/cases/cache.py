@@ -33,6 +33,7 @@ from brats_fl.cases.cache_folder import (
 from brats_fl.cases.datalists import CACHE_VARIABLE
 from brats_fl.cases.datalists import default_cache_dir as default_cache_dir
 from brats_fl.cases.sources import hash_sources
+from brats_fl.failures import during
 from brats_fl.files import appearing
 
 ENTRY_OVERHEAD_BYTES = 4096
@@ -83,9 +84,10 @@ class CaseCache(Dataset):
         return flatten(self.transform)[self.boundary :]
 
     def _transform(self, index: int) -> Any:
-        item = self._stored(self.data[index])
-        for step in self.random:
-            item = step(item)
+        with during("reading and preparing", [self.data[index]]):
+            item = self._stored(self.data[index])
+            for step in self.random:
+                item = step(item)
         return item
 
     def _stored(self, item: Mapping[str, Any]) -> dict[str, Any]:

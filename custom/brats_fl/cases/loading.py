@@ -1,4 +1,4 @@
-"""A data loader that prepares the next batches in a background thread, and lets no error get lost."""
+"""Cases as a network takes them: prepared in a background thread, and no error gets lost or lacks its case's name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from monai.data import DataLoader, Dataset
+
+from brats_fl.failures import during
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,14 @@ def affordable_workers(wanted: int, shared_memory: Path = Path("/dev/shm")) -> i
         *(shared_memory, free / 1e6, wanted, needed / 1e6),
     )
     return 0
+
+
+class CaseDataset(Dataset):
+    """MONAI's ``Dataset`` of the items of a data list, whose failures name the case and its files."""
+
+    def _transform(self, index: int) -> Any:
+        with during("reading and preparing", [self.data[index]]):
+            return super()._transform(index)
 
 
 class PrefetchLoader(DataLoader):

@@ -11,25 +11,39 @@ import nibabel as nib
 import numpy as np
 from monai.transforms import Transform
 
+from brats_fl.cases.cache_folder import hash_file
+from brats_fl.errors import FolderError
+from brats_fl.failures import during
 from brats_fl.files import appearing
+from brats_fl.scoring.mask_records import Maker, MaskRecord, foreign_file, write_record
 
 logger = logging.getLogger(__name__)
 
 SCANNER_SPACE = 1
 """NIfTI's code for coordinates of the scanner; viewers that read the code 0 ignore the affine."""
 
+SCANS_SHA256 = "scans_sha256"
+"""Key of an item: ``mask_records.hash_scans`` of its scans, where they were hashed."""
+
+JUDGEMENT = "judgement"
+"""Key of an item: what was said of its scans, where they were judged."""
+
 
 class SaveMaskd(Transform):
     """Write ``mask`` (1, H, W, D) as ``<output_dir>/<case>_<output_postfix><output_ext>``, uint8, with its affine.
 
     Unlike MONAI's ``SaveImaged`` the file is named after the case, not after the first modality's file, and appears
-    whole or not at all.
+    whole or not at all, with a record beside it; a file that was not written so, such as an expert's label, is never
+    replaced.
 
     Args:
         output_dir: Folder to write to, made when missing.
         output_postfix: Follows the case's name.
         output_ext: ``.nii.gz`` or ``.nii``.
     """
+
+    maker = Maker()
+    """What makes the masks, for their records."""
 
     def __init__(self, output_dir: str | Path, output_postfix: str = "seg", output_ext: str = ".nii.gz") -> None:
         if output_ext not in (".nii.gz", ".nii"):
@@ -38,16 +52,33 @@ class SaveMaskd(Transform):
         self.output_postfix = output_postfix
         self.output_ext = output_ext
 
+    def path_of(self, case: str) -> Path:
+        """Where the mask of a case is written."""
+        return self.output_dir / f"{case}_{self.output_postfix}{self.output_ext}"
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
-        mask = data["mask"]
-        affine = np.asarray(mask.affine, dtype=np.float64)
-        volume = nib.Nifti1Image(np.asarray(mask, dtype=np.uint8)[0], affine)
-        volume.set_qform(affine, SCANNER_SPACE)
-        volume.set_sform(affine, SCANNER_SPACE)
-        volume.header.set_xyzt_units("mm")
-        name = f"{data['case']}_{self.output_postfix}{self.output_ext}"
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        with appearing(self.output_dir / name, ending=self.output_ext) as scratch:  # nibabel goes by the ending
-            nib.save(volume, scratch)
-        logger.info("case=%s mask=%s", data["case"], self.output_dir / name)
+        path = self.path_of(str(data["case"]))
+        with during("writing the mask", [{"case": data["case"]}]):
+            if foreign := foreign_file(path):
+                raise FolderError(
+                    f"{foreign} was not written by brats-fl, or was changed since, and is not replaced; choose another "
+                    "output_dir, or move it away"
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with appearing(path, ending=self.output_ext) as scratch:  # nibabel goes by the ending
+                nib.save(as_nifti(data["mask"]), scratch)
+                scans, judgement = (str(data.get(key, "")) for key in (SCANS_SHA256, JUDGEMENT))
+                record = MaskRecord(self.maker, scans, hash_file(str(scratch)), judgement)
+                write_record(path, record)  # first: a mask without a record would be taken for somebody else's
+        logger.info("case=%s mask=%s", data["case"], path)
         return dict(data)
+
+
+def as_nifti(mask: Any) -> nib.Nifti1Image:
+    """A mask (1, H, W, D) as uint8 image in the space that its affine says."""
+    affine = np.asarray(mask.affine, dtype=np.float64)
+    volume = nib.Nifti1Image(np.asarray(mask, dtype=np.uint8)[0], affine)
+    volume.set_qform(affine, SCANNER_SPACE)
+    volume.set_sform(affine, SCANNER_SPACE)
+    volume.header.set_xyzt_units("mm")
+    return volume

@@ -14,15 +14,19 @@ import typer
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
 from brats_fl.gate import Finding, as_record, errors_of
-from brats_fl.gate.lists import Entry, entries_of
+from brats_fl.gate.lists import Entry
 from brats_fl_tools.check.accepting import honour_acceptances, split_acceptance
 from brats_fl_tools.check.table import print_findings
-from brats_fl_tools.check.verdict import check_entries, read_datalists
+from brats_fl_tools.check.verdict import check_entries, entries_in, faults_in, read_sources
 
 
 def check(
     where: Annotated[
-        Path, typer.Argument(metavar="SITES | DATALIST", help="Folder with SITE/datalist.json, or one data list.")
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder with SITE/datalist.json, a data list, a case table, or scans as `import` reads them.",
+        ),
     ],
     headers: Annotated[
         bool, typer.Option("--headers", help="Read no voxels: what every site checks at the start of a job.")
@@ -54,13 +58,23 @@ def check(
             show_default="nothing",
         ),
     ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            "--mapping",
+            metavar="JSON",
+            help="Description of a folder in your own layout, as for `import`.",
+            show_default="none",
+        ),
+    ] = None,
     by: Annotated[
         str, typer.Option("--by", metavar="NAME", help="Who accepts; kept and shown.", show_default="none")
     ] = "",
 ) -> None:
-    """Print what is wrong with the cases of SITES or DATALIST and how to mend it; no scan or list is changed.
+    """Print what is wrong with the cases of DATA, labelled or not, and how to mend it; no scan or list is changed.
 
-    Exit 1 where a case has an error: a site refuses to train on it. A warning wants somebody to look.
+    Exit 1 where a case has an error: a site refuses to train on it, `segment` to segment it. A
+    warning wants somebody to look.
     """
     for file in (json_file, html_file):
         if file is not None:
@@ -70,8 +84,9 @@ def check(
     for text in accept or []:
         split_acceptance(text, by)  # what cannot be accepted is told before the cases are read
     started = time.monotonic()
-    entries = entries_of(read_datalists(where))
-    findings = honour_acceptances(where, check_entries(entries, workers or count_cores(), headers), accept or [], by)
+    sources = read_sources(where, mapping)
+    entries, faults = entries_in(sources), faults_in(sources)
+    findings = honour_acceptances(sources, check_entries(entries, workers or count_cores(), headers), accept or [], by)
     print_findings(findings, len(entries), time.monotonic() - started)
     if json_file is not None:
         write_file(json_file, json.dumps(as_json(entries, findings, headers), indent=1) + "\n")
@@ -79,6 +94,9 @@ def check(
         from brats_fl_tools.check.page import render_page
 
         write_file(html_file, render_page(entries, findings, headers))
+    if faults:
+        listing = "\n".join(faults)
+        raise RunError(f"{len(faults)} cases were not checked whole: their files cannot be told\n{listing}")
     if errors_of(findings):
         raise typer.Exit(1)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import typer
 
-from brats_fl.cases.datalists import find_datalists, parse_datalist
 from brats_fl.errors import DataListError
 from brats_fl.gate import Finding
 from brats_fl.gate.acceptance import (
@@ -19,6 +17,7 @@ from brats_fl.gate.acceptance import (
     refuse_never_sound,
     write_acceptances,
 )
+from brats_fl_tools.data.given_cases import GivenCases
 
 
 def split_acceptance(text: str, by: str) -> tuple[str, str]:
@@ -36,12 +35,14 @@ def split_acceptance(text: str, by: str) -> tuple[str, str]:
     return rule, case
 
 
-def honour_acceptances(where: Path, findings: Sequence[Finding], wanted: Sequence[str], by: str) -> list[Finding]:
+def honour_acceptances(
+    sources: Iterable[GivenCases], findings: Sequence[Finding], wanted: Sequence[str], by: str
+) -> list[Finding]:
     """The findings with what was accepted of them, now or before; what is new is written beside the lists.
 
     Args:
-        where: A data list or a folder of sites.
-        findings: What the gate found there.
+        sources: Where the cases were named.
+        findings: What the gate found in them.
         wanted: ``RULE:CASE`` to accept now.
         by: Who accepts.
 
@@ -53,9 +54,9 @@ def honour_acceptances(where: Path, findings: Sequence[Finding], wanted: Sequenc
     for _, rule, case in new:
         accept(findings, rule, case, by, today)  # all or none
     marked: list[Finding] = []
-    for path in find_datalists(where):
-        site = parse_datalist(path).site
-        own = [finding for finding in findings if finding.site == site]
+    for source in sources:
+        path = source.beside
+        own = [finding for finding in findings if finding.site == source.datalist.site]
         kept = list(read_acceptances(path))
         added = [
             acceptance

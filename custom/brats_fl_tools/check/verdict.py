@@ -12,30 +12,45 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from brats_fl.cases.datalists import Case, DataList, find_datalists, parse_datalist
+from brats_fl.cases.datalists import Case
 from brats_fl.errors import DataListError, RunError
 from brats_fl.gate import CaseVerdict, Finding, check_case, check_case_headers_only, check_list
-from brats_fl.gate.lists import Entry
+from brats_fl.gate.lists import Entry, entries_of
+from brats_fl_tools.data.given_cases import GivenCases, read_given
 
 PLAIN_LINES = 10
 """Lines of progress where there is no terminal."""
 
 
-def read_datalists(where: Path) -> list[DataList]:
-    """The data lists of a file or folder; what stands twice in them is left to the gate.
+def read_sources(where: Path, mapping: Path | None = None) -> list[GivenCases]:
+    """The cases to check; what stands twice in lists is left to the gate.
+
+    Args:
+        where: A data list, a folder of sites, a case table, or a folder of scans as an import reads it.
+        mapping: Description of a hospital's own layout, of such a folder.
 
     Raises:
-        DataListError: There is none, one cannot be read, none has a case, or two are of one site.
+        DataListError, CaseError: There is none, one cannot be read, none has a case, or two lists are of one site.
     """
-    paths = find_datalists(where)
-    datalists = [parse_datalist(path) for path in paths]
+    sources = read_given(where, mapping)
     of_site: dict[str, Path] = {}
-    for path, datalist in zip(paths, datalists, strict=True):
-        if (other := of_site.setdefault(datalist.site, path)) != path:
-            raise DataListError(f"{path}: site {datalist.site} has another list, {other}; give each site its own name")
-    if not any(datalist.training or datalist.validation or datalist.testing for datalist in datalists):
+    for source in sources:
+        site = source.datalist.site
+        if (other := of_site.setdefault(site, source.beside)) != source.beside:
+            raise DataListError(f"{source.beside}: site {site} has another list, {other}; give each site its own name")
+    if not any(source.faults or entries_of([source.datalist]) for source in sources):
         raise DataListError(f"{where}: lists no case; write a list with `brats-fl partition`")
-    return datalists
+    return sources
+
+
+def entries_in(sources: Iterable[GivenCases]) -> list[Entry]:
+    """Every case of them."""
+    return entries_of(source.datalist for source in sources)
+
+
+def faults_in(sources: Iterable[GivenCases]) -> list[str]:
+    """What is wrong with the names or the number of cases' files, a line a case."""
+    return [f"{case}: {why}" for source in sources for case, why in (*source.faults, *source.label_faults)]
 
 
 def check_entries(entries: Sequence[Entry], workers: int, headers_only: bool) -> list[Finding]:

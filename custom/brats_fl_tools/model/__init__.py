@@ -1,1 +1,1 @@
-"""Using a trained model: evaluate it, export it."""
+"""Using a trained model: evaluate it, segment with it, export it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,18 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brats_fl.bundle import build_network, bundle_names, config_files, is_bundle
+from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.constants import REGIONS, SPLITS
-from brats_fl.errors import DataListError, ModelError, RunError
+from brats_fl.errors import DataListError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.machine import describe_machine
 from brats_fl.provenance import find_commit, hash_file
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.model.trained import check_model, find_model
 from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
-from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, RUN_FILE, now, versions
+from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, now, versions
 from brats_fl_tools.runs.lists import find_seen
 from brats_fl_tools.runs.processes import last_lines, python_module, running
 
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle, or its name.")],
-    model: Annotated[Path, typer.Option("--model", help="Checkpoint, such as RUN/global_model.pt.")],
+    model: Annotated[
+        Path,
+        typer.Option("--model", help="Checkpoint, or the run folder or bundle that holds it."),
+    ],
     sites: Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json for each site.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; a run folder is fine.")],
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="full or small; default: that of the run folder, else full."),
+        typer.Option("--profile", help="full or small; default: of the run folder, else the one that it fits."),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="training, validation or testing.")] = "testing",
     masks: Annotated[bool, typer.Option("--masks", help="Also write masks/SITE/CASE_seg.nii.gz.")] = False,
@@ -47,39 +51,8 @@ def evaluate(
     """Write OUT/evaluation.csv: Dice, HD95 in mm and volumes in ml per case and region, at full resolution."""
     if split not in SPLITS:
         raise typer.BadParameter(f"--split must be one of {', '.join(SPLITS)} (got {split!r})")
-    evaluate_sites(resolve_bundle(bundle), model, sites, out, profile or profile_of(model), split, masks, force)
-
-
-def profile_of(model: Path) -> str:
-    """Profile of the run folder that a model lies in, else ``full``."""
-    try:
-        return str(json.loads((model.parent / RUN_FILE).read_text(encoding="utf-8"))["profile"])
-    except (OSError, ValueError, KeyError):
-        return "full"
-
-
-def resolve_bundle(bundle: Path) -> Path:
-    """Folder of a bundle given by path or by name.
-
-    Raises:
-        ModelError: There is no such bundle.
-    """
-    for candidate in (bundle, BUNDLES / bundle):
-        if is_bundle(candidate):
-            return candidate.resolve()
-    names = ", ".join(bundle_names(BUNDLES))
-    raise ModelError(f"{bundle}: no bundle there; give a folder with configs/train.json or one of {names}")
-
-
-def check_model(bundle: Path, model: Path, profile: str) -> None:
-    """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
-    from brats_fl.network.checkpoints import check_state, read_state
-
-    state = read_state(model)
-    try:
-        check_state(state, build_network(bundle, profile, seed=0))
-    except ModelError as error:
-        raise ModelError(f"{model} does not fit {bundle.name} with profile {profile}: {error}") from None
+    trained = find_model(model, bundle, profile)
+    evaluate_sites(trained.bundle, trained.weights, sites, out, trained.profile, split, masks, force)
 
 
 def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
@@ -196,16 +169,22 @@ def evaluate_site(
     log, environment = out / "evaluate.log", {"PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
     with running(python_module("monai.bundle", "run", *arguments), log, environment) as process:
         process.wait()
-    if process.returncode != 0 or not (out / CASE_TABLE_FILE).is_file():
-        raise RunError(f"{datalist.parent.name}: {reason(log)}; see {log}")
+    code = process.returncode
+    if code != 0 or not (out / CASE_TABLE_FILE).is_file():
+        ended = f"ended by {signal.Signals(-code).name}, perhaps for want of memory, after: " if code < 0 else ""
+        raise RunError(f"{datalist.parent.name}: {ended}{reason(log)}; see {log}")
     import pandas as pd
 
     return pd.read_csv(out / CASE_TABLE_FILE, keep_default_na=False)
 
 
 def reason(log: Path) -> str:
-    """What one of our own errors said in a log, else its last line."""
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []:
-        if line.startswith("brats_fl.errors."):
-            return line.split(": ", 1)[1]
+    """What a failed evaluation said last: the reason, where the bundle tells it, else an error of ours, else a line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    for start in ("error: ", "brats_fl.errors."):
+        for number in reversed(range(len(lines))):
+            if lines[number].startswith(start):
+                # The reason is told to the end of the log; under an error in a traceback others may follow.
+                told = lines[number:] if start == "error: " else lines[number : number + 1]
+                return "\n".join(told).split(": ", 1)[1]
     return last_lines(log, 1)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brats_fl.bundle import build_network
-from brats_fl.errors import ModelError
+from brats_fl.errors import BratsFLError, ModelError
+from brats_fl.failures import explain
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.evaluate import check_model, profile_of, resolve_bundle
+from brats_fl_tools.model.trained import check_model, profile_of, resolve_bundle
 
 if TYPE_CHECKING:
     import torch
@@ -74,12 +75,22 @@ def export_model(
         scratch = [Path(folder) / path.name for path in wanted]
         writers = {"model.pt": _write_weights, "model.ts": _write_torchscript, "model.onnx": _write_onnx}
         for path in scratch:
-            writers[path.name](network, path)
+            _write(writers[path.name], network, path)
         for path in set(existing) - set(wanted):
             path.unlink()
         for source, target in zip(scratch, wanted, strict=True):
             source.replace(target)
     return wanted
+
+
+def _write(writer: Callable[[torch.nn.Module, Path], None], network: torch.nn.Module, path: Path) -> None:
+    """Call a writer; what fails in torch or its exporters names the file."""
+    try:
+        writer(network, path)
+    except (BratsFLError, OSError):
+        raise
+    except Exception as error:
+        raise ModelError(f"{path.name} could not be written: {explain(error)}") from error
 
 
 def _write_weights(network: torch.nn.Module, path: Path) -> None:

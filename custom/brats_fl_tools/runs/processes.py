@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -121,8 +123,15 @@ def last_lines(path: Path, count: int = 5) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
 
 
+OWN_FAILURE: Final = re.compile(r"\bBratsExecutor - ERROR - \[identity=([^,\]]+)[^\]]*\] - (\w+ failed: .+)")
+"""What a site's executor says in its log: the site, and case, file and step of what failed."""
+
+
 def reason(log: Path) -> str:
-    """The last error line of FLARE's log, else its last line."""
+    """What the last site that failed said in FLARE's log, else its last error line, else its last line."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    own = [f"{found[1]}: {found[2]}" for line in text if (found := OWN_FAILURE.search(line))]
+    if own:
+        return own[-1]
     errors = [line for line in text if "ERROR" in line or "Error" in line]
     return errors[-1].strip()[-300:] if errors else last_lines(log, 1)

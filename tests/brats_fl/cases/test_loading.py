@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
+from monai.transforms import Compose, Lambda
 
 from brats_fl.cases import loading
-from brats_fl.cases.loading import PrefetchLoader, affordable_workers
-from brats_fl.errors import CaseError
+from brats_fl.cases.cache import CaseCache
+from brats_fl.cases.loading import CaseDataset, PrefetchLoader, affordable_workers
+from brats_fl.errors import CaseError, StepError
 
 
 def numbers(count: int, transform: Any = None) -> Dataset:
@@ -129,3 +131,16 @@ def test_container_with_little_shared_memory_reads_its_cases_in_one_process(
 def test_machine_without_shared_memory_is_asked_nothing(tmp_path: Path):
     assert affordable_workers(4, tmp_path / "none") == 4
     assert affordable_workers(0, tmp_path) == 0
+
+
+def test_transform_that_fails_names_case_and_files_from_a_dataset_and_from_the_cache(tmp_path: Path):
+    item = {"case": "P_001", "image": ["/data/P_001_t1ce.nii.gz"]}
+
+    def fail(_: object) -> object:
+        raise TypeError("odd")
+
+    for dataset in (CaseDataset([item], fail), CaseCache([item], Compose([Lambda(fail)]), tmp_path)):
+        with pytest.raises(StepError) as caught:
+            dataset[0]
+        said = "P_001: reading and preparing: TypeError: odd (/data/P_001_t1ce.nii.gz)"
+        assert str(caught.value) == said

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import typer
 from tests.conftest import TinySites
-from tests.tiny_sites import AFFINE, save
+from tests.tiny_sites import AFFINE, save, write_tiny_case
 from typer.testing import CliRunner
 
 from brats_fl.cases.datalists import Case, DataList, write_datalist
@@ -21,7 +21,8 @@ from brats_fl_tools.check import check, verdict
 from brats_fl_tools.check.page import render_page
 from brats_fl_tools.check.table import print_findings
 from brats_fl_tools.check.thumbnails import draw_thumbnails
-from brats_fl_tools.check.verdict import check_entries, read_datalists
+from brats_fl_tools.check.verdict import check_entries, entries_in, read_sources
+from brats_fl_tools.data.case_table import CaseRow, write_case_table
 
 app = typer.Typer()
 app.command()(check)
@@ -152,15 +153,48 @@ def test_file_that_is_there_is_replaced_with_force_only(sites: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: folder / "absent.json", "no such data list"),
-        (lambda folder: folder, "holds no SITE/datalist.json"),
+        (lambda folder: folder / "absent.json", "no such file or folder"),
+        (lambda folder: folder, "holds no SITE/datalist.json and no case"),
         (lambda folder: write_datalist(folder / "datalist.json", DataList("a")) or folder, "lists no case"),
     ],
     ids=["no file", "no list", "empty list"],
 )
 def test_nothing_to_check_is_an_error(tmp_path: Path, make, message: str):
     with pytest.raises(DataListError, match=message):
-        read_datalists(make(tmp_path))
+        read_sources(make(tmp_path))
+
+
+def test_folder_of_scans_without_labels_is_checked(tmp_path: Path):
+    case = write_tiny_case(tmp_path / "data", "P_001")
+    Path(str(case.label)).unlink()
+
+    code, text = run(tmp_path / "data")
+
+    assert code == 0
+    assert "cases=1 with_errors=0 errors=0" in text
+
+
+def test_case_whose_files_cannot_be_told_is_named_after_the_others_were_checked(tmp_path: Path):
+    for name in ("P_001", "P_002"):
+        write_tiny_case(tmp_path / "data", name)
+    (tmp_path / "data" / "P_002" / "P_002_t2.nii.gz").unlink()
+
+    with pytest.raises(RunError, match=r"1 cases were not checked whole: their files cannot be told\nP_002: t2w"):
+        run(tmp_path / "data")
+
+
+def test_case_table_is_checked_and_what_is_accepted_is_kept_beside_it(tmp_path: Path):
+    case = write_tiny_case(tmp_path / "data", "P_001")
+    image = tuple(map(Path, case.image))
+    row = CaseRow("P_001", "P_001", image, None, "brats2018-2021", (40, 48, 40), (2.0, 2.0, 2.0))
+    write_case_table(tmp_path / "cases.csv", [row])
+
+    code, _ = run(tmp_path / "cases.csv", "--accept", "G32:P_001", "--by", "Dr A")
+    again, text = run(tmp_path / "cases.csv")
+
+    assert (code, again) == (0, 0)
+    assert "accepted by Dr A" in text
+    assert (tmp_path / "accepted.json").is_file()
 
 
 def test_two_lists_of_one_site_are_an_error(tmp_path: Path):
@@ -170,7 +204,7 @@ def test_two_lists_of_one_site_are_an_error(tmp_path: Path):
         )
 
     with pytest.raises(DataListError, match="site one has another list"):
-        read_datalists(tmp_path)
+        read_sources(tmp_path)
 
 
 def test_case_that_makes_a_rule_fail_is_a_finding(sites: Path, monkeypatch: pytest.MonkeyPatch):
@@ -178,14 +212,14 @@ def test_case_that_makes_a_rule_fail_is_a_finding(sites: Path, monkeypatch: pyte
         raise IndexError("odd")
 
     monkeypatch.setattr(verdict, "check_case", fail)
-    findings = check_entries(entries_of(read_datalists(sites)), 1, False)
+    findings = check_entries(entries_in(read_sources(sites)), 1, False)
 
     assert {(f.rule, f.found) for f in findings} == {("G02-file-unreadable", "could not be checked (IndexError: odd)")}
     assert len(findings) == 3
 
 
 def test_cases_are_checked_on_two_cores_as_on_one(sites: Path):
-    entries = entries_of(read_datalists(sites))
+    entries = entries_in(read_sources(sites))
 
     assert check_entries(entries, 2, False) == check_entries(entries, 1, False)
 
@@ -206,7 +240,7 @@ def test_finding_that_many_cases_share_does_not_fill_the_screen(capsys: pytest.C
 
 
 def page_of(sites: Path) -> str:
-    entries = entries_of(read_datalists(sites))
+    entries = entries_in(read_sources(sites))
     return render_page(entries, check_entries(entries, 1, False), headers_only=False)
 
 
@@ -248,7 +282,7 @@ def test_name_of_a_case_is_text_on_the_page_and_no_markup(tmp_path: Path):
 
 
 def test_label_of_another_shape_is_not_drawn(sites: Path):
-    case = read_datalists(sites)[0].training[0]
+    case = read_sources(sites)[0].datalist.training[0]
     save(np.ones((4, 4, 4), np.uint8), Path(str(case.label)), AFFINE)
 
     thumbnails = draw_thumbnails(case)

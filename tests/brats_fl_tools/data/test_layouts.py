@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_fl.cases.folders import find_cases
+from brats_fl.cases.folders import FAULT, find_cases
 from brats_fl.cases.layouts import join_namesakes, search
 from brats_fl.errors import CaseError, DataListError
 from brats_fl_tools.data.import_cases import import_cases
@@ -165,21 +165,20 @@ def test_case_that_the_import_refuses_is_not_segmented(tmp_path: Path, make: Cal
     make(tmp_path)
 
     (fault,) = import_cases(tmp_path).faults
-    with pytest.raises(CaseError) as refused:
-        find_cases(tmp_path)
+    (item,) = find_cases(tmp_path)
 
-    assert str(refused.value) == str(fault)
+    assert item == {"case": "P_001", FAULT: "; ".join(str(fault).replace("P_001: ", "").splitlines())}
     assert f"P_001: {problem.format(root=tmp_path)}" in str(fault).replace(f"{tmp_path}/P_001/P_002_t1ce", "P_002_t1ce")
 
 
-def test_inference_names_every_case_that_is_wrong_and_not_the_first_alone(tmp_path: Path):
-    for number in (1, 2):
+def test_case_that_is_wrong_costs_inference_no_other(tmp_path: Path):
+    for number in (1, 3):
         put_case(tmp_path / f"P_00{number}", suffixes=("_t1ce", "_t1", "_t2"))
+    put_case(tmp_path / "P_002")
 
-    with pytest.raises(CaseError) as refused:
-        find_cases(tmp_path)
+    items = find_cases(tmp_path)
 
-    assert [line.split(":")[0] for line in str(refused.value).splitlines()] == ["P_001", "P_002"]
+    assert [(item["case"], FAULT in item) for item in items] == [("P_001", True), ("P_002", False), ("P_003", True)]
 
 
 # --- Labels, which inference does not look at ---

@@ -9,19 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import read_datalist, write_datalist
 from brats_fl.errors import DataListError, ModelError, RunError
-from brats_fl_tools.model.evaluate import (
-    check_model,
-    evaluate,
-    evaluate_sites,
-    profile_of,
-    reason,
-    resolve_bundle,
-    sites_with_cases,
-)
+from brats_fl_tools.model.evaluate import evaluate, evaluate_sites, reason, sites_with_cases
+from brats_fl_tools.model.trained import check_model, profile_of, resolve_bundle
 from brats_fl_tools.repository import BUNDLES
 
 BUNDLE = BUNDLES / "brats_attention_unet"
@@ -120,8 +114,11 @@ def test_profile_is_that_of_the_run_folder_else_full(tmp_path: Path):
     assert profile_of(tmp_path / "model.pt") == "small"
 
 
-def test_reason_of_a_failure_is_our_own_error_where_the_log_has_one(tmp_path: Path):
+def test_reason_of_a_failure_is_what_was_told_last_else_an_error_of_ours_in_the_log(tmp_path: Path):
     log = tmp_path / "evaluate.log"
+    log.write_text("brats_fl.errors.CaseError: x\nRuntimeError\nerror: 1 of 2 cases\ncase-7: reading: cut short\n")
+    assert reason(log) == "1 of 2 cases\ncase-7: reading: cut short"
+
     log.write_text("Traceback\nbrats_fl.errors.CaseError: case-7: t2w is missing\nRuntimeError: applying transform\n")
     assert reason(log) == "case-7: t2w is missing"
 
@@ -132,3 +129,16 @@ def test_reason_of_a_failure_is_our_own_error_where_the_log_has_one(tmp_path: Pa
 def test_unknown_split_is_wrong_usage(tmp_path: Path):
     with pytest.raises(typer.BadParameter, match="must be one of training, validation, testing"):
         evaluate(BUNDLE, model=tmp_path, sites=tmp_path, out=tmp_path, split="test")
+
+
+@pytest.mark.slow
+def test_evaluation_that_fails_names_hospital_case_step_and_file(tmp_path: Path):
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (0, 0, 2)})
+    scan = sites / "hospital-1" / "hospital-1-case-002" / "hospital-1-case-002_t2.nii.gz"
+    corrupt(scan)
+    torch.save(build_network(BUNDLE, "small", seed=0).state_dict(), tmp_path / "model.pt")
+
+    with pytest.raises(RunError) as caught:
+        evaluate_sites(BUNDLE, tmp_path / "model.pt", sites, tmp_path / "out", "small")
+
+    assert str(caught.value).startswith(f"hospital-1: hospital-1-case-002: t2w: {scan} cannot be read as NIfTI (")

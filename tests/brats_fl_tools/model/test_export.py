@@ -144,3 +144,18 @@ def test_export_that_computes_something_else_is_not_written(
 def test_unknown_choice_is_wrong_usage(bundle: Path, tmp_path: Path):
     with pytest.raises(typer.BadParameter, match="must be best or final"):
         export(tmp_path, bundle, which="last")
+
+
+def test_export_that_fails_names_the_file_and_leaves_nothing(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise RuntimeError("aten::unknown is not\nsupported")
+
+    monkeypatch.setattr(torch.jit, "script", fail)
+    model = run_folder(tmp_path / "run", bundle) / "global_model.pt"
+
+    with pytest.raises(ModelError, match=r"^model\.ts could not be written: RuntimeError: aten::unknown is not"):
+        export_model(model, bundle, torchscript=True)
+
+    assert list((bundle / "models").iterdir()) == []

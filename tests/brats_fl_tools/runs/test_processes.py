@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from brats_fl_tools.runs.processes import end_marked
+from brats_fl_tools.runs.processes import end_marked, reason
 
 COMMAND = """
 import sys
@@ -59,3 +59,21 @@ def test_process_whose_parent_died_is_ended_by_what_its_environment_says(tmp_pat
         end_marked("MARK", str(tmp_path))
 
     assert psutil.wait_procs([orphan], timeout=10)[1] == []
+
+
+def test_reason_of_a_run_is_what_the_site_that_failed_said_of_its_case(tmp_path: Path) -> None:
+    log = tmp_path / "simulator.log"
+    log.write_text(
+        "2026-11-28 21:43:57,384 - BratsExecutor - ERROR - [identity=hospital-1, run=simulate_job, task_name=train] - "
+        "train failed: P_001: t2w: /data/P_001_t2.nii.gz is cut short\n"
+        "2026-11-28 21:43:58,001 - ScatterAndGather - ERROR - [identity=simulator_server] - Aborting current RUN\n"
+    )
+
+    assert reason(log) == "hospital-1: train failed: P_001: t2w: /data/P_001_t2.nii.gz is cut short"
+
+
+def test_reason_of_a_run_is_flares_last_error_where_no_site_says_one(tmp_path: Path) -> None:
+    log = tmp_path / "simulator.log"
+    log.write_text("ScatterAndGather - ERROR - no model\nbye\n")
+
+    assert reason(log) == "ScatterAndGather - ERROR - no model"

@@ -1,0 +1,137 @@
+"""A trained model as a user names it: a bundle, a run folder or a checkpoint; and which bundle and profile it is of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from brats_fl.bundle import build_network, bundle_names, is_bundle
+from brats_fl.errors import ModelError
+from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, RUN_FILE
+
+PROFILES = ("full", "small")
+EXPORTED = "models/model.pt"
+"""Where `brats-fl export` puts a bundle's weights."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Weights and what they are weights of."""
+
+    bundle: Path
+    weights: Path
+    profile: str
+
+
+def find_model(model: Path, bundle: Path | None = None, profile: str | None = None) -> TrainedModel:
+    """The model that a bundle's name or folder, a run folder or a checkpoint stands for; its weights fit its bundle.
+
+    What is not given is told by the run folder, else by what the weights fit.
+
+    Raises:
+        ModelError: There is none, its bundle cannot be told, or the weights do not fit.
+    """
+    weights = find_weights(model)
+    own = resolve_bundle(bundle) if bundle else bundle_of(weights)
+    known = profile or profile_in_run(weights)
+    if own is not None and known is not None:
+        check_model(own, weights, known)
+        return TrainedModel(own, weights, known)
+    fitting = list(_fitting(weights, own, known))
+    if own is not None and not fitting:
+        check_model(own, weights, profiles_of(own)[0])  # says what differs
+    if len(fitting) != 1:
+        found = ", ".join(f"{found.bundle.name} with profile {found.profile}" for found in fitting) or "no bundle here"
+        raise ModelError(f"{weights} fits {found}; say which it is of with --bundle and --profile")
+    return fitting[0]
+
+
+def _fitting(weights: Path, bundle: Path | None, profile: str | None) -> Iterator[TrainedModel]:
+    """Bundles and profiles whose network has exactly these weights."""
+    from brats_fl.network.checkpoints import check_state, read_state
+
+    state = read_state(weights)
+    for candidate in [bundle] if bundle else [BUNDLES / name for name in bundle_names(BUNDLES)]:
+        for one in [profile] if profile else profiles_of(candidate):
+            try:
+                check_state(state, build_network(candidate, one, seed=0))
+            except ModelError:
+                continue
+            yield TrainedModel(candidate, weights, one)
+
+
+def profiles_of(bundle: Path) -> list[str]:
+    """Profiles that a bundle has."""
+    return [name for name in PROFILES if name == "full" or (bundle / "configs" / f"{name}.json").is_file()]
+
+
+def find_weights(model: Path) -> Path:
+    """Checkpoint of a bundle (name or folder), of a run folder (its best model, else its last), or the file itself.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if model.is_file():
+        return model.resolve()
+    for candidate in (model, BUNDLES / model):
+        if is_bundle(candidate):
+            if not (candidate / EXPORTED).is_file():
+                raise ModelError(f"{candidate} has no weights; put them there with `brats-fl export RUN --bundle ...`")
+            return (candidate / EXPORTED).resolve()
+    for name in (BEST_MODEL, FINAL_MODEL):
+        if (model / name).is_file():
+            return (model / name).resolve()
+    names = ", ".join(bundle_names(BUNDLES))
+    raise ModelError(f"{model}: no model there; give a checkpoint, a run folder, or a bundle such as {names}")
+
+
+def bundle_of(weights: Path) -> Path | None:
+    """Bundle that a checkpoint lies in, or that its run folder names; None where neither is so."""
+    if is_bundle(weights.parents[1]):
+        return weights.parents[1]
+    named = _in_run(weights, "bundle")
+    return BUNDLES / named if named and is_bundle(BUNDLES / named) else None
+
+
+def profile_in_run(weights: Path) -> str | None:
+    """Profile that the run folder of a checkpoint tells; None where it tells none."""
+    return _in_run(weights, "profile")
+
+
+def profile_of(model: Path) -> str:
+    """Profile of the run folder that a model lies in, else ``full``."""
+    return profile_in_run(model) or "full"
+
+
+def _in_run(weights: Path, key: str) -> str | None:
+    try:
+        return str(json.loads((weights.parent / RUN_FILE).read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def resolve_bundle(bundle: Path) -> Path:
+    """Folder of a bundle given by path or by name.
+
+    Raises:
+        ModelError: There is no such bundle.
+    """
+    for candidate in (bundle, BUNDLES / bundle):
+        if is_bundle(candidate):
+            return candidate.resolve()
+    names = ", ".join(bundle_names(BUNDLES))
+    raise ModelError(f"{bundle}: no bundle there; give a folder with configs/train.json or one of {names}")
+
+
+def check_model(bundle: Path, model: Path, profile: str) -> None:
+    """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
+    from brats_fl.network.checkpoints import check_state, read_state
+
+    state = read_state(model)
+    try:
+        check_state(state, build_network(bundle, profile, seed=0))
+    except ModelError as error:
+        raise ModelError(f"{model} does not fit {bundle.name} with profile {profile}: {error}") from None

@@ -1,0 +1,74 @@
+"""A model is named by a bundle, a run folder or a checkpoint; what is not given, run or weights tell."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tests.voxel_bundle import make_voxel_bundle, voxel_weights
+
+from brats_fl.bundle import build_network
+from brats_fl.errors import ModelError
+from brats_fl_tools.model.trained import TrainedModel, find_model, find_weights
+from brats_fl_tools.repository import BUNDLES
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Run folder of the profile ``small``."""
+    (tmp_path / "run").mkdir()
+    state = build_network(BUNDLES / "brats_attention_unet", "small", seed=0).state_dict()
+    torch.save({"model": state}, tmp_path / "run" / "global_model.pt")
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"bundle": "brats_attention_unet", "profile": "small"}))
+    return tmp_path / "run"
+
+
+def test_run_folder_tells_bundle_and_profile_of_its_best_model(run: Path):
+    expected = TrainedModel(BUNDLES / "brats_attention_unet", run / "global_model.pt", "small")
+
+    assert find_model(run) == expected
+    assert find_model(run / "global_model.pt") == expected
+
+
+def test_run_folder_without_a_best_model_stands_for_its_last(run: Path):
+    (run / "global_model.pt").rename(run / "final_model.pt")
+
+    assert find_weights(run) == run / "final_model.pt"
+
+
+def test_checkpoint_alone_is_of_the_bundle_and_profile_that_it_fits(run: Path, tmp_path: Path):
+    alone = tmp_path / "alone.pt"
+    shutil.move(run / "global_model.pt", alone)
+
+    assert find_model(alone) == TrainedModel(BUNDLES / "brats_attention_unet", alone, "small")
+
+
+def test_exported_bundle_is_its_own_whatever_it_is_called(tmp_path: Path):
+    bundle = make_voxel_bundle(tmp_path / "mine")
+
+    assert find_model(bundle) == TrainedModel(bundle, bundle / "models" / "model.pt", "full")
+
+
+def test_checkpoint_that_fits_no_bundle_is_refused_with_the_next_step(tmp_path: Path):
+    torch.save(voxel_weights(), tmp_path / "model.pt")
+
+    with pytest.raises(ModelError, match=r"model\.pt fits no bundle here; say which it is of with --bundle and --prof"):
+        find_model(tmp_path / "model.pt")
+
+
+def test_checkpoint_of_another_profile_than_the_one_given_is_refused(run: Path):
+    with pytest.raises(ModelError, match=r"does not fit brats_attention_unet with profile full"):
+        find_model(run, profile="full")
+
+
+def test_bundle_without_weights_and_folder_without_a_model_are_refused(tmp_path: Path):
+    bundle = make_voxel_bundle(tmp_path / "mine")
+    (bundle / "models" / "model.pt").unlink()
+
+    with pytest.raises(ModelError, match="has no weights; put them there with `brats-fl export"):
+        find_model(bundle)
+    with pytest.raises(ModelError, match="no model there; give a checkpoint, a run folder, or a bundle such as"):
+        find_model(tmp_path / "nothing")
