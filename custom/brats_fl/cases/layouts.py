@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brats_fl.cases import msd
-from brats_fl.cases.scans import nifti_stem
+from brats_fl.cases.nifti import nifti_stem
 from brats_fl.constants import DEFAULT_LABEL_TABLE, FILE_SUFFIXES, MODALITIES
 
 SEG = "seg"

@@ -15,7 +15,8 @@ import json
 from pathlib import Path
 from typing import Final
 
-from brats_fl.cases.scans import name_volume, nifti_stem
+from brats_fl.cases.nifti import nifti_stem
+from brats_fl.cases.scans import name_volume
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
 

@@ -1,9 +1,12 @@
 """What a scan's values say of it at a glance: checked each time a case is read, so that nothing is trained on or
-segmented that the data gate calls an error for them. About 1 % of the time of reading."""
+segmented that the data gate calls an error for them. About 1 % of the time of reading.
+
+That a scan is constant every reader refuses, through ``scans.read_volumes``; the rest training and inference do.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,18 +43,35 @@ def refuse_at_a_glance(case: str, name: str, voxels: NDArray[Any], grid: Grid, s
         grid: Its grid.
         scan: Where it is, for the message.
     """
-    rule_and_found = fault_at_a_glance(voxels, grid)
-    if rule_and_found is not None:
-        rule, found = rule_and_found
-        raise CaseError(f"{case}: {name}: {rule}: {found} ({scan}); {MENDS[rule]}")
+    if (fault := fault_at_a_glance(voxels, grid)) is not None:
+        _refuse(case, name, fault, scan)
 
 
-def fault_at_a_glance(voxels: NDArray[Any], grid: Grid) -> tuple[str, str] | None:
-    """Rule of the gate that a scan surely breaks, and by what; None where none shows."""
+def refuse_constant(case: str, name: str, voxels: NDArray[Any], scan: str) -> None:
+    """Raise ``CaseError`` for a scan of which every voxel has one value."""
+    if (found := fault_of_constant(voxels)) is not None:
+        _refuse(case, name, found, scan)
+
+
+def _refuse(case: str, name: str, fault: tuple[str, str], scan: str) -> NoReturn:
+    rule, found = fault
+    raise CaseError(f"{case}: {name}: {rule}: {found} ({scan}); {MENDS[rule]}")
+
+
+def fault_of_constant(voxels: NDArray[Any]) -> tuple[str, str] | None:
+    """Rule and finding of a scan of which every voxel has one value; None where they differ."""
     few = voxels[::GLANCE_STEP, ::GLANCE_STEP, ::GLANCE_STEP]
     # Few voxels that are all alike may miss a small field of view: then every voxel is looked at.
     if few.min() == few.max() and voxels.min() == voxels.max():
         return "G22-constant", f"every voxel is {float(voxels.flat[0]):g}"
+    return None
+
+
+def fault_at_a_glance(voxels: NDArray[Any], grid: Grid) -> tuple[str, str] | None:
+    """Rule of the gate that a scan surely breaks, and by what; None where none shows."""
+    if (constant := fault_of_constant(voxels)) is not None:
+        return constant
+    few = voxels[::GLANCE_STEP, ::GLANCE_STEP, ::GLANCE_STEP]
     if (background := background_of(voxels)) != 0:
         return "G31-not-stripped", f"around the brain is {background:g}, not 0"
     volume_ml = np.count_nonzero(few) / few.size * voxels.size * float(np.prod(grid.spacing_mm)) / 1000

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brats_fl.cases.layouts import SEG, FoundCase, closed_cases, walk
-from brats_fl.cases.scans import name_volume, nifti_stem, split_volume
+from brats_fl.cases.nifti import nifti_stem
+from brats_fl.cases.scans import name_volume, split_volume
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
 

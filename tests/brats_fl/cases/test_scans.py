@@ -14,7 +14,8 @@ import pytest
 from tests.tiny_sites import AFFINE, SHAPE, save, write_tiny_case
 
 from brats_fl.cases import scans
-from brats_fl.cases.scans import VolumeReader, nifti_stem, read_grid, split_volume
+from brats_fl.cases.nifti import nifti_stem
+from brats_fl.cases.scans import VolumeReader, read_grid, split_volume
 from brats_fl.cases.transforms import LoadCased
 from brats_fl.errors import CaseError, ScanError, ScanFault
 
@@ -64,13 +65,13 @@ def test_volumes_of_one_file_are_read_as_the_four_files_are(items):
 
 def test_file_of_four_volumes_is_decompressed_once(items, monkeypatch: pytest.MonkeyPatch):
     reads: list[str] = []
-    load = scans._load
+    load = scans.load_image
 
     def counting(path: Path) -> Any:
         reads.append(path.name)
         return load(path)
 
-    monkeypatch.setattr(scans, "_load", counting)
+    monkeypatch.setattr(scans, "load_image", counting)
 
     LoadCased()(items[1])
 
