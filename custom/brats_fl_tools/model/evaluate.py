@@ -72,13 +72,12 @@ def resolve_bundle(bundle: Path) -> Path:
 
 def check_model(bundle: Path, model: Path, profile: str) -> None:
     """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
-    from brats_fl.network.checkpoints import check_state, read_state
+    from brats_fl.network.checkpoints import read_state_for
 
-    state = read_state(model)
     try:
-        check_state(state, build_network(bundle, profile, seed=0))
+        read_state_for(model, build_network(bundle, profile, seed=0))
     except ModelError as error:
-        raise ModelError(f"{model} does not fit {bundle.name} with profile {profile}: {error}") from None
+        raise ModelError(f"{bundle.name} with profile {profile}: {error}") from None
 
 
 def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
