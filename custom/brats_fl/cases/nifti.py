@@ -49,9 +49,9 @@ def nifti_stem(file: Path) -> str | None:
 
 
 def is_packed(file: Path) -> bool:
-    """Whether a file is packed with gzip, by how it begins: some tools unpack a file and leave it its name."""
+    """Whether a file is packed with gzip, by its name and how it begins: some tools unpack it and leave it its name."""
     with file.open("rb") as stream:
-        return stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        return file.name.lower().endswith(".gz") and stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
 @contextmanager
@@ -110,7 +110,8 @@ def _kind_of(start: bytes) -> type[nib.Nifti1Image]:
     for kind in (nib.Nifti1Image, nib.Nifti2Image):
         if kind.header_class.may_contain_header(start):
             return kind
-    raise ImageFileError("it does not begin with a NIfTI header")
+    packed = ", it is packed with gzip: name it .nii.gz" if start.startswith(_GZIP_MAGIC) else ""
+    raise ImageFileError(f"it does not begin with a NIfTI header{packed}")
 
 
 def _parse(stream: IO[bytes]) -> nib.Nifti1Image:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from brats_fl.cases.datalists import Case, scans_of
 from brats_fl.cases.grids import Grid
 from brats_fl.cases.regions import round_nearly_whole
-from brats_fl.cases.scan_values import background_of
+from brats_fl.cases.scan_values import PERHAPS_HOT, SURELY_HOT, background_of, describe_reach, reach_of
 from brats_fl.cases.scans import VolumeReader, count_not_finite
 from brats_fl.constants import LABEL
 from brats_fl.errors import ScanError
@@ -101,6 +101,7 @@ def read_case(case: Case, grids: Mapping[str, Grid], main: Grid) -> ReadCase:
         faults = scan_faults(voxels, thin)
         findings += [Finding(rule, found, case.case, name) for rule, found in faults]
         if not any(rule in _UNUSABLE for rule, _ in faults):
+            findings += check_reach(case.case, name, voxels)
             scans[name] = np.ascontiguousarray(thin, dtype=np.float32)
             backgrounds[name] = background_of(voxels)
             looks[name] = describe_scan(voxels, grids[name].affine)
@@ -147,3 +148,11 @@ def scan_faults(voxels: NDArray[Any], thin: NDArray[Any]) -> list[tuple[str, str
     if saturated > SATURATED_SHARE:
         faults.append(("G24-saturated", f"{saturated:.1%} of the brain has the highest value, {high:g}"))
     return faults
+
+
+def check_reach(case: str, name: str, voxels: NDArray[Any]) -> list[Finding]:
+    """A scan with voxels far beyond all others."""
+    reach = reach_of(voxels)
+    if reach <= PERHAPS_HOT:
+        return []
+    return [Finding("G27-hot-voxels", describe_reach(reach), case, name, doubtful=reach <= SURELY_HOT)]

@@ -142,7 +142,7 @@ def test_second_question_reads_no_scan(datalist: Path, monkeypatch: pytest.Monke
     read: list[str] = []
     hash_file = cache_folder.hash_file
     monkeypatch.setattr(cache_folder, "hash_file", lambda path: read.append(path) or hash_file(path))
-    monkeypatch.setattr(scans, "_load", lambda path, load=scans._load: read.append(str(path)) or load(path))
+    monkeypatch.setattr(scans, "load_image", lambda path, load=scans.load_image: read.append(str(path)) or load(path))
 
     released(datalist, Protection(min_cases=2))
     first = sorted(read)
