@@ -24,6 +24,7 @@ from brats_fl.cases.found_cases import join_namesakes as join_namesakes
 from brats_fl.cases.namings import BRATS_2018, NAMINGS, Naming, split_name
 from brats_fl.cases.nifti import nifti_stem
 from brats_fl.constants import MODALITIES
+from brats_fl.files import is_passed_over
 
 ORIGIN_FILES = ("name_mapping.csv", "partitioning_1.csv")
 """Tables beside the cases that tell institutions: BraTS's, and FeTS's natural partitioning."""
@@ -36,9 +37,6 @@ LOOKED_FOR = (
     "<case>-{t1n,t1c,t2w,t2f,seg}.nii[.gz]; both a folder a case or many in one; UCSF-PDGM; UPENN-GBM; BIDS, "
     "sub-<name>/anat; nnU-Net's raw data and MSD Task01, dataset.json with imagesTr, labelsTr, imagesTs"
 )
-
-PASSED_OVER = ("__MACOSX", "@eaDir", "lost+found")
-"""Folders that a Mac's archive, a network disk or a file system adds; so are all hidden ones, such as ``.snapshot``."""
 
 DATASET_FOLDERS = (msd.IMAGES, msd.LABELS, msd.TEST_IMAGES, nnunet.TEST_LABELS)
 
@@ -102,11 +100,11 @@ def walk(root: Path, closed: list[OSError]) -> Iterator[tuple[Path, list[Path]]]
             subfolders.clear()
             continue
         seen.add(real)
-        kept = [sub for sub in subfolders if not sub.startswith(".") and sub not in PASSED_OVER]
+        kept = [sub for sub in subfolders if not is_passed_over(sub)]
         # A folder has its own name rather than that of a link beside it.
         subfolders[:] = sorted(kept, key=lambda sub: (Path(name, sub).is_symlink(), sub))
         # A Mac's archives hold a shadow ._<file> of every file.
-        yield Path(name), [Path(name, file) for file in sorted(files) if not file.startswith(".")]
+        yield Path(name), [Path(name, file) for file in sorted(files) if not is_passed_over(file)]
 
 
 def stem_of(file: Path) -> str:
