@@ -23,7 +23,7 @@ _NAME = re.compile(
     r"(?P<subject>sub-[A-Za-z0-9]+)(_(?P<session>ses-[A-Za-z0-9]+))?"
     r"(?P<entities>(_[A-Za-z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)"
 )
-_LABEL_SUFFIXES: Final = ("dseg", "mask", "seg", "segmentation", "tumor", "tumour")
+_LABEL_SUFFIXES: Final = ("dseg", "mask", "seg", "segmentation", "roi", "tumor", "tumour", "lesion")
 _NO_TUMOUR = re.compile(r"brain|gm|wm|csf|aseg|aparc|tissue|head|skull|cerebellum|ventricle", re.IGNORECASE)
 
 QUESTION: Final = "BIDS does not say what a label's values mean"

@@ -132,7 +132,8 @@ def _read_images(images: Mapping[Path, list[Path]]) -> tuple[list[FoundCase], li
         found, left = _read_folder(folder, here, others) if here else ([], others)
         cases += found
         strangers += left
-    return [*cases, *_read_scattered(scattered), *bids.read_cases(of_bids, stem_of)], strangers
+    joined, left = _read_scattered(scattered)
+    return [*cases, *joined, *bids.read_cases(of_bids, stem_of)], [*strangers, *left]
 
 
 def _name(file: Path, folder: Path) -> NamedFile | None:
@@ -238,17 +239,20 @@ def _with_problems(found: FoundCase, mixed: Sequence[str], others: Sequence[Path
     return replace(found, label_problems=tuple(problems))
 
 
-def _read_scattered(named: Iterable[NamedFile]) -> list[FoundCase]:
-    """Cases of which labels and scans lie in trees of their own."""
+def _read_scattered(named: Iterable[NamedFile]) -> tuple[list[FoundCase], list[Path]]:
+    """Cases of which labels and scans lie in trees of their own, and labels without scans: who took some scans of the
+    collection may have taken all labels."""
     groups: dict[str, list[NamedFile]] = defaultdict(list)
     for one in named:
         groups[one.case].append(one)
-    cases = []
+    cases: list[FoundCase] = []
+    alone: list[Path] = []
     for case, group in groups.items():
-        scans = [one.file for one in group if one.kind in MODALITIES]
-        if scans:
+        if scans := [one.file for one in group if one.kind in MODALITIES]:
             cases.append(_choose(case, group[0].naming, group, scans[0].parent))
-    return cases
+        else:
+            alone += [one.file for one in group]
+    return cases, alone
 
 
 def _read_msd(folder: Path) -> list[FoundCase]:

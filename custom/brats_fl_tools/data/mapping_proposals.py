@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -104,14 +104,16 @@ def _commonest(root: Path, images: Iterable[Path], names_of: Way) -> dict[str, s
     """Of each kind the pattern that most files have, cases named in one of ``_WAYS``."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for file in images:
-        for kind, begins in _kinds(file):
-            parts = {name: placeholder for name, placeholder in names_of(file, begins).items() if name}
-            counts[kind][_pattern_of(file, parts, root)] += 1
+        if (told := _kind(file)) is None:
+            continue
+        kind, begins = told
+        names = {name: placeholder for name, placeholder in names_of(file, begins).items() if name}
+        counts[kind][_pattern_of(file, names, root)] += 1
     return {kind: count.most_common(1)[0][0] for kind, count in counts.items()}
 
 
-def _kinds(file: Path) -> Iterator[tuple[str, int]]:
-    """The kind that a name tells, and where in it the word begins; none where no word does, the last where several do.
+def _kind(file: Path) -> tuple[str, int] | None:
+    """The kind that a name tells, and where in it the word begins, the last where several do; None where none does.
 
     Two words count before one: ``t1_post`` is t1c and not t1n.
     """
@@ -119,7 +121,7 @@ def _kinds(file: Path) -> Iterator[tuple[str, int]]:
     for length in (2, 1):
         for first in reversed(range(len(words) - length + 1)):
             text = "".join(word[0] for word in words[first : first + length])
-            kind = modality_of(text) or (SEG if length == 1 and text.lower() in _LABEL_WORDS else None)
+            kind = modality_of(text) or (SEG if text.lower() in _LABEL_WORDS else None)
             if kind:
-                yield kind, words[first].start()
-                return
+                return kind, words[first].start()
+    return None

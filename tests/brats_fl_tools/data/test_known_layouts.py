@@ -184,6 +184,16 @@ def test_of_an_experts_and_a_programs_label_the_user_chooses_by_a_mapping_that_i
     assert len(find_cases(data)) == 1  # inference needs no label
 
 
+def test_labels_of_upenn_gbm_without_scans_are_told_and_are_no_cases(tmp_path: Path):
+    put_upenn(tmp_path, "UPENN-GBM-00001_11", EXPERT)
+    alone = put(tmp_path / EXPERT.format("UPENN-GBM-00002_11"), 1)
+
+    survey = import_cases(tmp_path)
+
+    assert [row.case for row in survey.rows] == ["UPENN-GBM-00001_11"]
+    assert alone in survey.strangers
+
+
 def test_file_that_kaggle_unpacked_to_a_folder_of_its_name_is_the_folders_scan(tmp_path: Path):
     case = "BraTS-GLI-00000-000"
     inner = {"t1c": "brain_t1ce", "t1n": "brain_t1", "t2w": "brain_t2", "t2f": "brain_flair", "seg": "final_seg"}
@@ -220,7 +230,7 @@ def put_bids(root: Path, stem: str = "sub-01_ses-2", contrast: str = "ce-gadolin
 
 
 @pytest.mark.parametrize("contrast", ["ce-gadolinium_T1w", "ce-GADOLINIUM_T1w", "ce-gd_T1w", "T1ce", "T1Gd"])
-@pytest.mark.parametrize("label", ["label-tumor_mask", "dseg", "desc-tumor_dseg"])
+@pytest.mark.parametrize("label", ["label-tumor_mask", "dseg", "label-lesion_roi"])
 def test_bids_is_read_with_the_label_from_its_derivatives(tmp_path: Path, contrast: str, label: str):
     put_bids(tmp_path, contrast=contrast)
     derived = tmp_path / "derivatives" / "manual" / "sub-01" / "ses-2" / "anat"
@@ -321,6 +331,29 @@ def test_channels_of_nnunet_are_those_that_its_dataset_names(
     )
     assert (test.case, test.label) == ("test", None)
     assert [item["case"] for item in find_cases(tmp_path)] == ["case", "test"]
+
+
+def test_nnunets_first_version_calls_channels_modality_and_turns_labels_round(tmp_path: Path):
+    labels = {"0": "background", "1": "edema", "2": "non-enhancing", "3": "enhancing"}
+    put_nnunet(tmp_path, {"modality": channels("FLAIR", "T1", "T1gd", "T2"), "labels": labels})
+
+    training, _ = import_cases(tmp_path).rows
+
+    assert training.labels == "msd-task01"
+    assert [file.name for file in training.image] == [f"case_{number:04d}.nii.gz" for number in (2, 1, 3, 0)]
+
+
+def test_training_case_of_nnunet_without_its_label_is_a_fault(tmp_path: Path):
+    put_nnunet(tmp_path, {"channel_names": channels("T1", "T1ce", "T2", "Flair"), "labels": PARTS})
+    (tmp_path / "labelsTr" / "case.nii.gz").unlink()
+    (tmp_path / "imagesTr" / "case_0002.nii.gz").unlink()
+
+    (fault,) = import_cases(tmp_path).faults
+
+    assert str(fault).splitlines() == [
+        f"case: t2w is missing; case_0002.nii.gz must be in {tmp_path}/imagesTr",
+        f"case: {tmp_path}/labelsTr/case.nii.gz is missing; restore it, or move the case to imagesTs",
+    ]
 
 
 @pytest.mark.parametrize(
