@@ -3,7 +3,8 @@
 BratsFLError
 ├── CacheError      a setting of the cache of preprocessed cases that cannot be used
 ├── CaseError       a scan or label that cannot be used
-│   └── ScanError       its file does not hold it
+│   ├── ScanError       its file does not hold it
+│   └── ScanValuesError     its values are an error to the data gate
 ├── DataListError   a data list that cannot be used
 ├── FolderError     a folder that cannot be written, or is not ours to replace
 ├── JobError        a job folder, option or key that cannot be used
@@ -70,6 +71,27 @@ class ScanError(CaseError):
     def __str__(self) -> str:
         """What there is, and how to mend it."""
         return f"{self.found}; {self.fault.value}"
+
+
+class ScanValuesError(CaseError):
+    """The values of a scan break a rule of the data gate.
+
+    Args:
+        case: Name of the case.
+        scan: Modality.
+        rule: Id of the rule.
+        found: What there is in place of what the rule says.
+        file: Where the scan is.
+        mend: What to do.
+    """
+
+    def __init__(self, case: str, scan: str, rule: str, found: str, file: str, mend: str) -> None:
+        super().__init__(case, scan, rule, found, file, mend)
+        self.case, self.scan, self.rule, self.found, self.file, self.mend = case, scan, rule, found, file, mend
+
+    def __str__(self) -> str:
+        """One line: place, rule, what was found, and the mend."""
+        return f"{self.case}: {self.scan}: {self.rule}: {self.found} ({self.file}); {self.mend}"
 
 
 class DataListError(BratsFLError):

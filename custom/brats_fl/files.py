@@ -16,6 +16,14 @@ CASE_TABLE_COLUMNS = ("case", "site", "split", "region", "dice", "hd95_mm", "vol
 SCRATCH: Final = re.compile(r"\.?brats-fl-[0-9a-z_]{8}\.tmp(\..+)?")
 """Names of files that are being written, or that a killed process left half-written; once they had no dot in front."""
 
+PASSED_OVER: Final = ("__MACOSX", "@eaDir", "lost+found")
+"""Folders that a Mac's archive, a network disk or a file system adds; so are all hidden ones, such as ``.snapshot``."""
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is nobody's data: hidden, or added by a system."""
+    return name.startswith(".") or name in PASSED_OVER
+
 
 @contextmanager
 def appearing(path: Path, folder: Path | None = None, ending: str = "") -> Iterator[Path]:

@@ -1,10 +1,11 @@
 """Every reader of scans and labels refuses a bad file in our words: which file, what is wrong with it, how to mend it.
 
-And a scan or label that is the one volume of a 4-D file is to every reader what a file of its own is.
+And a scan or label that is written in another way, such as the one volume of a 4-D file, is to every reader the same.
 """
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,25 @@ def without_geometry(file: Path) -> Path:
     return file
 
 
+def claiming_too_much(file: Path) -> Path:
+    """A few hundred bytes of which the header says that they unpack to 1.2 GB."""
+    header = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), AFFINE).header
+    header.set_data_shape((1000, 1000, 1200))
+    file.write_bytes(gzip.compress(header.binaryblock + bytes(4)))
+    return file
+
+
+def unpacking_to_too_much(file: Path) -> Path:
+    """A sound scan with 3 MB of zeros behind it, as far as this test takes it."""
+    file.write_bytes(gzip.compress(nib.Nifti1Image(voxels(), AFFINE).to_bytes() + bytes(3 << 20)))
+    return file
+
+
+def packed_under_an_unpacked_name(file: Path) -> Path:
+    file.write_bytes(gzip.compress(nib.Nifti1Image(voxels(), AFFINE).to_bytes()))
+    return file
+
+
 FAULTS = [
     (missing, ".nii.gz", ScanFault.MISSING),
     (missing, ".nii.gz#1", ScanFault.MISSING),
@@ -199,12 +219,15 @@ FAULTS = [
     (no_nifti, ".nii", ScanFault.UNREADABLE),
     (no_nifti, ".nii.gz", ScanFault.UNREADABLE),
     (another_format, ".mgz", ScanFault.UNREADABLE),
+    (packed_under_an_unpacked_name, ".nii", ScanFault.UNREADABLE),
     (in_colour, ".nii.gz", ScanFault.UNREADABLE),
     (complex_numbers, ".nii", ScanFault.UNREADABLE),
     (of_four_axes, ".nii.gz", ScanFault.NOT_3D),
     (of_two_axes, ".nii", ScanFault.NOT_3D),
     (without_its_volume, ".nii.gz", ScanFault.NOT_3D),
     (without_geometry, ".nii", ScanFault.BAD_GRID),
+    (claiming_too_much, ".nii.gz", ScanFault.UNREADABLE),
+    (unpacking_to_too_much, ".nii.gz", ScanFault.UNREADABLE),
 ]
 
 
@@ -292,6 +315,16 @@ def test_voxel_that_is_not_finite_is_refused_by_every_reader_of_voxels(case: Cas
         assert_refused(reader, odd, tmp_path, "G21-not-finite", *words)
 
 
+@pytest.mark.parametrize("value", [0, 7])
+def test_scan_of_one_value_is_refused_by_every_reader_of_voxels(case: Case, tmp_path: Path, value: int):
+    save(np.full(SHAPE, value, np.int16), tmp_path / "odd.nii.gz")
+    odd = with_scan(case, "t2f", tmp_path / "odd.nii.gz")
+
+    for reader in {*OF_ALL, *OF_SCANS}.difference(READ_NO_VOXEL_OF_A_SCAN):
+        words = (f"every voxel is {value}",) if reader is by_gate else (f"every voxel is {value} (", "odd.nii.gz")
+        assert_refused(reader, odd, tmp_path, "G22-constant", *words)
+
+
 def test_file_that_is_damaged_within_is_refused_by_every_reader_of_voxels(case: Case, tmp_path: Path):
     corrupt(Path(case.image[3]))
 
@@ -300,7 +333,7 @@ def test_file_that_is_damaged_within_is_refused_by_every_reader_of_voxels(case: 
         assert_refused(reader, case, tmp_path, "G02-file-unreadable", *words)
 
 
-# --- One volume of a 4-D file ---
+# --- Files that are written in another way, and are as good ---
 
 
 def as_volumes(case: Case, folder: Path) -> Case:
@@ -311,6 +344,31 @@ def as_volumes(case: Case, folder: Path) -> Case:
         save(np.asarray(nib.load(scan).dataobj)[..., None], folder / f"{name}.nii.gz")
         volumes[name] = f"{folder / name}.nii.gz#0"
     return replace(case, image=tuple(volumes[name] for name in MODALITIES), label=volumes[LABEL])
+
+
+def with_an_axis_of_one(case: Case, folder: Path) -> Case:
+    """The same case, its scans and its label 4-D files of one volume that nobody names."""
+    numbered = as_volumes(case, folder)
+    image = tuple(scan.removesuffix("#0") for scan in numbered.image)
+    return replace(case, image=image, label=str(numbered.label).removesuffix("#0"))
+
+
+def unpacked_under_a_packed_name(case: Case, folder: Path) -> Case:
+    """The same case, its files unpacked and still called ``.nii.gz``."""
+    folder.mkdir()
+    for name, scan in scans_of(case).items():
+        (folder / f"{name}.nii.gz").write_bytes(gzip.decompress(Path(scan).read_bytes()))
+    image = tuple(f"{folder / name}.nii.gz" for name in MODALITIES)
+    return replace(case, image=image, label=f"{folder / LABEL}.nii.gz")
+
+
+def with_a_label_of_floats(case: Case, folder: Path) -> Case:
+    """The same case, its label's values off by up to a thousandth, background included."""
+    folder.mkdir()
+    label = np.asarray(nib.load(str(case.label)).dataobj).astype(np.float32)
+    label += np.random.default_rng(0).uniform(-9e-4, 9e-4, label.shape).astype(np.float32)
+    save(label, folder / "label.nii.gz")
+    return replace(case, label=f"{folder}/label.nii.gz")
 
 
 def assert_equal(first: Any, second: Any) -> None:
@@ -328,11 +386,19 @@ def assert_equal(first: Any, second: Any) -> None:
 
 
 @pytest.mark.parametrize("reader", [*OF_ALL, *OF_SCANS, by_label_facts, by_thumbnails])
-def test_only_volume_of_a_4d_file_is_what_a_file_of_its_own_is(case: Case, tmp_path: Path, reader: Reader):
-    for folder in ("files", "volumes"):
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        *(as_volumes, with_an_axis_of_one, unpacked_under_a_packed_name, with_a_label_of_floats),
+    ],
+)
+def test_case_that_is_written_in_another_way_is_read_as_it_was(
+    case: Case, tmp_path: Path, rewrite: Callable[[Case, Path], Case], reader: Reader
+):
+    for folder in ("files", "rewritten"):
         (tmp_path / f"for-{folder}").mkdir()
 
     expected = reader(case, tmp_path / "for-files")
-    found = reader(as_volumes(case, tmp_path / "volumes"), tmp_path / "for-volumes")
+    found = reader(rewrite(case, tmp_path / "rewritten"), tmp_path / "for-rewritten")
 
     assert_equal(found, expected)

@@ -145,9 +145,9 @@ def test_weights_of_another_architecture_are_refused_with_the_file_and_the_mend(
     )
 
     assert done.returncode != 0
-    assert f"brats_fl.errors.ModelError: {model}: keys differ from the network's" in done.stderr
-    assert "use the same bundle and profile" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith(f"error: {model}: keys differ")  # the reason comes last
+    assert f"brats_fl.errors.ModelError: {model}: these are parameters of another network" in done.stderr
+    assert "use the bundle and profile that they were trained with" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: {model}: these are parameters")  # the reason comes last
     assert not (tmp_path / "out").exists()
 
 

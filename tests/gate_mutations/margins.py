@@ -20,7 +20,8 @@ from tests.shared_data import REAL_CASES
 
 from brats_fl.cases.grids import main_grid
 from brats_fl.cases.regions import to_library_labels
-from brats_fl.cases.scan_values import SURELY_A_HEAD_ML
+from brats_fl.cases.scan_values import SURELY_A_HEAD_ML, SURELY_HOT, reach_of
+from brats_fl.cases.scans import VolumeReader
 from brats_fl.constants import ED, ET, NCR
 from brats_fl.gate import appearance, labels, tumour_fit
 from brats_fl.gate.certainty import FEWEST_PIECES, count_pieces
@@ -38,8 +39,8 @@ class Heuristic:
     measures: str
     threshold: float
     scale: Callable[[float], float]
-    """Increasing; of the numbers, their cube roots and Fisher's transform of a correlation the one that makes sound
-    cases lie least skewed about their mean."""
+    """Increasing; of the numbers, their cube roots, their logarithms and Fisher's transform of a correlation the one
+    that makes sound cases lie least skewed about their mean."""
     unscale: Callable[[float], float]
 
 
@@ -58,6 +59,13 @@ HEURISTICS = {
         appearance.SURELY_BETTER,
         float,
         float,
+    ),
+    "reach": Heuristic(
+        "G27-hot-voxels",
+        "farthest voxel, in ranges of the brain's middle 98 %",
+        SURELY_HOT,
+        math.log,
+        math.exp,
     ),
     "volume": Heuristic("G31-not-stripped", "ml of brain", SURELY_A_HEAD_ML, float, float),
     "rim": Heuristic(
@@ -115,6 +123,7 @@ def measure_case(clean: Clean) -> dict[str, float]:
     together = np.corrcoef([scan[thin.brain] for scan in thin.scans.values()])
     numbers = {
         "copies": float(together[np.triu_indices(4, 1)].max()),
+        "reach": max(reach_of(VolumeReader().read(scan).voxels) for scan in clean.case.image),
         "volume": np.count_nonzero(thin.brain) * float(np.prod(thin.spacing_mm)) / 1000,
         "turned": turned / given,
         "unfit": 1 - given,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import pickle
 import warnings
@@ -32,12 +33,18 @@ from brats_fl.cases.cache_folder import (
 )
 from brats_fl.cases.datalists import CACHE_VARIABLE
 from brats_fl.cases.datalists import default_cache_dir as default_cache_dir
+from brats_fl.cases.scan_values import values_error
 from brats_fl.cases.sources import hash_sources
+from brats_fl.constants import MODALITIES
+from brats_fl.errors import ScanValuesError
 from brats_fl.failures import during
 from brats_fl.files import appearing
 
 ENTRY_OVERHEAD_BYTES = 4096
 """What ``torch.save`` writes around the tensors of a case, at most: measured 2.2 kB."""
+
+REFUSED = "refused"
+"""Key of an entry for a case whose values are refused: modality, rule and finding as JSON in UTF-8."""
 
 # Shared with the processes that a loader forks anew for each epoch, so that they tell it once together.
 _told_full = mmap.mmap(-1, 1)
@@ -49,7 +56,8 @@ class CaseCache(Dataset):
     An entry is found by the content of the case's files, the label convention, the transforms' settings and source, and
     MONAI's version: the same scans under another name or in another folder find it, too, and profiles may share a
     cache. Several processes may fill one cache (``cache_folder.py``), and an interrupted filling goes on
-    where it stopped. Tensors come back memory-mapped.
+    where it stopped. Tensors come back memory-mapped. A case that is refused for the values of its scans has an entry,
+    too, so that it is not read again to be refused.
 
     Args:
         data: Items of a data list, ``{"case", "image": [paths], "label": path, ...}``.
@@ -96,9 +104,11 @@ class CaseCache(Dataset):
             return {**item, **self._prepare(item)}
         stored = self._load(path, item)
         if stored is None:
-            stored = self._prepare(item)
+            stored = self._prepare_or_refuse(item)
             if self._entry(item) == path:  # else a scan changed between the two readings, and this may be of either
                 self._store(path, stored)
+        if REFUSED in stored:
+            raise refusal_of(stored[REFUSED], item)
         return {**item, **stored}
 
     def _entry(self, item: Mapping[str, Any]) -> Path | None:
@@ -120,6 +130,14 @@ class CaseCache(Dataset):
                 with suppress(OSError):
                     path.unlink()
             return None
+
+    def _prepare_or_refuse(self, item: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What is stored of a case; of one whose values are refused, why."""
+        try:
+            return self._prepare(item)
+        except ScanValuesError as error:
+            found = json.dumps([error.scan, error.rule, error.found]).encode()
+            return {REFUSED: torch.tensor(list(found), dtype=torch.uint8)}
 
     def _prepare(self, item: Mapping[str, Any]) -> dict[str, Tensor]:
         prepared: Any = dict(item)
@@ -152,6 +170,12 @@ class CaseCache(Dataset):
                 f"decompression. Free some space or set {CACHE_VARIABLE} to another folder",
                 stacklevel=2,
             )
+
+
+def refusal_of(stored: Tensor, item: Mapping[str, Any]) -> ScanValuesError:
+    """The error of a case that was refused before, perhaps under another name or in another folder."""
+    name, rule, found = json.loads(bytes(stored.tolist()))
+    return values_error(str(item["case"]), name, (rule, found), str(item["image"][MODALITIES.index(name)]))
 
 
 def tidy(folder: Path) -> None:

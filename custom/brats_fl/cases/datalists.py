@@ -11,7 +11,7 @@ from typing import Any
 
 from brats_fl.constants import DEFAULT_LABEL_TABLE, LABEL, LABEL_TABLES, MODALITIES, SPLITS
 from brats_fl.errors import DataListError
-from brats_fl.files import write_whole
+from brats_fl.files import is_passed_over, write_whole
 
 DATALIST_FILE = "datalist.json"
 DATALIST_VARIABLE = "BRATS_FL_DATALIST"
@@ -214,7 +214,7 @@ def find_datalists(where: Path) -> list[Path]:
     """
     if not where.is_dir():
         return [where]
-    found = sorted(where.glob(f"*/{DATALIST_FILE}"))
+    found = list_sites(where)
     own = where / DATALIST_FILE
     if not found and not own.is_file():
         raise DataListError(
@@ -222,6 +222,11 @@ def find_datalists(where: Path) -> list[Path]:
             "`brats-fl partition` writes it"
         )
     return found or [own]
+
+
+def list_sites(folder: Path) -> list[Path]:
+    """Every ``SITE/datalist.json`` of a folder, sorted; those in hidden folders, such as ``.snapshot``, left out."""
+    return sorted(path for path in folder.glob(f"*/{DATALIST_FILE}") if not is_passed_over(path.parent.name))
 
 
 def default_cache_dir(datalist: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""Where the cases of a folder are: the layouts of BraTS, FeTS and MSD Task01. No file is opened but ``dataset.json``.
+"""Where the cases of a folder are, in the layouts of published data sets. No file is opened but ``dataset.json``.
 
 The import of a download and the bundles' inference find cases by this module alone, so that what the one refuses the
 other does not segment. What is ambiguous or missing becomes a problem of the case; nothing is guessed.
@@ -7,16 +7,25 @@ other does not segment. What is ambiguous or missing becomes a problem of the ca
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from brats_fl.cases import msd
-from brats_fl.cases.scans import nifti_stem
-from brats_fl.constants import DEFAULT_LABEL_TABLE, FILE_SUFFIXES, MODALITIES
+from brats_fl.cases import bids, msd, nnunet
+from brats_fl.cases.found_cases import SEG as SEG
+from brats_fl.cases.found_cases import Findings as Findings
+from brats_fl.cases.found_cases import FoundCase as FoundCase
+from brats_fl.cases.found_cases import ambiguous, choose_files, label_alone
+from brats_fl.cases.found_cases import closed_cases as closed_cases
+from brats_fl.cases.found_cases import join_namesakes as join_namesakes
+from brats_fl.cases.namings import BRATS_2018, NAMINGS, Naming, split_name
+from brats_fl.cases.nifti import nifti_stem
+from brats_fl.constants import MODALITIES
+from brats_fl.files import is_passed_over
 
-SEG = "seg"
 ORIGIN_FILES = ("name_mapping.csv", "partitioning_1.csv")
 """Tables beside the cases that tell institutions: BraTS's, and FeTS's natural partitioning."""
 
@@ -24,81 +33,56 @@ ODD_LABELS = {"BraTS20_Training_355": "W39_1998.09.19_Segm"}
 """The one label of BraTS 2020 that is not named after its case, without its ending."""
 
 LOOKED_FOR = (
-    "BraTS 2018 to 2021 and FeTS, <case>/<case>_{t1,t1ce,t2,flair,seg}.nii[.gz]; BraTS 2023 and later, "
-    "<case>/<case>-{t1n,t1c,t2w,t2f,seg}.nii[.gz]; MSD Task01, dataset.json with imagesTr, labelsTr, imagesTs"
+    "BraTS 2018 to 2021 and FeTS, <case>_{t1,t1ce,t2,flair,seg}.nii[.gz]; BraTS 2023 and later, "
+    "<case>-{t1n,t1c,t2w,t2f,seg}.nii[.gz]; both a folder a case or many in one; UCSF-PDGM; UPENN-GBM; BIDS, "
+    "sub-<name>/anat; nnU-Net's raw data and MSD Task01, dataset.json with imagesTr, labelsTr, imagesTs"
 )
 
-PASSED_OVER = ("__MACOSX", "@eaDir", "lost+found")
-"""Folders that a Mac's archive, a network disk or a file system adds; so are all hidden ones, such as ``.snapshot``."""
+DATASET_FOLDERS = (msd.IMAGES, msd.LABELS, msd.TEST_IMAGES, nnunet.TEST_LABELS)
 
 
-@dataclass(frozen=True)
-class FoundCase:
-    """A case as its layout names it; whether its files can be read is not known yet."""
+class NamedFile(NamedTuple):
+    """A file whose name tells what it is."""
 
+    file: Path
+    naming: Naming
     case: str
-    labels: str
-    """The label convention that the layout stands for, a key of ``LABEL_TABLES``."""
-    files: Mapping[str, Path]
-    """Modality or ``seg`` -> file; a volume of a 4-D file as ``path#k``."""
-    folder: Path
-    problems: tuple[str, ...] = ()
-    """What is wrong with its scans, each with its mend."""
-    label_problems: tuple[str, ...] = ()
-    """What is wrong with its label alone; whoever needs no label may pass over it."""
-    patient: str = ""
-    """Empty where the layout tells no more than the case's name does; so is the time point."""
-    time_point: str = ""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What is beneath a folder."""
-
-    cases: tuple[FoundCase, ...]
-    origin_files: tuple[Path, ...]
-    strangers: tuple[Path, ...]
-    """NIfTI files that belong to no case."""
-
-
-@dataclass(frozen=True)
-class FolderLayout:
-    """A layout with a folder a case and a file a modality."""
-
-    labels: str
-    suffixes: Mapping[str, str]
-    """Modality or ``seg`` -> how its file ends, before ``.nii``."""
-
-
-FOLDER_LAYOUTS = (
-    FolderLayout(DEFAULT_LABEL_TABLE, {**{name: FILE_SUFFIXES[name][0] for name in MODALITIES}, SEG: "_seg"}),
-    FolderLayout("brats2023", {**{name: FILE_SUFFIXES[name][1] for name in MODALITIES}, SEG: "-seg"}),
-)
+    kind: str
+    """A modality, or ``seg``."""
 
 
 def search(root: Path) -> Findings:
     """Every case beneath a folder, sorted by name; namesakes are left to ``join_namesakes``.
 
     Raises:
-        CaseError: A ``dataset.json`` beside ``imagesTr`` is not that of MSD Task01.
+        CaseError: A ``dataset.json`` beside ``imagesTr`` does not tell which image is which modality.
     """
     cases: list[FoundCase] = []
     origin_files: list[Path] = []
-    strangers: list[Path] = []
     closed: list[OSError] = []
+    images: dict[Path, list[Path]] = defaultdict(list)
     for folder, files in walk(root, closed):
         origin_files += [file for file in files if file.name in ORIGIN_FILES]
-        images = [file for file in files if nifti_stem(file) is not None]
-        if msd.is_msd(folder):
-            cases += _read_msd(folder)
-        if msd.is_msd(folder.parent) and folder.name in (msd.IMAGES, msd.LABELS, msd.TEST_IMAGES):
+        if found := _read_dataset(folder):
+            cases += found
+        if folder.name in DATASET_FOLDERS and _is_dataset(folder.parent):
             continue
-        if found := _read_folder(folder, images):
-            cases.append(found)
-        else:
-            strangers += images
-    cases += closed_cases(closed)
+        # Kaggle unpacks x.nii.gz to x.nii/<another name>.nii: such a folder stands for a file.
+        home = folder.parent if nifti_stem(folder) is not None and folder != root else folder
+        images[home] += [file for file in files if nifti_stem(file) is not None]
+    by_name, strangers = _read_images(images)
+    cases += [*by_name, *closed_cases(closed)]
     return Findings(tuple(sorted(cases, key=lambda found: found.case)), tuple(origin_files), tuple(strangers))
+
+
+def _is_dataset(folder: Path) -> bool:
+    return nnunet.is_nnunet(folder) or msd.is_msd(folder)
+
+
+def _read_dataset(folder: Path) -> list[FoundCase]:
+    if nnunet.is_nnunet(folder):
+        return nnunet.read_cases(folder)
+    return _read_msd(folder) if msd.is_msd(folder) else []
 
 
 def walk(root: Path, closed: list[OSError]) -> Iterator[tuple[Path, list[Path]]]:
@@ -116,102 +100,159 @@ def walk(root: Path, closed: list[OSError]) -> Iterator[tuple[Path, list[Path]]]
             subfolders.clear()
             continue
         seen.add(real)
-        kept = [sub for sub in subfolders if not sub.startswith(".") and sub not in PASSED_OVER]
+        kept = [sub for sub in subfolders if not is_passed_over(sub)]
         # A folder has its own name rather than that of a link beside it.
         subfolders[:] = sorted(kept, key=lambda sub: (Path(name, sub).is_symlink(), sub))
         # A Mac's archives hold a shadow ._<file> of every file.
-        yield Path(name), [Path(name, file) for file in sorted(files) if not file.startswith(".")]
+        yield Path(name), [Path(name, file) for file in sorted(files) if not is_passed_over(file)]
 
 
-def closed_cases(closed: Iterable[OSError]) -> list[FoundCase]:
-    """Folders that could not be looked into, each as a case that cannot be used: there may be one in it."""
-    folders = [(Path(str(error.filename)), error.strerror) for error in closed]
-    mend = "give this user the right to read it, or move it away"
-    return [
-        FoundCase(folder.name, DEFAULT_LABEL_TABLE, {}, folder, (f"{folder} cannot be looked into ({why}); {mend}",))
-        for folder, why in folders
+def stem_of(file: Path) -> str:
+    """Name of a NIfTI file without its ending; of one in a folder that is named like a file, the folder's."""
+    return nifti_stem(file.parent) or nifti_stem(file) or file.name
+
+
+def _read_images(images: Mapping[Path, list[Path]]) -> tuple[list[FoundCase], list[Path]]:
+    """The cases of files that tell by their names what they are, and all other files."""
+    cases: list[FoundCase] = []
+    scattered: list[NamedFile] = []
+    of_bids: list[Path] = []
+    strangers: list[Path] = []
+    for folder, files in images.items():
+        named = [one for file in files if (one := _name(file, folder))]
+        apart = [one for one in named if one.naming.scattered]
+        scattered += apart
+        if not any(one.kind in MODALITIES for one in named):
+            taken = [file for file in files if bids.read_name(stem_of(file))]
+            of_bids += taken
+            named = [one for one in named if one.file not in taken]
+            files = [file for file in files if file not in taken]
+        here = [one for one in named if not one.naming.scattered]
+        others = [file for file in files if file not in {one.file for one in named}]
+        found, left = _read_folder(folder, here, others) if here else ([], others)
+        cases += found
+        strangers += left
+    joined, left = _read_scattered(scattered)
+    return [*cases, *joined, *bids.read_cases(of_bids, stem_of)], [*strangers, *left]
+
+
+def _name(file: Path, folder: Path) -> NamedFile | None:
+    stem = stem_of(file)
+    if ODD_LABELS.get(folder.name) == stem:
+        return NamedFile(file, BRATS_2018, folder.name, SEG)
+    parts = split_name(stem)
+    return NamedFile(file, *parts) if parts else None
+
+
+def _read_folder(
+    folder: Path, named: Sequence[NamedFile], others: Sequence[Path]
+) -> tuple[list[FoundCase], Sequence[Path]]:
+    """The cases of one folder, and files that belong to none.
+
+    A folder that is named like a case, if only by its digits, holds that case alone; any other may hold many.
+    """
+    groups: dict[str, list[NamedFile]] = defaultdict(list)
+    for one in named:
+        groups[one.case].append(one)
+    own = next((folder.name.removesuffix(naming.folder_ending) for naming in NAMINGS if _ends(folder, naming)), "")
+    own = own or folder.name
+    if own in groups or any(_without_digits(own) == _without_digits(case) for case in groups):
+        return [_read_case(own, folder, named, others)], []
+    if not any(one.kind in MODALITIES for one in named):
+        first = named[0]
+        alone = label_alone(first.file, f"{first.naming.expected(first.case, MODALITIES[0])}.nii.gz")
+        return [FoundCase(folder.name, first.naming.labels, {}, folder, label_problems=(alone,))], others
+    # The longest name first: P_1_2_mask.nii belongs to P_1_2 and not to P_1.
+    owner = {file: _owner(file, sorted(groups, key=len, reverse=True)) for file in others}
+    cases = [
+        _read_case(case, folder, group, [file for file in others if owner[file] == case])
+        for case, group in groups.items()
     ]
+    return cases, [file for file in others if owner[file] is None]
 
 
-def join_namesakes(cases: Iterable[FoundCase]) -> list[FoundCase]:
-    """The cases sorted by name; those that have one name as one case that cannot be used."""
-    named: dict[str, list[FoundCase]] = defaultdict(list)
-    for found in cases:
-        named[found.case].append(found)
-    return [group[0] if len(group) == 1 else _as_one(group) for _, group in sorted(named.items())]
+def _ends(folder: Path, naming: Naming) -> bool:
+    return bool(naming.folder_ending) and folder.name.endswith(naming.folder_ending)
 
 
-def _as_one(group: list[FoundCase]) -> FoundCase:
-    places = ", ".join(str(found.folder) for found in group)
-    problem = f"is there {len(group)} times ({places}); keep one of them"
-    return replace(group[0], files={}, problems=(problem,), label_problems=())
+def _without_digits(name: str) -> str | None:
+    """A name with every number replaced; None where it has none, and is like no other."""
+    return re.sub(r"\d+", "0", name) if re.search(r"\d", name) else None
 
 
-def _kind(file: Path, layout: FolderLayout) -> str | None:
-    """Which of the case's files this is: a modality, ``seg``, or None where the name tells neither."""
-    name = nifti_stem(file) or ""
-    if layout is FOLDER_LAYOUTS[0] and ODD_LABELS.get(file.parent.name) == name:
-        return SEG
-    return next((kind for kind, suffix in layout.suffixes.items() if name.endswith(suffix)), None)
+def _owner(file: Path, cases: Iterable[str]) -> str | None:
+    return next((case for case in cases if re.match(re.escape(case) + r"[^A-Za-z0-9]", stem_of(file))), None)
 
 
-def _sort_files(images: Iterable[Path], layout: FolderLayout) -> dict[str, list[Path]]:
-    """Modality or ``seg`` -> files that a layout takes for it."""
-    candidates: dict[str, list[Path]] = defaultdict(list)
-    for file in images:
-        if kind := _kind(file, layout):
-            candidates[kind].append(file)
-    return candidates
-
-
-def _read_folder(folder: Path, images: list[Path]) -> FoundCase | None:
-    """The case of a folder with a file a modality, or None where no file is one of a case's."""
-    sorted_by = [(layout, candidates) for layout in FOLDER_LAYOUTS if (candidates := _sort_files(images, layout))]
-    if not sorted_by:
-        return None
-    with_scans = [(layout, candidates) for layout, candidates in sorted_by if candidates.keys() & set(MODALITIES)]
-    layout, candidates = (with_scans or sorted_by)[0]
-    case = folder.name
-    mixed: tuple[str, ...] = ()
-    if len(sorted_by) > 1:
-        names = " and ".join(next(file.name for file in images if _kind(file, one)) for one, _ in sorted_by)
-        mixed = (f"the folder holds files of two layouts, {names}; keep one set ({folder})",)
+def _read_case(case: str, folder: Path, named: Sequence[NamedFile], others: Sequence[Path]) -> FoundCase:
+    by_naming: dict[Naming, list[NamedFile]] = defaultdict(list)
+    for one in sorted(named, key=lambda one: NAMINGS.index(one.naming)):
+        by_naming[one.naming].append(one)
+    with_scans = [naming for naming, files in by_naming.items() if any(one.kind in MODALITIES for one in files)]
+    naming = (with_scans or list(by_naming))[0]
+    mixed: list[str] = []
+    if len(by_naming) > 1:
+        names = " and ".join(files[0].file.name for files in by_naming.values())
+        mixed = [f"the folder holds files of two layouts, {names}; keep one set ({folder})"]
     if len(with_scans) > 1:
-        return FoundCase(case, layout.labels, {}, folder, mixed)
+        return FoundCase(case, naming.labels, {}, folder, tuple(mixed))
     if not with_scans:
-        expected = f"{case}{layout.suffixes[MODALITIES[0]]}.nii.gz"
-        alone = f"{candidates[SEG][0]} has no scan beside it; put {expected} and the others there, or move it away"
-        return FoundCase(case, layout.labels, {}, folder, label_problems=(*mixed, alone))
-    return _read_files(folder, layout, candidates, images, mixed)
+        alone = label_alone(named[0].file, f"{naming.expected(case, MODALITIES[0])}.nii.gz")
+        return FoundCase(case, naming.labels, {}, folder, label_problems=(*mixed, alone))
+    found = _choose(case, naming, by_naming[naming], folder)
+    return _with_problems(found, mixed, [] if naming.has_others or SEG in found.files else others, naming)
 
 
-def _read_files(
-    folder: Path, layout: FolderLayout, candidates: Mapping[str, list[Path]], images: list[Path], mixed: tuple[str, ...]
-) -> FoundCase:
-    case = folder.name
-    files: dict[str, Path] = {}
-    problems: list[str] = []
-    label_problems = list(mixed)
-    for kind in (*MODALITIES, SEG):
-        found, expected = candidates.get(kind, []), f"{case}{layout.suffixes[kind]}"
-        own = label_problems if kind == SEG else problems
-        if len(found) > 1:
-            names = " and ".join(file.name for file in found)
-            own.append(f"{kind} has {len(found)} candidates, {names}; keep one of them ({folder})")
-        elif found and nifti_stem(found[0]) not in (expected, ODD_LABELS.get(case)):
-            own.append(f"{found[0]} is not named after its folder; put {expected}.nii.gz there")
-        elif found:
-            files[kind] = found[0]
-        elif kind != SEG:
-            own.append(f"{kind} is missing; {expected}.nii or .nii.gz must be in {folder}")
-    # An unlabelled case is allowed, but not one whose label may lie there under another name.
-    others = [file.name for file in images if _kind(file, layout) is None]
-    if others and SEG not in candidates:
-        label_problems.append(
-            f"no label is named {case}{layout.suffixes[SEG]}, but {others[0]} is there; name it so if it is the "
-            "label, else move it away"
+def _choose(case: str, naming: Naming, named: Sequence[NamedFile], folder: Path) -> FoundCase:
+    candidates: dict[str, list[Path]] = defaultdict(list)
+    for one in named:
+        candidates[one.kind].append(one.file)
+    files, problems, label_problems = choose_files(
+        candidates, lambda kind: f"{naming.expected(case, kind)}.nii or .nii.gz must be in {folder}", str(folder)
+    )
+    for one in named:
+        if one.case != case and files.get(one.kind) == one.file:
+            del files[one.kind]
+            own = label_problems if one.kind == SEG else problems
+            own.append(f"{one.file} is not named after its folder; put {naming.expected(case, one.kind)}.nii.gz there")
+    return FoundCase(
+        case=case,
+        labels=naming.labels,
+        files=files,
+        folder=folder,
+        problems=tuple(problems),
+        label_problems=tuple(label_problems),
+        question=naming.question,
+        candidates=ambiguous(candidates),
+    )
+
+
+def _with_problems(found: FoundCase, mixed: Sequence[str], others: Sequence[Path], naming: Naming) -> FoundCase:
+    """The case with what is wrong with its label: an unlabelled one is allowed, but not where its label may lie there
+    under another name."""
+    problems = [*mixed, *found.label_problems]
+    if others and not found.label_problems:
+        problems.append(
+            f"no label is named {naming.expected(found.case, SEG)}, but {others[0].name} is there; name it so if it is "
+            "the label, else move it away"
         )
-    return FoundCase(case, layout.labels, files, folder, tuple(problems), tuple(label_problems))
+    return replace(found, label_problems=tuple(problems))
+
+
+def _read_scattered(named: Iterable[NamedFile]) -> tuple[list[FoundCase], list[Path]]:
+    """Cases of which labels and scans lie in trees of their own, and labels without scans: who took some scans of the
+    collection may have taken all labels."""
+    groups: dict[str, list[NamedFile]] = defaultdict(list)
+    for one in named:
+        groups[one.case].append(one)
+    cases: list[FoundCase] = []
+    alone: list[Path] = []
+    for case, group in groups.items():
+        if scans := [one.file for one in group if one.kind in MODALITIES]:
+            cases.append(_choose(case, group[0].naming, group, scans[0].parent))
+        else:
+            alone += [one.file for one in group]
+    return cases, alone
 
 
 def _read_msd(folder: Path) -> list[FoundCase]:

@@ -15,9 +15,11 @@ import json
 from pathlib import Path
 from typing import Final
 
-from brats_fl.cases.scans import name_volume, nifti_stem
+from brats_fl.cases.nifti import nifti_stem
+from brats_fl.cases.scans import name_volume
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
+from brats_fl.files import is_passed_over
 
 DATASET_FILE: Final = "dataset.json"
 IMAGES, LABELS, TEST_IMAGES = "imagesTr", "labelsTr", "imagesTs"
@@ -64,7 +66,7 @@ def read_volume_order(folder: Path) -> tuple[int, ...]:
 def list_images(folder: Path, subfolder: str) -> list[Path]:
     """NIfTI files of ``imagesTr`` or another subfolder, sorted; a Mac's ``._`` shadows left out, which it ships."""
     files = sorted((folder / subfolder).glob("*"))
-    return [file for file in files if nifti_stem(file) is not None and not file.name.startswith(".")]
+    return [file for file in files if nifti_stem(file) is not None and not is_passed_over(file.name)]
 
 
 def name_scans(file: Path, order: tuple[int, ...]) -> tuple[Path, ...]:

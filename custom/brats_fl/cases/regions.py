@@ -22,13 +22,18 @@ Labels = TypeVar("Labels", NDArray[Any], "Tensor")
 
 SHOWN_VALUES = 5
 
+NEARLY_WHOLE = 1e-3
+"""How far from a whole number a label's value may be: what scaling in a header or a filter leaves of rounding. Of
+interpolation far more is left."""
+
 
 def to_library_labels(label: Labels, table: str) -> Labels:
     """Label map with the library's values, from one with a file's values.
 
     Args:
         label: Values of the convention, any shape, integer or float dtype.
-        table: Name of the file's convention, a key of ``LABEL_TABLES``.
+        table: Name of the file's convention, a key of ``LABEL_TABLES``. Values within ``NEARLY_WHOLE`` of one of it
+            are taken for it.
 
     Returns:
         uint8, same shape: 0 background, 1 necrotic core, 2 oedema, 3 enhancing tumour.
@@ -39,9 +44,21 @@ def to_library_labels(label: Labels, table: str) -> Labels:
     mapping = _table(table)
     values = _as_numpy(label)
     changed, known = _replace_values(values, mapping)
+    if known != values.size and values.dtype.kind == "f":
+        values = round_nearly_whole(values)
+        changed, known = _replace_values(values, mapping)
     if known != values.size:
         raise CaseError(_unknown_values(values, table))
     return _like(label, changed)
+
+
+def round_nearly_whole(values: NDArray[Any]) -> NDArray[Any]:
+    """The values, those within ``NEARLY_WHOLE`` of a whole number rounded to it; NaN and infinity stay."""
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(invalid="ignore"):  # infinity less itself
+        whole = np.rint(values)
+        return np.where(np.abs(values - whole) <= NEARLY_WHOLE, whole, values)
 
 
 def to_file_labels(label: Labels, table: str) -> Labels:
@@ -61,7 +78,7 @@ def to_file_labels(label: Labels, table: str) -> Labels:
     values = _as_numpy(label)
     changed, known = _replace_values(values, mapping)
     if known != values.size:
-        unknown = _list_values(np.setdiff1d(values, list(mapping)))
+        unknown = list_values(np.setdiff1d(values, list(mapping)))
         raise CaseError(f"label map holds {unknown}; inside the library only 0, 1, 2 and 3 are labels")
     return _like(label, changed)
 
@@ -140,8 +157,10 @@ def _replace_values(values: NDArray[Any], mapping: Mapping[int, int]) -> tuple[N
 
 
 def _unknown_values(values: NDArray[Any], table: str) -> str:
-    present = np.unique(values)
-    unknown = _list_values(np.setdiff1d(present, list(LABEL_TABLES[table])))
+    present, counts = np.unique(values, return_counts=True)
+    is_unknown = ~np.isin(present, list(LABEL_TABLES[table]))
+    unknown = list_values(present[is_unknown])
+    voxels = int(counts[is_unknown].sum())
     allowed = ", ".join(str(value) for value in LABEL_TABLES[table])
     fitting = fitting_tables(present)
     mend = (
@@ -149,10 +168,16 @@ def _unknown_values(values: NDArray[Any], table: str) -> str:
         if fitting
         else "they fit no known convention: a label must not be resampled with interpolation or rescaled"
     )
-    return f"label holds {unknown}; the convention {table} has {allowed} only; {mend}"
+    return f"label holds {unknown} in {count_voxels(voxels)}; the convention {table} has {allowed} only; {mend}"
 
 
-def _list_values(values: NDArray[Any]) -> str:
+def count_voxels(count: int) -> str:
+    """``1 voxel``, ``1,200 voxels``."""
+    return "1 voxel" if count == 1 else f"{count:,} voxels"
+
+
+def list_values(values: NDArray[Any]) -> str:
+    """The first few of some values, and how many more there are."""
     shown = ", ".join(f"{float(value):g}" for value in values[:SHOWN_VALUES])
     return shown if values.size <= SHOWN_VALUES else f"{shown} and {values.size - SHOWN_VALUES} more values"
 

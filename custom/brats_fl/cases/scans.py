@@ -5,34 +5,25 @@ Everything that reads a scan or a label reads it here, so that a file is refused
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-import struct
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from brats_fl.cases.grids import Grid, grids_fault
+from brats_fl.cases.nifti import NIFTI, check_whole, faults_explained, load_image, open_image
+from brats_fl.cases.scan_values import refuse_constant
+from brats_fl.constants import LABEL
 from brats_fl.errors import CaseError, ScanError, ScanFault
 
-READ_ERRORS: Final = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
-"""What nibabel, gzip and the file system raise for a file that is no sound NIfTI: of 12,000 damaged ones no other."""
-
-# As nibabel takes them: in small letters or in capitals, but not .Nii.
-_NIFTI = r"(?P<stem>.+)\.(?:nii|NII)(?:\.(?:gz|GZ))?"
 # Only after a NIfTI file's ending: a folder may be called scans#1.
-_VOLUME = re.compile(rf"(?P<file>{_NIFTI})#(?P<number>\d+)")
-_CHUNK_BYTES = 1 << 20
+_VOLUME = re.compile(rf"(?P<file>{NIFTI})#(?P<number>\d+)")
 
 
 # --- Names ---
@@ -47,17 +38,6 @@ def split_volume(scan: str | Path) -> tuple[Path, int | None]:
 def name_volume(file: Path, number: int) -> Path:
     """A volume of a 4-D file as a data list names it, numbered from 0."""
     return Path(f"{file}#{number}")
-
-
-def nifti_stem(file: Path) -> str | None:
-    """Name of a NIfTI file without its ending; None for other files."""
-    match = re.fullmatch(_NIFTI, file.name)
-    return match["stem"] if match else None
-
-
-def is_packed(file: Path) -> bool:
-    """Whether a file is packed with gzip, by its name."""
-    return file.name.lower().endswith(".gz")
 
 
 # --- Headers ---
@@ -75,76 +55,18 @@ def read_grid(scan: str | Path) -> Grid:
         ScanError: The file is not there, is no NIfTI, is too short, does not hold this scan, or has no usable grid.
     """
     file, number = split_volume(scan)
-    image, wanted = _open(file)
-    with _faults_explained(file):
-        length = _length(file, wanted)
-    _check_length(file, length, wanted)
+    image, wanted = open_image(file)
+    check_whole(file, wanted)
     return _grid_of(image, file, number)
 
 
-@contextmanager
-def _faults_explained(file: Path) -> Iterator[None]:
-    try:
-        with np.errstate(all="ignore"):  # of a header that is nonsense; what comes out is checked
-            yield
-    except FileNotFoundError as error:
-        raise ScanError(ScanFault.MISSING, f"{file} is not there") from error
-    except READ_ERRORS as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ScanError(ScanFault.UNREADABLE, f"{file} cannot be read as NIfTI ({what})") from error
-
-
-def _open(file: Path) -> tuple[nib.Nifti1Image, int]:
-    """Image whose voxels are not read yet, and how many bytes its header says that there are."""
-    with _faults_explained(file):
-        if file.is_dir():
-            raise ScanError(ScanFault.MISSING, f"{file} is a folder and no file")
-        if not file.is_file():
-            raise ScanError(ScanFault.MISSING, f"{file} is not there")
-        if nifti_stem(file) is None:
-            raise ScanError(ScanFault.UNREADABLE, f"{file} ends in neither .nii nor .nii.gz")
-        image = nib.load(file, mmap=False)
-        if not isinstance(image, nib.Nifti1Image):
-            raise ScanError(ScanFault.UNREADABLE, f"{file} is no NIfTI but {type(image).__name__}")
-        dtype = image.get_data_dtype()
-        wanted = int(image.dataobj.offset) + dtype.itemsize * math.prod(int(size) for size in image.shape)
-    if dtype.kind not in "iuf":
-        name = nib.nifti1.data_type_codes.label[int(image.header["datatype"])]
-        raise ScanError(ScanFault.UNREADABLE, f"{file} holds {name} values, not one real number a voxel")
-    return image, wanted
-
-
-def _length(file: Path, wanted: int) -> int:
-    """Bytes that a file holds once unpacked."""
-    if not is_packed(file):
-        return file.stat().st_size
-    with file.open("rb") as stream:
-        stream.seek(-4, 2)
-        # RFC 1952: a gzip file ends with the length of what it holds, modulo 2^32.
-        (length,) = struct.unpack("<I", stream.read(4))
-    if length == wanted % 2**32:
-        return wanted
-    read = 0
-    try:
-        with gzip.open(file) as unpacked:
-            while chunk := unpacked.read(_CHUNK_BYTES):
-                read += len(chunk)
-    except EOFError:
-        # The last chunk is lost to the error, so an unfinished file may look a little shorter than it is.
-        return min(read, wanted - 1)
-    return read
-
-
-def _check_length(file: Path, length: int, wanted: int) -> None:
-    if length < wanted:
-        raise ScanError(ScanFault.TRUNCATED, f"{file} is cut short: it holds {length} of {wanted} bytes")
-
-
 def _grid_of(image: nib.Nifti1Image, file: Path, number: int | None) -> Grid:
-    with _faults_explained(file):
+    with faults_explained(file):
         shape = tuple(int(size) for size in image.shape)
         affine = np.asarray(image.affine, dtype=np.float64)
         sizes_mm = [float(size) for size in image.header.get_zooms()[:3]]
+    if number is None and shape[3:] and set(shape[3:]) == {1}:
+        shape = shape[:3]  # one volume, as some tools write it
     if len(shape) != (3 if number is None else 4):
         named = "no volume of it" if number is None else f"its volume #{number}"
         raise ScanError(ScanFault.NOT_3D, f"{file} has shape {shape}, and {named} is named")
@@ -201,28 +123,12 @@ class VolumeReader:
         image = self._image if file == self._file else None
         if image is None:
             self._file = self._image = None  # one file in memory
-            image = _load(file)
+            image = load_image(file)
         grid = _grid_of(image, file, number)
         if number is None:
-            return Volume(np.asanyarray(image.dataobj), grid)
+            return Volume(np.asanyarray(image.dataobj).reshape(grid.shape, order="A"), grid)
         self._file, self._image = file, image
         return Volume(np.asanyarray(image.dataobj)[..., number], grid)
-
-
-def _load(file: Path) -> nib.Nifti1Image:
-    """Image of which every byte was read: nibabel stops at the last voxel and never sees the checksum behind it."""
-    image, wanted = _open(file)
-    with _faults_explained(file):
-        if is_packed(file):
-            try:
-                content = gzip.decompress(file.read_bytes())
-            except EOFError as error:
-                raise ScanError(ScanFault.TRUNCATED, f"{file} is cut short ({error})") from error
-            _check_length(file, len(content), wanted)
-            image = type(image).from_bytes(content)
-        else:
-            _check_length(file, file.stat().st_size, wanted)
-        return type(image)(np.asanyarray(image.dataobj), image.affine, image.header)
 
 
 def read_volumes(case: str, scans: Mapping[str, str | Path]) -> Iterator[tuple[str, Volume]]:
@@ -233,8 +139,8 @@ def read_volumes(case: str, scans: Mapping[str, str | Path]) -> Iterator[tuple[s
         scans: What each is called, such as ``t1c`` or ``label`` -> where it is.
 
     Raises:
-        CaseError: A file cannot be read, as ``VolumeReader`` has it, or a voxel is not finite; or, after the last,
-            their grids differ.
+        CaseError: A file cannot be read, as ``VolumeReader`` has it, a voxel is not finite, or a scan is constant; or,
+            after the last, their grids differ.
     """
     reader, grids = VolumeReader(), {}
     for name, scan in scans.items():
@@ -245,6 +151,8 @@ def read_volumes(case: str, scans: Mapping[str, str | Path]) -> Iterator[tuple[s
         if count := count_not_finite(volume.voxels):
             found = f"{count} of {volume.voxels.size} voxels are NaN or infinite ({scan})"
             raise CaseError(f"{case}: {name}: {found}; write the file again from its source")
+        if name != LABEL:
+            refuse_constant(case, name, volume.voxels, str(scan))
         grids[name] = volume.grid
         yield name, volume
     if fault := grids_fault(grids, scans):

@@ -31,7 +31,7 @@ class LoadCased(Transform):
 
     Raises:
         CaseError: A file cannot be read or is not 3-D; a voxel is not finite; the files' grids differ; a label value is
-            unknown; a scan is constant, is not 0 around the brain, or shows a head and not a brain.
+            unknown; a scan is constant, is not 0 around the brain, shows a head and not a brain, or has hot voxels.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102

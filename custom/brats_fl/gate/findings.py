@@ -49,6 +49,7 @@ NEVER_SOUND: Final = frozenset(
         "G21-not-finite",
         "G22-constant",
         "G25-same-volume-twice",
+        "G27-hot-voxels",
         "G31-not-stripped",
         "G41-label-not-integer",
         "G42-label-unknown-value",
@@ -122,6 +123,12 @@ _RULES = (
         ERROR,
         "the scans look like the modalities they are listed as",
         "look at the scans and correct the order in the data list, which is t1c, t1n, t2w, t2f",
+    ),
+    Rule(
+        "G27-hot-voxels",
+        ERROR,
+        "no voxel is far beyond all others",
+        MENDS["G27-hot-voxels"],
     ),
     Rule(
         "G31-not-stripped",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from brats_fl.cases.datalists import Case
-from brats_fl.cases.regions import fitting_tables, to_file_labels
+from brats_fl.cases.regions import count_voxels, fitting_tables, list_values, to_file_labels
 from brats_fl.constants import ED, ET, LABEL, LABEL_TABLES, NCR
 from brats_fl.gate.certainty import DOUBTFUL, SURE, count_pieces, excess_of_ranks, excess_of_shares
 from brats_fl.gate.findings import Finding
-from brats_fl.gate.voxels import ThinCase
+from brats_fl.gate.voxels import LabelValues, ThinCase
 
 Labels = NDArray[np.uint8]
 
@@ -29,27 +29,31 @@ RIM_RATIO: Final = 1.15
 """How much more of its voxels another part may have at the tumour's rim than oedema has, where both are large."""
 
 
-def check_values(case: Case, values: NDArray[Any]) -> list[Finding]:
+def check_values(case: Case, label: LabelValues) -> list[Finding]:
     """What the label's values break.
 
     Args:
         case: The case, with the convention it is listed with.
-        values: Every value of the label, sorted.
+        label: Every value of the label.
     """
+    values, counts = label
 
     def finding(rule: str, found: str) -> list[Finding]:
         return [Finding(rule, found, case.case, LABEL)]
 
-    odd = values[values != np.floor(values)]  # NaN differs from itself
-    if odd.size:
-        return finding("G41-label-not-integer", f"holds {_list(odd)}")
+    def holding(odd: NDArray[np.bool_]) -> str:
+        return f"holds {list_values(values[odd])} in {count_voxels(int(counts[odd].sum()))}"
+
+    fractional = values != np.floor(values)  # NaN differs from itself
+    if fractional.any():
+        return finding("G41-label-not-integer", holding(fractional))
     if not np.any(values != 0):
         return finding("G44-label-empty", "every voxel is 0")
     known = np.array(list(LABEL_TABLES[case.labels]))
-    unknown = np.setdiff1d(values, known)
-    if unknown.size:
+    unknown = ~np.isin(values, known)
+    if unknown.any():
         fitting = fitting_tables(values)
-        found = f"holds {_list(unknown)}; the convention {case.labels} has {_list(known)}"
+        found = f"{holding(unknown)}; the convention {case.labels} has {list_values(known)}"
         if fitting:
             return finding("G43-label-convention", f"{found}, the values fit {' and '.join(fitting)}")
         return finding("G42-label-unknown-value", found)
@@ -144,8 +148,3 @@ def rim_shares(label: Labels) -> dict[int, float]:
         for part in PART_NAMES
         if (count := np.count_nonzero(parts == part))
     }
-
-
-def _list(values: NDArray[Any], shown: int = 5) -> str:
-    text = ", ".join(f"{float(value):g}" for value in values[:shown])
-    return text if len(values) <= shown else f"{text} and {len(values) - shown} more values"

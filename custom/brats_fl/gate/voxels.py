@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brats_fl.cases.datalists import Case, scans_of
 from brats_fl.cases.grids import Grid
-from brats_fl.cases.scan_values import background_of
+from brats_fl.cases.regions import round_nearly_whole
+from brats_fl.cases.scan_values import PERHAPS_HOT, SURELY_HOT, background_of, describe_reach, reach_of
 from brats_fl.cases.scans import VolumeReader, count_not_finite
 from brats_fl.constants import LABEL
 from brats_fl.errors import ScanError
@@ -47,6 +48,15 @@ class ThinCase:
         return np.logical_and.reduce(list(self.brains.values()))
 
 
+class LabelValues(NamedTuple):
+    """What a label holds; values that are nearly whole count as whole."""
+
+    values: NDArray[Any]
+    """Sorted."""
+    counts: NDArray[np.int64]
+    """Voxels that have each."""
+
+
 @dataclass(frozen=True)
 class ReadCase:
     """What reading a case's voxels gave."""
@@ -57,8 +67,8 @@ class ReadCase:
     """Modality -> value outside the brain."""
     looks: dict[str, bytes]
     """Modality -> ``fingerprints.describe_scan``."""
-    label_values: NDArray[Any] | None
-    """Every value that the label holds, sorted."""
+    label_values: LabelValues | None
+    """What the label holds."""
 
 
 def read_case(case: Case, grids: Mapping[str, Grid], main: Grid) -> ReadCase:
@@ -86,11 +96,12 @@ def read_case(case: Case, grids: Mapping[str, Grid], main: Grid) -> ReadCase:
             continue
         thin = voxels[steps]
         if name == LABEL:
-            label, label_values = np.ascontiguousarray(thin), distinct_values(voxels)
+            label, label_values = np.ascontiguousarray(thin), count_values(voxels)
             continue
         faults = scan_faults(voxels, thin)
         findings += [Finding(rule, found, case.case, name) for rule, found in faults]
         if not any(rule in _UNUSABLE for rule, _ in faults):
+            findings += check_reach(case.case, name, voxels)
             scans[name] = np.ascontiguousarray(thin, dtype=np.float32)
             backgrounds[name] = background_of(voxels)
             looks[name] = describe_scan(voxels, grids[name].affine)
@@ -105,14 +116,14 @@ def thin_steps(grid: Grid) -> tuple[slice, ...]:
     return tuple(slice(None, None, int(step)) for step in steps)
 
 
-def distinct_values(voxels: NDArray[Any]) -> NDArray[Any]:
-    """Values that a label holds, sorted."""
+def count_values(voxels: NDArray[Any]) -> LabelValues:
+    """Values that a label holds, and how often."""
     if voxels.dtype.kind in "iu" and voxels.size and voxels.min() >= 0 and voxels.max() < 256:
         # Many times as fast as sorting nine million voxels.
-        present = np.zeros(256, bool)
-        present[voxels.ravel(order="K")] = True
-        return np.flatnonzero(present)
-    return np.unique(voxels)
+        counts = np.bincount(voxels.ravel(order="K").astype(np.uint8))
+        values = np.flatnonzero(counts)
+        return LabelValues(values, counts[values])
+    return LabelValues(*np.unique(round_nearly_whole(voxels), return_counts=True))
 
 
 def scan_faults(voxels: NDArray[Any], thin: NDArray[Any]) -> list[tuple[str, str]]:
@@ -137,3 +148,11 @@ def scan_faults(voxels: NDArray[Any], thin: NDArray[Any]) -> list[tuple[str, str
     if saturated > SATURATED_SHARE:
         faults.append(("G24-saturated", f"{saturated:.1%} of the brain has the highest value, {high:g}"))
     return faults
+
+
+def check_reach(case: str, name: str, voxels: NDArray[Any]) -> list[Finding]:
+    """A scan with voxels far beyond all others."""
+    reach = reach_of(voxels)
+    if reach <= PERHAPS_HOT:
+        return []
+    return [Finding("G27-hot-voxels", describe_reach(reach), case, name, doubtful=reach <= SURELY_HOT)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import pickle
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from ignite.engine import Engine, Events
@@ -14,23 +15,82 @@ from brats_fl.aggregation import check_update
 from brats_fl.errors import ModelError
 from brats_fl.files import write_whole
 
+WRAPPED_UNDER: Final = ("model", "state_dict", "model_state_dict", "net", "network", "network_weights")
+"""Keys under which trainers keep a state dict: FLARE and MONAI, Lightning, hand-written loops, nnU-Net."""
+
+WRAPPERS: Final = ("module", "model", "net", "network")
+"""What stands in front of every parameter's name when a network was wrapped: DataParallel's ``module``, and the names
+under which Lightning modules and hand-written classes keep a network."""
+
+SHOWN_NAMES: Final = 3
+
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Parameters of a checkpoint, plain or under the key ``model``, on the CPU.
+    """Parameters of a checkpoint, plain or under one of ``WRAPPED_UNDER``, on the CPU, as they are named there.
 
     Raises:
-        ModelError: The file is missing or no checkpoint.
+        ModelError: The file is missing or no checkpoint, or holds two state dicts.
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # torch, zipfile and pickle each raise their own
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: is no checkpoint of weights, or holds other Python objects, too, which are not loaded because "
+            "that may run code; save the state dict alone, torch.save(network.state_dict(), ...)"
+        ) from error
+    except Exception as error:  # torch and zipfile each raise their own
         raise ModelError(f"{path}: is no checkpoint of weights ({type(error).__name__})") from error
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{path}: holds no state dict; expected parameters, plain or under the key 'model'")
+    return _unwrap(path, content)
+
+
+def _unwrap(path: Path, content: Any) -> dict[str, torch.Tensor]:
+    if _is_state(content):
+        return dict(content)
+    kept = content if isinstance(content, Mapping) else {}
+    found = [key for key in WRAPPED_UNDER if isinstance(kept.get(key), Mapping)]
+    if len(found) != 1:
+        has = f"has state dicts under {' and '.join(map(repr, found))}" if found else "holds no state dict"
+        raise ModelError(f"{path}: {has}; expected parameters, plain or under one of {', '.join(WRAPPED_UNDER)}")
+    return _unwrap(path, kept[found[0]])
+
+
+def _is_state(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    )
+
+
+def read_state_for(path: Path, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters of a checkpoint as a network names them, whatever it was wrapped in when they were saved.
+
+    Raises:
+        ModelError: As ``read_state``, or they are those of another network.
+    """
+    state = strip_wrappers(read_state(path), network.state_dict().keys())
+    try:
+        check_state(state, network)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
     return state
+
+
+def strip_wrappers(state: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:
+    """A state without what wrappers put in front of its names, as far as that makes more of them a network's.
+
+    Args:
+        state: Parameters by the names in a checkpoint.
+        names: The network's own. They may begin with ``model`` themselves, as those of MONAI's UNet do.
+    """
+    known = set(names)
+    # torch.compile wraps parts of a network, too: net._orig_mod.model.0.conv.weight.
+    stripped = {".".join(part for part in name.split(".") if part != "_orig_mod"): state[name] for name in state}
+    forms = [dict(state), stripped]
+    while len(heads := {name.partition(".")[0] for name in stripped}) == 1 and heads <= set(WRAPPERS):
+        stripped = {name.partition(".")[2]: value for name, value in stripped.items()}
+        forms.append(stripped)
+    return max(forms, key=lambda form: len(known & form.keys()))  # of two that are as good the first
 
 
 def save_whole(path: Path, content: Mapping[str, Any]) -> None:
@@ -44,20 +104,41 @@ def save_whole(path: Path, content: Mapping[str, Any]) -> None:
 
 def check_state(state: Mapping[str, torch.Tensor], network: torch.nn.Module) -> None:
     """Raise ``ModelError`` unless a state has exactly a network's keys and shapes, and finite values."""
+    expected = network.state_dict()
+    differences = {
+        f"of {len(expected)} are missing": [name for name in expected if name not in state],
+        "are unknown": [name for name in state if name not in expected],
+        "have another shape": [
+            f"{name} {tuple(state[name].shape)} in place of {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in state and state[name].shape != value.shape
+        ],
+    }
+    found = [f"{len(names)} {what}: {_first_of(names)}" for what, names in differences.items() if names]
+    if found:
+        raise ModelError(
+            f"these are parameters of another network; {'; '.join(found)}; use the bundle and profile that they were "
+            "trained with"
+        )
     check_update(
         {name: value.numpy(force=True) for name, value in state.items()},
-        {name: value.numpy(force=True) for name, value in network.state_dict().items()},
+        {name: value.numpy(force=True) for name, value in expected.items()},
     )
+
+
+def _first_of(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + rest
 
 
 class WeightsLoader:
     """Engine handler that loads a checkpoint into the network when the engine starts.
 
     MONAI's ``CheckpointLoader`` answers weights of another network with a list of every key; this names the file, the
-    first key that differs and the mend.
+    first names that differ and the mend.
 
     Args:
-        load_path: Checkpoint, parameters plain or under the key ``model``.
+        load_path: Checkpoint, as ``read_state_for`` takes it.
         network: Network to load into, wherever it lies.
 
     Raises:
@@ -74,9 +155,4 @@ class WeightsLoader:
 
     def __call__(self, engine: Engine) -> None:
         """Load."""
-        state = read_state(self.load_path)
-        try:
-            check_state(state, self.network)
-        except ModelError as error:
-            raise ModelError(f"{self.load_path}: {error}") from None
-        self.network.load_state_dict(state)
+        self.network.load_state_dict(read_state_for(self.load_path, self.network))

@@ -29,6 +29,7 @@ from brats_fl.cases.datalists import (
     as_monai_item,
     default_cache_dir,
     find_datalists,
+    list_sites,
     parse_datalist,
 )
 from brats_fl.constants import SPLITS
@@ -100,7 +101,7 @@ def find_caches(path: Path | None) -> list[Cache]:
                 f"or set {CACHE_VARIABLE}"
             )
         return [Cache(Path(folder))]
-    if path.is_dir() and not any(path.glob(f"*/{DATALIST_FILE}")) and not (path / DATALIST_FILE).is_file():
+    if path.is_dir() and not list_sites(path) and not (path / DATALIST_FILE).is_file():
         beside = path.resolve().parent / DATALIST_FILE
         own = beside.is_file() and Path(default_cache_dir(beside)).resolve() == path.resolve()
         return [Cache(path, [parse_datalist(beside)] if own else [])]

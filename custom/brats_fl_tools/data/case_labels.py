@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from brats_fl.cases.regions import fitting_tables
+from brats_fl.cases.regions import count_voxels, fitting_tables, list_values, round_nearly_whole
 from brats_fl.cases.scans import VolumeReader
 from brats_fl.constants import LABEL_TABLES
 from brats_fl.errors import CaseError
@@ -39,11 +39,13 @@ def read_label(file: Path) -> LabelFacts:
     """
     label = VolumeReader().read(file)
     flat = label.voxels.ravel(order="K")  # in the file's own order: five times as fast to search
-    marked = flat[flat != 0]
-    values = np.unique(marked)
-    whole = np.isfinite(values) & (values == np.rint(values))
-    if not whole.all():
-        raise CaseError(f"{file} holds the value {values[~whole][0]:g}; a label's values are whole numbers, redraw it")
+    marked = round_nearly_whole(flat[flat != 0])
+    marked = marked[marked != 0]
+    values, counts = np.unique(marked, return_counts=True)
+    odd = ~np.isfinite(values) | (values != np.rint(values))
+    if odd.any():
+        found = f"{list_values(values[odd])} in {count_voxels(int(counts[odd].sum()))}"
+        raise CaseError(f"{file} holds {found}; a label's values are whole numbers: resample it by nearest neighbour")
     return LabelFacts(tuple(int(value) for value in values), round(marked.size * label.grid.voxel_ml, 3))
 
 

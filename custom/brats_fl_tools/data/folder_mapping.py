@@ -24,8 +24,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from brats_fl.cases.layouts import SEG, FoundCase, closed_cases, walk
-from brats_fl.cases.scans import name_volume, nifti_stem, split_volume
+from brats_fl.cases.found_cases import SEG, FoundCase, closed_cases
+from brats_fl.cases.layouts import walk
+from brats_fl.cases.nifti import nifti_stem
+from brats_fl.cases.scans import name_volume, split_volume
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
 
@@ -71,10 +73,14 @@ def read_mapping(path: Path) -> FolderMapping:
     return FolderMapping(content, labels, _check_placeholders(path, content))
 
 
+def placeholders_of(pattern: str) -> tuple[str, ...]:
+    """The placeholders in a pattern, each once: known ones in the order of ``PLACEHOLDERS``, then others."""
+    names = {part[1:-1] for part in _PARTS.split(pattern) if part[:1] == "{"}
+    return (*(name for name in PLACEHOLDERS if name in names), *sorted(names - set(PLACEHOLDERS)))
+
+
 def _check_placeholders(path: Path, patterns: dict[str, str]) -> tuple[str, ...]:
-    used = {
-        kind: {part[1:-1] for part in _PARTS.split(pattern) if part[:1] == "{"} for kind, pattern in patterns.items()
-    }
+    used = {kind: set(placeholders_of(pattern)) for kind, pattern in patterns.items()}
     for kind, names in used.items():
         if unknown := sorted(names - set(PLACEHOLDERS)):
             raise CaseError(f"{path}: {kind} has the placeholder {{{unknown[0]}}}; there are {', '.join(PLACEHOLDERS)}")
@@ -82,7 +88,7 @@ def _check_placeholders(path: Path, patterns: dict[str, str]) -> tuple[str, ...]
             raise CaseError(f"{path}: {kind} has neither {{case}} nor {{patient}}, and would fit every case; add one")
         if names != used[MODALITIES[0]]:
             raise CaseError(f"{path}: {kind} has other placeholders than {MODALITIES[0]}; all patterns need the same")
-    return tuple(name for name in PLACEHOLDERS if name in used[MODALITIES[0]])
+    return placeholders_of(patterns[MODALITIES[0]])
 
 
 def find_mapped_cases(root: Path, mapping: FolderMapping) -> list[FoundCase]:

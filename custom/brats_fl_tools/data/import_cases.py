@@ -7,7 +7,7 @@ borne out by its values. What is ambiguous or missing is a fault that the user m
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +17,10 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from brats_fl.cases.found_cases import SEG, Findings, FoundCase, join_namesakes
 from brats_fl.cases.grids import Grid, grids_fault, main_grid
-from brats_fl.cases.layouts import LOOKED_FOR, SEG, Findings, FoundCase, join_namesakes, search
+from brats_fl.cases.layouts import LOOKED_FOR, search
+from brats_fl.cases.regions import fitting_tables
 from brats_fl.cases.scans import read_grid
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
@@ -26,6 +28,7 @@ from brats_fl_tools.data.case_labels import LabelFacts, check_convention, read_l
 from brats_fl_tools.data.case_table import GRADES, CaseRow, refuse_existing_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import Origin, read_name, read_origins, shortened
+from brats_fl_tools.data.mapping_proposals import propose_choices, propose_for
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Survey:
     """NIfTI files that belong to no case; they were not looked into."""
     label_values: Mapping[str, tuple[int, ...]]
     """Convention -> values found in its labels, 0 left out, sorted."""
+    mappings: tuple[str, ...] = ()
+    """Mappings, as JSON, that choose between the files that faulty cases have for one purpose."""
 
 
 def import_cases(data_dir: Path, mapping: Path | None = None, labels: str | None = None) -> Survey:
@@ -51,8 +56,8 @@ def import_cases(data_dir: Path, mapping: Path | None = None, labels: str | None
         labels: Label convention of all cases, in place of their layout's.
 
     Raises:
-        CaseError: No such folder, no case in it, a mapping that cannot be used, or tables of institutions beside the
-            cases that contradict each other.
+        CaseError: No such folder, no case in it, a mapping that cannot be used, tables of institutions beside the
+            cases that contradict each other, or labels of which the layout does not tell the convention.
     """
     if not data_dir.is_dir():
         raise CaseError(f"{data_dir}: no such folder; give the folder that the download was unpacked to")
@@ -66,10 +71,45 @@ def import_cases(data_dir: Path, mapping: Path | None = None, labels: str | None
         seen = f"; {len(strangers)} NIfTI files have other names, such as {strangers[0]}" if strangers else ""
         known = f"{LOOKED_FOR}; for any other, describe it with --mapping"
         looked_for = known if mapping is None else f"what {mapping} describes"
-        raise CaseError(f"{data_dir}: no case found{seen}. Looked for: {looked_for}")
+        proposed = show_mappings(propose_for(root, strangers)) if mapping is None else ""
+        raise CaseError(f"{data_dir}: no case found{seen}. Looked for: {looked_for}{proposed}")
     origins = _read_origin_files(findings.origin_files)
-    found = [replace(case, labels=labels) for case in findings.cases] if labels else list(findings.cases)
-    return _read_all(found, root, origins, findings.strangers)
+    found = [replace(case, labels=labels, question="") for case in findings.cases] if labels else list(findings.cases)
+    refuse_open_questions(found)
+    survey = _read_all(found, root, origins, findings.strangers)
+    mappings = [] if mapping else propose_choices(root, found) or _propose_for_namesakes(root, found)
+    return replace(survey, mappings=tuple(mappings))
+
+
+def refuse_open_questions(cases: Iterable[FoundCase]) -> None:
+    """Raise ``CaseError`` where the layout of labelled cases does not tell what their labels' values mean."""
+    asked = [case for case in cases if case.question and SEG in case.files and not case.problems]
+    if not asked:
+        return
+    values = read_label(asked[0].files[SEG]).values
+    fitting = fitting_tables(values)
+    fit = f"which fits {' and '.join(fitting)}" if fitting else "which fits no convention"
+    raise CaseError(
+        f"{asked[0].question}: {len(asked)} cases ({shortened(case.case for case in asked)}). The first label holds "
+        f"{', '.join(str(value) for value in values) or 'nothing'}, {fit}; say which it is with --labels, one of "
+        f"{', '.join(LABEL_TABLES)}"
+    )
+
+
+def _propose_for_namesakes(root: Path, cases: Sequence[FoundCase]) -> list[str]:
+    """Where files have one name in every folder, it is the folder that tells the case."""
+    counts = Counter(case.case for case in cases)
+    files = [file for case in cases if counts[case.case] > 1 for file in case.files.values()]
+    return propose_for(root, files)
+
+
+def show_mappings(mappings: Sequence[str]) -> str:
+    """Mappings to choose from, each on a line of its own, with what to do with them; empty where there are none."""
+    if not mappings:
+        return ""
+    one = "this mapping reads them" if len(mappings) == 1 else "each of these mappings reads them in another way"
+    lines = "\n".join(mappings)
+    return f"\n{one}: look whether it is right, complete it, write it to a file and give that with --mapping\n{lines}"
 
 
 def _read_origin_files(files: Iterable[Path]) -> dict[str, Origin]:
@@ -197,8 +237,9 @@ def import_(
 ) -> None:
     """Write OUT, a table of the cases beneath DATA_DIR: names, grade, institution, files, label convention, grid.
 
-    Finds the layouts of BraTS 2018 and later, FeTS and MSD Task01, and with --mapping any other. Headers and label
-    values are checked. A faulty case stops the import: all of them are listed, nothing is written.
+    Finds the layouts of BraTS 2018 and later, FeTS, MSD Task01, nnU-Net, BIDS, UCSF-PDGM and UPENN-GBM, and with
+    --mapping any other. Headers and label values are checked. A faulty case stops the import: all of them are listed,
+    nothing is written.
     """
     if labels not in (None, *LABEL_TABLES):
         raise typer.BadParameter(f"must be one of {', '.join(LABEL_TABLES)} (got {labels!r})", param_hint="--labels")
@@ -210,7 +251,10 @@ def import_(
     listing = "\n".join(str(fault) for fault in survey.faults)
     if survey.faults and not (skip_faulty and survey.rows):
         mend = "mend them, or leave them out with --skip-faulty" if survey.rows else "mend them"
-        raise CaseError(f"{len(survey.faults)} of {total} cases are faulty, nothing was written; {mend}\n{listing}")
+        raise CaseError(
+            f"{len(survey.faults)} of {total} cases are faulty, nothing was written; {mend}\n{listing}"
+            f"{show_mappings(survey.mappings)}"
+        )
     if not allow_mixed_labels:
         refuse_mixed_labels(survey.rows)
     write_case_table(out, survey.rows, force)

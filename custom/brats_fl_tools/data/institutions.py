@@ -28,6 +28,10 @@ _NAMES = (
     re.compile(r"(?P<patient>brats1[789]_(?P<institution>[a-z0-9]+)_[a-z0-9]+)_(?P<time_point>\d+)", re.IGNORECASE),
     # BraTS 2023 and later: BraTS-GLI-00005-001 is patient 00005, time point 001; no institution.
     re.compile(r"(?P<patient>brats-[a-z]+-\d+)-(?P<time_point>\d+)(?P<institution>)", re.IGNORECASE),
+    # UPENN-GBM-00001_11 is the first examination of patient 00001, _21 a later one.
+    re.compile(r"(?P<patient>(?P<institution>UPENN)-GBM-\d+)_(?P<time_point>\d+)"),
+    # UCSF-PDGM-0429_FU003d is an examination 3 days after UCSF-PDGM-0429.
+    re.compile(r"(?P<patient>(?P<institution>UCSF)-PDGM-\d+)(_(?P<time_point>FU\d+d))?"),
 )
 _ID_COLUMN = re.compile(r"BraTS_\d{4}_subject_ID")
 
@@ -54,7 +58,7 @@ def read_name(case: str) -> NameParts:
     """Parts of a BraTS name; the patient of another is the whole name."""
     for pattern in _NAMES:
         if match := pattern.fullmatch(case):
-            return NameParts(**match.groupdict())
+            return NameParts(**match.groupdict(default=""))
     return NameParts(patient=case)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, list_sites, read_datalist
 from brats_fl.constants import SITES, SPLITS
 from brats_fl.errors import DataListError, JobError
 from brats_fl.names import check_site_names
@@ -62,7 +62,7 @@ def in_folder(sites: Path, trains: bool) -> Present:
     Raises:
         DataListError: There is no such folder, or no data list in it.
     """
-    found = sorted(path.parent.name for path in sites.glob(f"*/{DATALIST_FILE}"))
+    found = [path.parent.name for path in list_sites(sites)]
     if not found:
         what = "no SITE/datalist.json there" if sites.is_dir() else "no such folder"
         raise DataListError(f"{sites}: {what}; make data lists with `brats-fl partition` or `brats-fl sample`")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from brats_fl.errors import KitError
+from brats_fl.files import is_passed_over
 from brats_fl.names import check_site_names
 
 Kind = Literal["server", "client", "admin"]
@@ -94,7 +95,8 @@ def read_federation(folder: Path) -> Federation:
     Raises:
         KitError: There is no server's kit or no hospital's.
     """
-    kits = [read_kit(path.parent) for path in sorted(folder.glob("*/startup")) if path.is_dir()]
+    found = sorted(path.parent for path in folder.glob("*/startup") if path.is_dir())
+    kits = [read_kit(kit) for kit in found if not is_passed_over(kit.name)]
     servers = [kit for kit in kits if kit.kind == "server"]
     clients = tuple(kit for kit in kits if kit.kind == "client")
     if len(servers) != 1 or not clients:

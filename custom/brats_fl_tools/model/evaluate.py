@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brats_fl.bundle import config_files
-from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, list_sites, read_datalist
 from brats_fl.constants import REGIONS, SPLITS
 from brats_fl.errors import DataListError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
@@ -64,7 +64,7 @@ def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
     from brats_fl.scoring.evaluation import load_labelled
 
     counts: dict[str, int] = {}
-    for path in sorted(sites.glob(f"*/{DATALIST_FILE}")):
+    for path in list_sites(sites):
         cases = read_datalist(path).split(split)
         if cases:
             counts[path.parent.name] = len(load_labelled(path, split))

@@ -64,11 +64,10 @@ def export_model(
     existing = [models / name for name in asked_for if (models / name).exists()]
     if existing and not force:
         raise ModelError(f"{existing[0]} exists; add --force to replace it")
-    from brats_fl.network.checkpoints import read_state
+    from brats_fl.network.checkpoints import read_state_for
 
-    state = read_state(model)
     network = build_network(bundle, profile, seed=0)
-    network.load_state_dict(state)
+    network.load_state_dict(read_state_for(model, network))
     network.eval()
     models.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models) as folder:

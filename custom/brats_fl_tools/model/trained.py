@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from brats_fl.bundle import build_network, bundle_names, is_bundle
+from brats_fl.bundle import build_network, bundle_names, is_bundle, profiles_of
 from brats_fl.errors import ModelError
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, RUN_FILE
 
-PROFILES = ("full", "small")
 EXPORTED = "models/model.pt"
 """Where `brats-fl export` puts a bundle's weights."""
 
@@ -34,7 +33,10 @@ def find_model(model: Path, bundle: Path | None = None, profile: str | None = No
     Raises:
         ModelError: There is none, its bundle cannot be told, or the weights do not fit.
     """
+    from brats_fl.network.checkpoints import read_state
+
     weights = find_weights(model)
+    read_state(weights)  # a file that is no checkpoint is told as that
     own = resolve_bundle(bundle) if bundle else bundle_of(weights)
     known = profile or profile_in_run(weights)
     if own is not None and known is not None:
@@ -51,21 +53,15 @@ def find_model(model: Path, bundle: Path | None = None, profile: str | None = No
 
 def _fitting(weights: Path, bundle: Path | None, profile: str | None) -> Iterator[TrainedModel]:
     """Bundles and profiles whose network has exactly these weights."""
-    from brats_fl.network.checkpoints import check_state, read_state
+    from brats_fl.network.checkpoints import read_state_for
 
-    state = read_state(weights)
     for candidate in [bundle] if bundle else [BUNDLES / name for name in bundle_names(BUNDLES)]:
         for one in [profile] if profile else profiles_of(candidate):
             try:
-                check_state(state, build_network(candidate, one, seed=0))
+                read_state_for(weights, build_network(candidate, one, seed=0))
             except ModelError:
                 continue
             yield TrainedModel(candidate, weights, one)
-
-
-def profiles_of(bundle: Path) -> list[str]:
-    """Profiles that a bundle has."""
-    return [name for name in PROFILES if name == "full" or (bundle / "configs" / f"{name}.json").is_file()]
 
 
 def find_weights(model: Path) -> Path:
@@ -92,8 +88,8 @@ def bundle_of(weights: Path) -> Path | None:
     """Bundle that a checkpoint lies in, or that its run folder names; None where neither is so."""
     if is_bundle(weights.parents[1]):
         return weights.parents[1]
-    named = _in_run(weights, "bundle")
-    return BUNDLES / named if named and is_bundle(BUNDLES / named) else None
+    named = _in_run(weights, "bundle")  # of a run folder that anybody may have made: a name of ours, and no path
+    return BUNDLES / named if named in bundle_names(BUNDLES) else None
 
 
 def profile_in_run(weights: Path) -> str | None:
@@ -128,10 +124,9 @@ def resolve_bundle(bundle: Path) -> Path:
 
 def check_model(bundle: Path, model: Path, profile: str) -> None:
     """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
-    from brats_fl.network.checkpoints import check_state, read_state
+    from brats_fl.network.checkpoints import read_state_for
 
-    state = read_state(model)
     try:
-        check_state(state, build_network(bundle, profile, seed=0))
+        read_state_for(model, build_network(bundle, profile, seed=0))
     except ModelError as error:
-        raise ModelError(f"{model} does not fit {bundle.name} with profile {profile}: {error}") from None
+        raise ModelError(f"{bundle.name} with profile {profile}: {error}") from None

@@ -19,7 +19,7 @@ from rich.table import Table
 from brats_fl.cases.datalists import DATALIST_FILE, write_datalist
 from brats_fl.constants import SPLITS
 from brats_fl.errors import DataListError
-from brats_fl.files import write_whole
+from brats_fl.files import is_passed_over, write_whole
 from brats_fl_tools.data.case_labels import with_volumes
 from brats_fl_tools.data.case_table import GRADES, CaseRow, check_files, read_case_table
 from brats_fl_tools.data.institutions import UNLISTED, assign_origins, read_origins, shortened
@@ -91,7 +91,8 @@ def _earlier(out: Path) -> list[Path]:
         PAGE_FILE,
         *(f"{depth}/{name}" for depth in DEPTHS for name in (DATALIST_FILE, ALTERED_FOLDER)),
     )
-    return [path for name in names for path in sorted(out.glob(name))]
+    found = [path for name in names for path in sorted(out.glob(name))]
+    return [path for path in found if not any(map(is_passed_over, path.relative_to(out).parts))]
 
 
 def _remove_earlier(out: Path) -> None:

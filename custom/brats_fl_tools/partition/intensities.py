@@ -16,7 +16,6 @@ from rich.progress import track
 from brats_fl.cases.datalists import Case
 from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import MODALITIES
-from brats_fl.errors import CaseError
 
 EDGES = np.linspace(-3, 4, 57)
 """Of the histogram's bins, in standard deviations from the mean of the brain."""
@@ -44,7 +43,7 @@ def measure_sites(cases: Mapping[str, Sequence[Case]]) -> dict[str, dict[str, In
         cases: Site -> cases whose scans are read.
 
     Raises:
-        CaseError: A scan cannot be read, is empty or not finite, or the scans of a case differ in their grids.
+        CaseError: A scan cannot be read, is constant or not finite, or the scans of a case differ in their grids.
     """
     jobs = [(site, case) for site, own in cases.items() for case in own]
     console = Console(stderr=True)
@@ -67,28 +66,17 @@ def _mean(found: Sequence[Intensities]) -> Intensities:
 def measure_case(case: Case) -> dict[str, Intensities]:
     """Modality -> intensities of a case; raises as ``measure_sites``."""
     scans = dict(zip(MODALITIES, case.image, strict=True))
-    found = {}
-    for name, volume in read_volumes(case.case, scans):
-        try:
-            found[name] = measure(volume.voxels)
-        except CaseError as error:
-            raise CaseError(f"{case.case}: {name} {error} ({scans[name]})") from None
-    return found
+    return {name: measure(volume.voxels) for name, volume in read_volumes(case.case, scans)}
 
 
 def measure(voxels: NDArray[Any]) -> Intensities:
     """Intensities of one scan, 0 being background.
 
     Args:
-        voxels: (H, W, D), finite.
-
-    Raises:
-        CaseError: The scan is empty.
+        voxels: (H, W, D), finite, one of them at least not 0.
     """
     flat = voxels.ravel(order="K")
     brain = flat[flat != 0][::STEP].astype(np.float32)
-    if not brain.size:
-        raise CaseError("is empty, all its voxels are 0; replace the scan")
     scaled = (brain - brain.mean()) / max(float(brain.std()), 1e-6)
     counts, _ = np.histogram(scaled, EDGES)
     return Intensities(float(np.median(brain)), counts / (brain.size * np.diff(EDGES)))

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from brats_fl.cases.cache_folder import FileHashes, digest, hash_file
-from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, default_cache_dir, read_datalist, scans_of
+from brats_fl.cases.datalists import (
+    DATALIST_FILE,
+    Case,
+    DataList,
+    default_cache_dir,
+    list_sites,
+    read_datalist,
+    scans_of,
+)
 from brats_fl.cases.scans import split_volume
 from brats_fl.constants import SPLITS
 from brats_fl.errors import DataListError
@@ -41,7 +49,7 @@ def describe_lists(sites: Path, chosen: Sequence[str]) -> dict[str, Any]:
         DataListError: A list of one that takes part is wrong.
     """
     lists = {site: read_datalist(sites / site / DATALIST_FILE) for site in chosen}
-    present = {path.parent.name for path in sites.glob(f"*/{DATALIST_FILE}")}
+    present = {path.parent.name for path in list_sites(sites)}
     partition = _read_partition(sites)
     left_out = {site for site, facts in partition.get("sites", {}).items() if facts.get("left_out")}
     facts: dict[str, Any] = {

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import brats_fl.cases.scans as scans
 import brats_fl.cases.transforms as transforms
 from brats_fl.cases.cache import CaseCache, default_cache_dir, describe
 from brats_fl.cases.cache_folder import list_entries
-from brats_fl.errors import CacheError
+from brats_fl.errors import CacheError, CaseError, ScanValuesError
 
 
 @pytest.fixture
@@ -45,13 +46,13 @@ def chain(spacing_mm: float = 2.0, image_dtype: torch.dtype = torch.float16) -> 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Paths of the volumes that are decompressed from now on."""
     reads: list[Path] = []
-    load = scans._load
+    load = scans.load_image
 
     def counting(path: Path) -> Any:
         reads.append(path)
         return load(path)
 
-    monkeypatch.setattr(scans, "_load", counting)
+    monkeypatch.setattr(scans, "load_image", counting)
     return reads
 
 
@@ -92,6 +93,93 @@ def test_cached_item_equals_the_uncached_one_to_float16(items, tmp_path):
     np.testing.assert_allclose(cached[1]["image"], exact["image"], rtol=2**-11)
     assert torch.equal(cached[1]["label"], torch.as_tensor(exact["label"]))
     assert torch.equal(cached[1]["tumour_voxels"], exact["tumour_voxels"])
+
+
+def spoil(item: dict[str, Any], change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the case's t2w."""
+    image = nib.load(item["image"][2])
+    save(change(np.asarray(image.dataobj)), item["image"][2], image.affine)
+
+
+def with_a_hot_voxel(voxels: np.ndarray) -> np.ndarray:
+    hot = voxels.astype(np.int32)
+    hot[20, 24, 20] = 10**6
+    return hot
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (np.zeros_like, "G22-constant: every voxel is 0"),
+        (lambda voxels: voxels + 12, "G31-not-stripped: around the brain is 12, not 0"),
+        (with_a_hot_voxel, "G27-hot-voxels: one voxel at least is "),
+    ],
+)
+def test_case_that_was_refused_is_refused_again_without_being_read(items, tmp_path, monkeypatch, change, rule):
+    reads = count_reads(monkeypatch)
+    spoil(items[0], change)
+    with pytest.raises(ScanValuesError, match=rule) as first:
+        CaseCache(items, chain(), tmp_path / "cache")[0]
+    assert reads != []
+    reads.clear()
+
+    with pytest.raises(ScanValuesError) as again:
+        CaseCache(items, chain(), tmp_path / "cache")[0]
+
+    assert reads == []
+    assert str(again.value) == str(first.value)
+
+
+def test_refusal_names_the_case_and_the_file_of_today(items, tmp_path):
+    spoil(items[0], np.zeros_like)
+    with pytest.raises(ScanValuesError):
+        CaseCache(items, chain(), tmp_path / "cache")[0]
+    moved = Path(shutil.copytree(tmp_path / "hospital-1", tmp_path / "moved"))
+    image = [str(moved / Path(scan).relative_to(tmp_path / "hospital-1")) for scan in items[0]["image"]]
+    label = str(moved / Path(items[0]["label"]).relative_to(tmp_path / "hospital-1"))
+
+    with pytest.raises(ScanValuesError) as refused:
+        CaseCache([{**items[0], "case": "other", "image": image, "label": label}], chain(), tmp_path / "cache")[0]
+
+    assert str(refused.value) == f"other: t2w: G22-constant: every voxel is 0 ({image[2]}); export the scan again"
+
+
+def test_case_that_is_mended_is_read_anew(items, tmp_path):
+    sound = Path(items[0]["image"][2]).read_bytes()
+    spoil(items[0], np.zeros_like)
+    with pytest.raises(ScanValuesError):
+        CaseCache(items, chain(), tmp_path / "cache")[0]
+
+    Path(items[0]["image"][2]).write_bytes(sound)
+
+    assert CaseCache(items, chain(), tmp_path / "cache")[0]["image"].shape[0] == 4
+
+
+def test_checks_at_reading_are_done_once_for_a_sound_case(items, tmp_path, monkeypatch):
+    looked_at: list[str] = []
+    refuse = transforms.refuse_at_a_glance
+
+    def counting(case: str, name: str, *args: Any) -> None:
+        looked_at.append(name)
+        refuse(case, name, *args)
+
+    monkeypatch.setattr(transforms, "refuse_at_a_glance", counting)
+    dataset = CaseCache(items, chain(), tmp_path / "cache")
+
+    for _ in range(3):
+        dataset[0]
+
+    assert looked_at == ["t1c", "t1n", "t2w", "t2f"]
+
+
+def test_file_that_cannot_be_read_is_tried_again(items, tmp_path, monkeypatch):
+    sound = Path(items[0]["image"][2]).read_bytes()
+    Path(items[0]["image"][2]).write_bytes(sound[:-100])
+    for _ in range(2):
+        reads = count_reads(monkeypatch)
+        with pytest.raises(CaseError, match="is cut short"):
+            CaseCache(items, chain(), tmp_path / "cache")[0]
+        assert reads != []
 
 
 def test_without_a_folder_nothing_is_kept(items, tmp_path, monkeypatch):
@@ -154,7 +242,7 @@ def test_changed_scan_label_or_convention_makes_a_new_entry(items, tmp_path, key
 
 def test_case_that_changes_while_it_is_prepared_is_not_stored(items, tmp_path, monkeypatch):
     dataset = CaseCache(items, chain(), tmp_path / "cache")
-    load = scans._load
+    load = scans.load_image
 
     def changing(path: Path) -> Any:
         Path(items[0]["image"][0]).touch()
@@ -162,7 +250,7 @@ def test_case_that_changes_while_it_is_prepared_is_not_stored(items, tmp_path, m
             file.write(b"\0")  # gzip allows zeros behind its end
         return load(path)
 
-    monkeypatch.setattr(scans, "_load", changing)
+    monkeypatch.setattr(scans, "load_image", changing)
     dataset[0]
 
     assert entries(tmp_path / "cache") == []

@@ -11,6 +11,8 @@ from brats_fl.cases.datalists import (
     DataList,
     as_monai_item,
     find_datalist,
+    find_datalists,
+    list_sites,
     load_split,
     read_datalist,
     write_datalist,
@@ -202,3 +204,12 @@ def test_error_names_all_three_places_when_none_has_a_data_list(tmp_path: Path):
         f"h has no data list: BRATS_FL_DATALIST is not set, {tmp_path}/local/datalist.json is not there, and "
         "/sites/h/datalist.json is not there; write one with `brats-fl partition`"
     )
+
+
+def test_sites_in_hidden_folders_and_in_a_macs_archive_are_none(tmp_path: Path):
+    for name in ("hospital-1", "hospital-2", ".snapshot", "__MACOSX", ".ipynb_checkpoints"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "datalist.json").write_text("{}")
+
+    assert [path.parent.name for path in list_sites(tmp_path)] == ["hospital-1", "hospital-2"]
+    assert find_datalists(tmp_path) == list_sites(tmp_path)

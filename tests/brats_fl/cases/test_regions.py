@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -53,19 +56,31 @@ def test_unknown_value_is_named_with_the_convention_and_with_those_that_fit():
         to_library_labels(np.array([0, 1, 2, 3]), "brats2018-2021")
 
     assert str(raised.value) == (
-        "label holds 3; the convention brats2018-2021 has 0, 1, 2, 4 only; "
+        "label holds 3 in 1 voxel; the convention brats2018-2021 has 0, 1, 2, 4 only; "
         "its values fit brats2023 and msd-task01: set `labels` of the case to the convention it was drawn in"
     )
 
 
 @pytest.mark.parametrize(("value", "shown"), [(1.5, "1.5"), (-1.0, "-1"), (float("nan"), "nan"), (255.0, "255")])
 def test_value_of_no_convention_is_refused(value: float, shown: str):
-    with pytest.raises(CaseError, match=rf"label holds {shown}; .* they fit no known convention"):
+    with pytest.raises(CaseError, match=rf"label holds {shown} in 1 voxel; .* they fit no known convention"):
         to_library_labels(torch.tensor([0.0, value]), "brats2023")
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+def test_value_that_is_whole_but_for_rounding_is_taken_for_it(kind: Callable[..., Any]):
+    label = kind(np.array([0.0009, -0.0009, 0.9991, 2.0, 2.9995], np.float32))
+
+    np.testing.assert_array_equal(to_library_labels(label, "brats2023"), [0, 0, 1, 2, 3])
+
+
+def test_value_further_than_a_thousandth_from_a_whole_number_is_refused_with_its_voxels():
+    with pytest.raises(CaseError, match=r"label holds 0\.5, 1\.002 in 3 voxels; "):
+        to_library_labels(np.array([0, 0.5, 1.002, 1.002, 1.0002]), "brats2023")
+
+
 def test_only_the_first_five_unknown_values_are_listed():
-    with pytest.raises(CaseError, match=r"label holds 5, 6, 7, 8, 9 and 3 more values;"):
+    with pytest.raises(CaseError, match=r"label holds 5, 6, 7, 8, 9 and 3 more values in 8 voxels;"):
         to_library_labels(np.arange(5, 13), "brats2023")
 
 

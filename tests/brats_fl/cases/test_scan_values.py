@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brats_fl.cases.grids import Grid
-from brats_fl.cases.scan_values import MENDS, background_of, fault_at_a_glance, refuse_at_a_glance
+from brats_fl.cases.scan_values import MENDS, background_of, fault_at_a_glance, reach_of, refuse_at_a_glance
 from brats_fl.errors import CaseError
 from brats_fl.gate import RULES
 
@@ -33,6 +33,29 @@ def test_head_is_no_brain():
 
     assert rule == "G31-not-stripped"
     assert "ml are not 0; a brain has up to 2,600 ml" in found
+
+
+@pytest.mark.parametrize(("value", "reach", "is_hot"), [(1000, 1.6, False), (30_000, 68, True), (-30_000, 69, True)])
+def test_voxel_far_beyond_all_others_is_hot(value: int, reach: float, is_hot: bool):
+    voxels = brain()  # 50 to 500: its median is 275, its middle 98 % are 440 apart
+    voxels[41, 41, 41] = value
+
+    assert reach_of(voxels) == pytest.approx(reach, rel=0.03)
+    assert (fault_at_a_glance(voxels, GRID) or ("",))[0] == ("G27-hot-voxels" if is_hot else "")
+
+
+def test_background_far_below_a_brain_of_even_brightness_is_not_hot():
+    voxels = np.where(brain() > 0, np.random.default_rng(0).integers(3000, 3010, SHAPE), 0)
+
+    assert reach_of(voxels) < 1
+
+
+def test_brain_of_few_voxels_has_no_range():
+    voxels = np.zeros(SHAPE, np.int16)
+    voxels[20:28, 20:28, 20:28] = 5
+    voxels[20, 20, 20] = 30_000
+
+    assert reach_of(voxels) == 0
 
 
 def test_brain_that_every_fourth_voxel_misses_is_seen():

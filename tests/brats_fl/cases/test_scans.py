@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from tests.tiny_sites import AFFINE, SHAPE, save, write_tiny_case
 
 from brats_fl.cases import scans
-from brats_fl.cases.scans import VolumeReader, nifti_stem, read_grid, split_volume
+from brats_fl.cases.nifti import nifti_stem
+from brats_fl.cases.scans import VolumeReader, read_grid, split_volume
 from brats_fl.cases.transforms import LoadCased
 from brats_fl.errors import CaseError, ScanError, ScanFault
 
@@ -64,13 +66,13 @@ def test_volumes_of_one_file_are_read_as_the_four_files_are(items):
 
 def test_file_of_four_volumes_is_decompressed_once(items, monkeypatch: pytest.MonkeyPatch):
     reads: list[str] = []
-    load = scans._load
+    load = scans.load_image
 
     def counting(path: Path) -> Any:
         reads.append(path.name)
         return load(path)
 
-    monkeypatch.setattr(scans, "_load", counting)
+    monkeypatch.setattr(scans, "load_image", counting)
 
     LoadCased()(items[1])
 
@@ -158,6 +160,40 @@ def test_damaged_file_is_refused_in_our_words_or_read_whatever_is_damaged(tmp_pa
 
     assert len(refusals) > 100
     assert all(str(path) in found for found in refusals)
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        ((4000, 4000, 40), "says that it has 4000 x 4000 x 40 = 640,000,000 voxels; no more than 134,217,728 are read"),
+        ((100, 100, 100), "goes on beyond the 1,000,352 bytes that its header speaks of, by more than 1,048,576"),
+    ],
+)
+def test_packed_file_does_not_fill_the_memory_whatever_it_claims_or_holds(
+    tmp_path: Path, shape: tuple[int, ...], found: str
+):
+    header = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), AFFINE).header
+    header.set_data_shape(shape)
+    header["vox_offset"] = 352
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(4) + bytes(64 << 20), 1))
+
+    for read in (read_grid, VolumeReader().read):
+        tracemalloc.start()
+        with pytest.raises(ScanError) as caught:
+            read(tmp_path / "a.nii.gz")
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert found in str(caught.value)
+        assert most < 8 << 20  # of the 64 MiB that it unpacks to
+
+
+def test_header_that_is_followed_by_far_too_much_is_refused(tmp_path: Path):
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), AFFINE)
+    image.header["vox_offset"] = 1 << 30
+    (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4) + bytes(8))
+
+    with pytest.raises(ScanError, match=r"its voxels begin at byte 1,073,741,824; no more than 16,777,216 are read"):
+        read_grid(tmp_path / "a.nii")
 
 
 def test_error_survives_the_way_from_one_process_to_another():

@@ -92,7 +92,7 @@ def test_modules_that_define_steps_settings_and_bases_are_hashed_and_monai_is_no
 
 
 def test_what_our_transforms_rest_on_counts_and_the_rest_of_the_library_does_not():
-    of_cases = {f"brats_fl.cases.{name}" for name in ("scans", "scan_values", "grids", "regions")}
+    of_cases = {f"brats_fl.cases.{name}" for name in ("scans", "scan_values", "nifti", "grids", "regions")}
     modules = {*of_cases, "brats_fl.constants", "brats_fl.errors"}
 
     assert set(hash_sources([transforms.LoadCased()])) == {"brats_fl.cases.transforms", *modules}

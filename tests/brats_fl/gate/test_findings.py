@@ -19,7 +19,7 @@ def test_every_rule_has_an_id_of_its_own_and_says_what_must_hold_and_how_to_mend
         assert re.fullmatch(r"G\d\d-[a-z0-9-]+", name)
         assert rule.says
         assert rule.mend
-    assert len({name[:3] for name in RULES}) == len(RULES) == 28
+    assert len({name[:3] for name in RULES}) == len(RULES) == 29
 
 
 def test_finding_reads_as_place_rule_what_was_found_and_mend():

@@ -9,6 +9,7 @@ from tests.brats_fl.gate.thin import TUMOUR, ball, make_label, make_thin, swap_p
 from brats_fl.cases.datalists import Case
 from brats_fl.constants import ED, ET, NCR
 from brats_fl.gate.labels import check_in_brain, check_parts, check_values, rim_shares
+from brats_fl.gate.voxels import count_values
 
 
 def listed(labels: str = "brats2018-2021") -> Case:
@@ -18,32 +19,33 @@ def listed(labels: str = "brats2018-2021") -> Case:
 @pytest.mark.parametrize(
     ("values", "labels", "rule", "found"),
     [
-        ([0, 1, 2.5], "brats2023", "G41-label-not-integer", "holds 2.5"),
-        ([0, 1, np.nan], "brats2023", "G41-label-not-integer", "holds nan"),
+        ([0, 1, 2.5], "brats2023", "G41-label-not-integer", "holds 2.5 in 3 voxels"),
+        ([0, 1, np.nan], "brats2023", "G41-label-not-integer", "holds nan in 3 voxels"),
         ([0], "brats2023", "G44-label-empty", "every voxel is 0"),
         (
             [0, 1, 2, 7],
             "brats2023",
             "G42-label-unknown-value",
-            "holds 7; the convention brats2023 has 0, 1, 2, 3",
+            "holds 7 in 3 voxels; the convention brats2023 has 0, 1, 2, 3",
         ),
         (
             [0, 1, 2, 3, 4],
             "brats2023",
             "G42-label-unknown-value",
-            "holds 4; the convention brats2023 has 0, 1, 2, 3",
+            "holds 4 in 3 voxels; the convention brats2023 has 0, 1, 2, 3",
         ),
         (
             [0, 1, 2, 3],
             "brats2018-2021",
             "G43-label-convention",
-            "holds 3; the convention brats2018-2021 has 0, 1, 2, 4, the values fit brats2023 and msd-task01",
+            "holds 3 in 3 voxels; the convention brats2018-2021 has 0, 1, 2, 4, the values fit brats2023 and "
+            "msd-task01",
         ),
         (
             [0, 1, 2, 4],
             "msd-task01",
             "G43-label-convention",
-            "holds 4; the convention msd-task01 has 0, 1, 2, 3, the values fit brats2018-2021",
+            "holds 4 in 3 voxels; the convention msd-task01 has 0, 1, 2, 3, the values fit brats2018-2021",
         ),
         ([0, 2, 4], "brats2018-2021", "G45-label-part-missing", "has no necrotic core"),
         ([0, 4], "brats2018-2021", "G45-label-part-missing", "has no necrotic core and no oedema"),
@@ -51,14 +53,18 @@ def listed(labels: str = "brats2018-2021") -> Case:
     ],
 )
 def test_wrong_values_are_found(values: list[float], labels: str, rule: str, found: str):
-    (finding,) = check_values(listed(labels), np.array(values))
+    (finding,) = check_values(listed(labels), count_values(np.repeat(values, 3)))
 
     assert (finding.rule, finding.found, finding.scan) == (rule, found, "label")
 
 
 @pytest.mark.parametrize("values", [[0, 1, 2, 4], [0, 1, 2], [1, 2]])
 def test_tumour_without_enhancing_part_is_sound(values: list[int]):
-    assert check_values(listed(), np.array(values)) == []
+    assert check_values(listed(), count_values(np.array(values))) == []
+
+
+def test_values_that_are_whole_but_for_rounding_are_sound():
+    assert check_values(listed(), count_values(np.array([0.0005, 0.9991, 2.0001, 3.9995], np.float32))) == []
 
 
 @pytest.mark.parametrize(("shift", "is_found"), [(0, False), (16, True)])

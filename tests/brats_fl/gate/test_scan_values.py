@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from brats_fl.gate.voxels import distinct_values, scan_faults
+from brats_fl.gate.voxels import count_values, scan_faults
 
 
 def brain(values: np.ndarray) -> np.ndarray:
@@ -67,9 +67,12 @@ def test_values_of_a_label_are_listed_whatever_its_type(dtype: type):
     label = np.zeros((4, 4, 4), dtype)
     label[1, 1, 1], label[2, 2, 2] = 4, 1
 
-    np.testing.assert_array_equal(distinct_values(label), [0, 1, 4])
+    values, counts = count_values(label)
+
+    np.testing.assert_array_equal(values, [0, 1, 4])
+    np.testing.assert_array_equal(counts, [62, 1, 1])
 
 
 def test_values_beyond_a_byte_and_fractions_are_listed():
-    np.testing.assert_array_equal(distinct_values(np.array([0, 300, -1], np.int16)), [-1, 0, 300])
-    np.testing.assert_array_equal(distinct_values(np.array([0.5, 0], np.float32)), [0, 0.5])
+    np.testing.assert_array_equal(count_values(np.array([0, 300, -1], np.int16)).values, [-1, 0, 300])
+    np.testing.assert_array_equal(count_values(np.array([0.5, 0], np.float32)).values, [0, 0.5])

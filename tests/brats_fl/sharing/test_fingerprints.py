@@ -131,7 +131,9 @@ def test_key_that_can_be_guessed_is_refused(tmp_path: Path, key: bytes, message:
 
 def test_scan_that_shows_nothing_has_no_fingerprint(tmp_path: Path):
     case = write_tiny_case(tmp_path, "case-1")
-    save(np.zeros(SHAPE, np.int16), Path(case.image[2]))
+    voxels = np.zeros(SHAPE, np.int16)
+    voxels[20, 24, 20] = 7
+    save(voxels, Path(case.image[2]))
 
     with pytest.raises(CaseError, match=r"case-1: t2w: shows no brain: .*; replace the scan \(.*_t2\.nii\.gz\)"):
         fingerprint_case(case, KEY)

@@ -261,7 +261,16 @@ def test_label_whose_end_is_missing_is_a_fault(tmp_path: Path) -> None:
 def test_fraction_in_a_label_is_a_fault(tmp_path: Path) -> None:
     write_case(tmp_path / "BraTS20_Training_001", values=(1, 1.5))
 
-    assert "holds the value 1.5; a label's values are whole numbers" in only_fault(tmp_path)
+    assert "holds 1.5 in 1 voxel; a label's values are whole numbers" in only_fault(tmp_path)
+
+
+def test_label_of_floats_that_are_whole_but_for_rounding_is_read(tmp_path: Path) -> None:
+    write_case(tmp_path / "BraTS20_Training_001", values=(1.0004, 3.9992, 2, 0.0003))
+
+    survey = import_cases(tmp_path)
+
+    assert survey.label_values == {"brats2018-2021": (1, 2, 4)}
+    assert survey.rows[0].tumour_ml == 0.003  # of the four voxels one is 0
 
 
 def test_label_3_in_a_layout_before_2023_is_a_fault_that_names_the_conventions_it_fits(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def with_masks_of_an_earlier_run(root: Path) -> None:
         (with_two_labels, "seg has 2 candidates, P_001_seg.nii and P_001_seg.nii.gz; keep one of them"),
         (with_a_label_of_another_layout, "the folder holds files of two layouts"),
         (with_an_unknown_file, "no label is named P_001_seg, but P_001_unet.nii.gz is there; name it so if it is the"),
-        (with_masks_of_an_earlier_run, "has no scan beside it; put masks_t1ce.nii.gz and the others there, or move it"),
+        (with_masks_of_an_earlier_run, "has no scan beside it; put P_001_t1ce.nii.gz and the others there, or move it"),
     ],
 )
 def test_label_that_the_import_refuses_does_not_keep_a_case_from_being_segmented(

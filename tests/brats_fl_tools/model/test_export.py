@@ -90,7 +90,7 @@ def test_user_is_told_which_profile_the_weights_need(bundle: Path, tmp_path: Pat
 def test_model_of_another_architecture_is_refused_and_nothing_is_written(bundle: Path, tmp_path: Path):
     run = run_folder(tmp_path / "run", BUNDLES / "brats_unet")
 
-    with pytest.raises(ModelError, match="does not fit brats_attention_unet with profile small: keys differ"):
+    with pytest.raises(ModelError, match=r"brats_attention_unet with profile small: .* of another network"):
         export(run, bundle)
 
     assert not (bundle / "models").exists()
@@ -100,7 +100,7 @@ def test_model_of_another_profile_is_refused(bundle: Path, tmp_path: Path):
     run = run_folder(tmp_path / "run", bundle)
     (run / "run.json").write_text(json.dumps({"profile": "full"}))
 
-    with pytest.raises(ModelError, match=r"has shape \(8, 4, 3, 3, 3\), the network's has \(16, 4, 3, 3, 3\)"):
+    with pytest.raises(ModelError, match=r" \(8, 4, 3, 3, 3\) in place of \(16, 4, 3, 3, 3\)"):
         export(run, bundle)
 
 

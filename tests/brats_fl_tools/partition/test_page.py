@@ -49,7 +49,7 @@ def test_scan_without_a_brain_is_refused(tmp_path: Path) -> None:
     case = write_tiny_case(tmp_path, "case-1")
     tiny_save(np.zeros(SHAPE, np.int16), Path(case.image[2]))
 
-    with pytest.raises(CaseError, match=r"case-1: t2w is empty, all its voxels are 0; replace the scan \(.*_t2\.nii"):
+    with pytest.raises(CaseError, match=r"case-1: t2w: G22-constant: every voxel is 0 \(.*_t2\.nii"):
         measure_case(case)
 
 
