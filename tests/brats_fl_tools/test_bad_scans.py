@@ -33,7 +33,7 @@ from brats_fl_tools.data.case_labels import read_label
 from brats_fl_tools.data.import_cases import read_case as import_case
 from brats_fl_tools.partition.intensities import measure_case as measure_intensities
 from brats_fl_tools.partition.scanner_shift import write_altered
-from brats_fl_tools.report.overlays import read_slice
+from brats_fl_tools.report.overlays import open_case
 
 KEY = bytes(range(100, 132))
 CHAIN = Compose(
@@ -92,8 +92,8 @@ def by_scanner_shift(case: Case, folder: Path) -> Any:
 
 
 def by_report(case: Case, folder: Path) -> Any:
-    cut = read_slice(case, Path(str(case.label)))
-    return cut.reference, cut.prediction, cut.scans
+    opened = open_case(case, Path(str(case.label)))
+    return opened.reference, opened.prediction, opened.grey
 
 
 def by_thumbnails(case: Case, folder: Path) -> Any:

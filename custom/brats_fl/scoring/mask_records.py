@@ -17,7 +17,8 @@ import torch
 import brats_fl
 from brats_fl.cases.cache import describe
 from brats_fl.cases.cache_folder import digest, hash_file
-from brats_fl.cases.scans import nifti_stem, split_volume
+from brats_fl.cases.nifti import nifti_stem
+from brats_fl.cases.scans import split_volume
 from brats_fl.files import write_whole
 
 SETTINGS_DIGITS = 16

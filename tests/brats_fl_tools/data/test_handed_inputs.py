@@ -9,7 +9,7 @@ import pytest
 from tests.shared_data import SHARED, needs
 
 from brats_fl.cases.datalists import as_monai_item, read_datalist
-from brats_fl.cases.folders import find_cases
+from brats_fl.cases.folders import FAULT, find_cases
 from brats_fl.cases.transforms import LoadCased
 from brats_fl.errors import CaseError
 from brats_fl_tools.data.import_cases import import_cases
@@ -26,6 +26,8 @@ def by_import(folder: Path) -> None:
 
 def by_inference(folder: Path) -> None:
     for item in find_cases(folder):
+        if FAULT in item:
+            raise CaseError(item[FAULT])
         LoadCased()(item)
 
 
