@@ -18,7 +18,7 @@ from brats_fl_tools import check, demo, drill, report, sample
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
 from brats_fl_tools.kit import command as kit
-from brats_fl_tools.model import evaluate, export, segment
+from brats_fl_tools.model import evaluate, export, segment, tune
 from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
@@ -32,7 +32,7 @@ INTERRUPTED = (130, 143)
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Data": ("sample", "import", "check", "partition", "cache"),
     "Runs": ("demo", "job", "simulate", "poc", "submit", "collect", "status", "resume"),
-    "Results": ("evaluate", "report", "segment", "export"),
+    "Results": ("tune", "evaluate", "report", "segment", "export"),
     "Deployment": ("kit", "drill"),
 }
 """Verbs by what one wants to do, in the order in which one does it."""
@@ -95,6 +95,7 @@ app.command()(submit.submit)
 app.command("collect")(submit.collect_run)
 app.command()(submit.status)
 app.command()(resume.resume)
+app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(segment.segment)
 app.command()(report.report)

@@ -24,6 +24,8 @@ def curves_of_records(run: Path) -> Curves:
     """What a run's records hold of each curve, and the means, all hospitals having answered."""
     curves: Curves = defaultdict(lambda: defaultdict(list))
     for record in read_records(run / "rounds.jsonl"):
+        if record["site"] not in SITES:  # the server's own line of a round
+            continue
         values = {name: record[name] for name in ("loss", "seconds") if name in record} | record["metrics"]
         for name, value in values.items():
             curves[record["site"]][name].append((record["round"], value))

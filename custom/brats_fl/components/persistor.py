@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
@@ -15,7 +16,7 @@ from brats_fl.aggregation import check_update
 from brats_fl.bundle import build_network
 from brats_fl.components.aggregator import ALGORITHM_STATE
 from brats_fl.components.bundle_location import app_root, locate_bundle
-from brats_fl.errors import BratsFLError
+from brats_fl.errors import BratsFLError, JobError
 from brats_fl.exchange import Payloads, shared_weights
 from brats_fl.site_state import as_arrays, as_tensors
 
@@ -55,6 +56,8 @@ class BundlePersistor(PTFileModelPersistor):
             try:
                 bundle = locate_bundle(self.bundle, self.required_code, fl_ctx)
                 self.model = build_network(bundle, self.profile, self.seed)
+                if Path(self.start_from).name != self.start_from:
+                    raise JobError(f"start_from must be the name of a file in the job (got {self.start_from!r})")
             except BratsFLError as error:
                 self.system_panic(str(error), fl_ctx)
                 return

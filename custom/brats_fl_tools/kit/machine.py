@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 
 from brats_fl.errors import JobError
-from brats_fl.provenance import library_digest
+from brats_fl.provenance import installed_bundle, library_digest
+from brats_fl.settings import bundle_settings, check_settings
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, job_names, read_object
 from brats_fl_tools.jobs.tracking import EXTRA, TRACKERS, trackers_of
@@ -86,7 +87,17 @@ def read_stated_job(folder: Path) -> StatedJob:
     profile = job.variables.get("profile") if job.bundle else None
     if job.bundle and profile not in NEEDS:
         raise JobError(f"{folder / CLIENT_CONFIG}: profile must be one of {', '.join(NEEDS)} (got {profile!r})")
+    if job.bundle:
+        refuse_more_than_data(folder, job.bundle, str(profile), client.get("overrides") or {})
     return StatedJob(job, client.get("required_code") or {}, trackers_of(read_object(folder / SERVER_CONFIG)))
+
+
+def refuse_more_than_data(job: Path, name: str, profile: str, overrides: Mapping[str, Any]) -> None:
+    """Raise ``JobError`` where a job sets what its site would refuse to set; see ``brats_fl.settings``."""
+    brought = job / "app_client" / "bundles" / Path(name).name
+    bundle = brought if brought.is_dir() else installed_bundle(name)
+    if bundle is not None:  # what is not installed is told by the check of the code
+        check_settings(str(job / CLIENT_CONFIG), bundle_settings(bundle, profile), overrides)
 
 
 def needs_of(kit: Kit, job: StatedJob | None) -> Needs:

@@ -7,9 +7,10 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +23,7 @@ from brats_fl.machine import describe_machine
 from brats_fl.provenance import find_commit, hash_file
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.trained import check_model, find_model
+from brats_fl_tools.model.trained import TUNED_FILE, check_model, find_model, tuned_settings
 from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
 from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, now, versions
 from brats_fl_tools.runs.lists import find_seen
@@ -109,13 +110,17 @@ def evaluate_sites(
     seen = find_seen(model, sites, counts, split)
     if seen and split == "testing":
         typer.echo(f"note: the model was trained or chosen on {len(seen)} of these cases: {', '.join(seen)}", err=True)
+    tuned = tuned_settings(model)
+    if tuned:
+        typer.echo(f"post-processing of {model.with_name(TUNED_FILE)}: {json.dumps(tuned)}")
     scratch = out / ".evaluation"
     fresh_folder(scratch, "evaluation", force=True)
     begin = time.perf_counter()
     tables = []
     for site in counts:
         typer.echo(f"site={site} cases={counts[site]} split={split}: evaluating")
-        tables.append(evaluate_site(bundle, model, sites / site / DATALIST_FILE, scratch / site, profile, split, masks))
+        datalist = sites / site / DATALIST_FILE
+        tables.append(evaluate_site(bundle, model, datalist, scratch / site, profile, split, masks, tuned))
         means = tables[-1].groupby("region")["dice"].mean()
         typer.echo(f"site={site} " + " ".join(f"dice_{region}={means[region]:.3f}" for region in REGIONS))
     import pandas as pd
@@ -134,6 +139,7 @@ def evaluate_sites(
         "profile": profile,
         "split": split,
         "cases": sum(counts.values()),
+        "postprocessing": tuned,
         "synthetic_cases": count_synthetic(sites, counts, split),
         **({} if seen is None else {"seen_in_training": seen}),
         "seconds_per_case": round((time.perf_counter() - begin) / sum(counts.values()), 2),
@@ -150,7 +156,14 @@ def evaluate_sites(
 
 
 def evaluate_site(
-    bundle: Path, model: Path, datalist: Path, out: Path, profile: str, split: str, masks: bool
+    bundle: Path,
+    model: Path,
+    datalist: Path,
+    out: Path,
+    profile: str,
+    split: str,
+    masks: bool,
+    tuned: Mapping[str, Any] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Run the bundle's ``evaluate`` on one data list; its table."""
     settings = {
@@ -162,6 +175,7 @@ def evaluate_site(
         "site": datalist.parent.name,
         "split": split,
         "save_masks": str(masks),
+        **{name: json.dumps(value) for name, value in tuned.items()},
     }
     arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
     # MONAI's command finds a bundle's own classes, scripts.MODULE.CLASS, where the bundle is on the path.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -13,8 +14,10 @@ import typer
 from brats_fl.bundle import build_network
 from brats_fl.errors import BratsFLError, ModelError
 from brats_fl.failures import explain
+from brats_fl.files import write_whole
+from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.trained import check_model, profile_of, resolve_bundle
+from brats_fl_tools.model.trained import TUNED_FILE, check_model, profile_of, resolve_bundle, tuned_settings
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +44,14 @@ def export(
     files = {"best": "global_model.pt", "final": "final_model.pt"}
     if which not in files:
         raise typer.BadParameter(f"--which must be best or final (got {which!r})")
-    for path in export_model(run / files[which], resolve_bundle(bundle), torchscript, onnx, force):
+    written = export_model(run / files[which], resolve_bundle(bundle), torchscript, onnx, force)
+    for path in written:
         typer.echo(path)
-    if (profile := profile_of(run / files[which])) != "full":
-        typer.echo(f"trained with profile {profile}: name configs/{profile}.json last in --config_file when you use it")
+    overlays = [f"configs/{profile}.json"] if (profile := profile_of(run / files[which])) != "full" else []
+    overlays += [f"models/{path.name}" for path in written if path.name == TUNED_FILE]
+    if overlays:
+        last = " and ".join(overlays)
+        typer.echo(f"trained with profile {profile}: name {last} last in --config_file when you use it")
 
 
 def export_model(
@@ -59,9 +66,10 @@ def export_model(
     check_model(bundle, model, profile)
     models = bundle / "models"
     asked_for = {"model.pt": True, "model.ts": torchscript, "model.onnx": onnx}
+    tuned = tuned_settings(model)
     wanted = [models / name for name, asked in asked_for.items() if asked]
     # An export of other weights that stayed beside the new ones would be taken for theirs.
-    existing = [models / name for name in asked_for if (models / name).exists()]
+    existing = [models / name for name in (*asked_for, TUNED_FILE) if (models / name).exists()]
     if existing and not force:
         raise ModelError(f"{existing[0]} exists; add --force to replace it")
     from brats_fl.network.checkpoints import read_state_for
@@ -79,7 +87,15 @@ def export_model(
             path.unlink()
         for source, target in zip(scratch, wanted, strict=True):
             source.replace(target)
-    return wanted
+    return [*wanted, *([_write_tuned(model, models)] if tuned else [])]
+
+
+def _write_tuned(model: Path, models: Path) -> Path:
+    """Post-processing that was chosen for the model, beside its export."""
+    content = json.loads(model.with_name(TUNED_FILE).read_text(encoding="utf-8"))
+    content["tuned"]["model_sha256"] = hash_file(models / "model.pt")
+    write_whole(models / TUNED_FILE, json.dumps(content, indent=1) + "\n")
+    return models / TUNED_FILE
 
 
 def _write(writer: Callable[[torch.nn.Module, Path], None], network: torch.nn.Module, path: Path) -> None:

@@ -15,7 +15,7 @@ from brats_fl.files import write_whole
 from brats_fl_tools.data.given_cases import GivenCases, read_given
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.model.segmentation import Gatekeeper, as_items, make_evaluator, make_gatekeeper
-from brats_fl_tools.model.trained import TrainedModel, find_model
+from brats_fl_tools.model.trained import TrainedModel, find_model, tuned_settings
 from brats_fl_tools.own_folders import claim, is_ours
 from brats_fl_tools.pages.formats import format_duration
 from brats_fl_tools.runs.processes import Interrupted
@@ -92,6 +92,7 @@ def segment_cases(
     """
     refuse_foreign_results(out)
     gatekeeper = make_gatekeeper(given)
+    settings = {**tuned_settings(model.weights), **settings}
     evaluator = make_evaluator(model, as_items(given, gatekeeper), out, settings)
     evaluator.replace = force
     evaluator.data_loader.dataset.judge = gatekeeper.judge

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from brats_fl.bundle import build_network, bundle_names, is_bundle, profiles_of
 from brats_fl.errors import ModelError
+from brats_fl.provenance import hash_file
+from brats_fl.scoring.postprocessing import PostProcessing
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, RUN_FILE
+
+TUNED_FILE = "postprocessing.json"
+"""Beside a model: what `brats-fl tune` chose for it. A bundle's configuration takes it as an overlay, too."""
 
 EXPORTED = "models/model.pt"
 """Where `brats-fl export` puts a bundle's weights."""
@@ -82,6 +88,30 @@ def find_weights(model: Path) -> Path:
             return (model / name).resolve()
     names = ", ".join(bundle_names(BUNDLES))
     raise ModelError(f"{model}: no model there; give a checkpoint, a run folder, or a bundle such as {names}")
+
+
+def tuned_settings(weights: Path) -> dict[str, Any]:
+    """Post-processing that `brats-fl tune` chose for these weights, as variables of the bundle; empty where it did not.
+
+    Raises:
+        ModelError: What lies beside the weights was chosen for others, or is none.
+    """
+    file = weights.with_name(TUNED_FILE)
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        chosen = PostProcessing(
+            tuple(float(value) for value in content["thresholds"]),
+            float(content["smallest_wt_share"]),
+            float(content["smallest_et_ml"]),
+        )
+        chosen_for = content["tuned"]["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file}: cannot be used ({error!r}); remove it, or run `brats-fl tune` again") from None
+    if chosen_for != hash_file(weights):
+        raise ModelError(f"{file}: was chosen for other weights; remove it, or run `brats-fl tune` again")
+    return asdict(chosen) | {"thresholds": list(chosen.thresholds)}
 
 
 def bundle_of(weights: Path) -> Path | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.flare import BUNDLES, Engine
 
 from brats_fl.bundle import build_network
 from brats_fl.components.aggregator import ALGORITHM_STATE
+from brats_fl.components.bundle_location import app_root
 from brats_fl.components.persistor import BundlePersistor, FinalModelLocator
 
 
@@ -21,7 +23,9 @@ def engine(tmp_path: Path) -> Engine:
 
 
 def start(engine: Engine, bundle: str = "brats_unet", seed: int = 3, checkpoint: Path | None = None) -> BundlePersistor:
-    persistor = BundlePersistor(bundle, "small", seed, None if checkpoint is None else str(checkpoint))
+    if checkpoint is not None and checkpoint.is_file():
+        shutil.copyfile(checkpoint, app_root(engine.new_context()) / checkpoint.name)
+    persistor = BundlePersistor(bundle, "small", seed, "" if checkpoint is None else checkpoint.name)
     persistor.handle_event(EventType.START_RUN, engine.new_context())
     return persistor
 
@@ -74,6 +78,13 @@ def test_checkpoint_of_another_network_ends_the_job_with_one_message(engine, tmp
 
     assert len(panics(engine)) == 1
     assert "model.pt does not fit brats_unet: model.0.conv.unit0.conv.weight has shape (1, " in panics(engine)[0]
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "../model.pt", "sub/model.pt"])
+def test_checkpoint_comes_with_the_job_and_from_nowhere_else(engine, place):
+    BundlePersistor("brats_unet", "small", 3, place).handle_event(EventType.START_RUN, engine.new_context())
+
+    assert panics(engine) == [f"start_from must be the name of a file in the job (got '{place}')"]
 
 
 def test_checkpoint_that_is_missing_ends_the_job_with_one_message(engine, tmp_path):

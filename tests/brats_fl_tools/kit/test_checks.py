@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -467,6 +468,20 @@ def test_name_of_a_job_stands_for_this_installations_own(kits: TinyKits) -> None
     assert (job.job.name, job.job.sites) == (JOB, ("hospital-9",))
     assert job.required["version"] == brats_fl.__version__
     assert kit_machine.check_code(job, healthy(), False).state == "ok"
+
+
+@pytest.mark.parametrize("preinstalled", [True, False])
+def test_job_that_sets_more_than_data_is_refused_before_it_runs(
+    jobs: Mapping[bool, Path], preinstalled: bool, tmp_path: Path
+) -> None:
+    job = tmp_path / JOB
+    shutil.copytree(jobs[preinstalled], job)
+    config = job / "app_client" / "config" / "config_fed_client.json"
+    content = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(content | {"overrides": {"mirror_axes": ["$print(1)"]}}), encoding="utf-8")
+
+    with pytest.raises(JobError, match=r"config_fed_client\.json: mirror_axes must be a list of whole numbers"):
+        kit_machine.read_stated_job(job)
 
 
 def test_site_that_offers_fewer_gpus_than_the_job_asks_for_is_told(kits: TinyKits, tmp_path: Path) -> None:
