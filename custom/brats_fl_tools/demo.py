@@ -21,7 +21,7 @@ from brats_fl_tools.sample import write_sample
 JOB, BUNDLE = "brats_unet_fedavg", "brats_unet"
 
 # Few long rounds: together under ten minutes on two cores, and enough steps that the report shows something learnt.
-ROUNDS, STEPS_PER_ROUND, CASES_PER_SITE = 4, 30, 6
+ROUNDS, STEPS_PER_ROUND, CASES_PER_SITE = 5, 32, 6
 
 
 def demo(

@@ -22,6 +22,12 @@ BODIES: Final[Mapping[str, str]] = {
         first = next(iter(result.update))
         update = {{("{CANARY}" if name == first else name): value for name, value in result.update.items()}}
         return dataclasses.replace(result, payloads={{"weights": update}})""",
+    "cases": """result = honest(training, task)
+        return dataclasses.replace(result, statistics={**result.statistics, "cases": 10**9})""",
+    "nonsense": f"""result = honest(training, task)
+        stated = {{"steps": "{CANARY}", "train_seconds": ["{CANARY}"], "{CANARY}": "{CANARY}" * 100_000}}
+        votes = {{"val_mean_dice": 1e6, "{CANARY} site=hospital-1": 0.5}}
+        return dataclasses.replace(result, statistics={{**result.statistics, **stated}}, metrics=votes)""",
     "slow": """begin = time.monotonic()
         result = honest(training, task)
         time.sleep(9 * (time.monotonic() - begin))

@@ -411,6 +411,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "huge-update": Fault("refused by the server, recorded", broken_site("huge", "MODEL_ERROR")),
     "wrong-keys": Fault("refused by the server, recorded", broken_site("keys", "MODEL_ERROR")),
     "wrong-shapes": Fault("refused by the server, recorded", broken_site("shapes", "MODEL_ERROR")),
+    "million-cases": Fault("refused by the server, recorded", broken_site("cases", "MODEL_ERROR")),
+    "nonsense": Fault("the update counts; what it states is dropped", broken_site("nonsense", "ok")),
     "corrupt-case": Fault("a code goes out; four finish", corrupt_case),
     "site-disk-full": Fault("a code goes out; the site is back when there is space", site_disk_full),
     "server-killed": Fault("resume loses at most one round; all records are there", server_killed),
