@@ -56,7 +56,8 @@ def test_hospitals_of_the_project_take_part_in_place_of_the_jobs_five(
     facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert (facts["mode"], facts["status"], facts["options"]["min_clients"]) == ("poc", "FINISHED:COMPLETED", 1)
     records = read_records(tmp_path / "run" / "rounds.jsonl")
-    assert sorted({(r["site"], r["status"]) for r in records}) == [(name, "ok") for name in HOSPITALS]
+    assert {record["status"] for record in records} == {"ok"}
+    assert sorted({record["site"] for record in records if record["phase"] != "mean"}) == sorted(HOSPITALS)
     with fed.admin_session(own.lead) as session:
         took = job_seconds(session, facts["job_id"])
     assert facts["seconds"] == pytest.approx(took, abs=0.1)
