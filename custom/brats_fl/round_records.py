@@ -28,6 +28,9 @@ PHASES: Final = MappingProxyType({"train": "train", "validate": "final"})
 MEAN_PHASE: Final = "mean"
 """Of the server's own line of a round: what became of the updates, and the share of each site."""
 
+SERVER: Final = "server"
+"""In place of a site in that line; no hospital may be called so."""
+
 MOST: Final = 1e12
 """Above this nothing that is counted or timed here is plausible."""
 

@@ -32,6 +32,6 @@ def test_built_job_runs_with_flares_own_simulator_command(tmp_path: Path) -> Non
     assert (server / "app_server" / "FL_global_model.pt").is_file()
     records = read_records(server / "rounds.jsonl")
     assert sorted((r["phase"], r["site"], r["status"]) for r in records) == [
-        ("final", "hospital-1", "ok"), ("final", "hospital-2", "ok"), ("mean", "simulator_server", "ok"),
+        ("final", "hospital-1", "ok"), ("final", "hospital-2", "ok"), ("mean", "server", "ok"),
         ("train", "hospital-1", "ok"), ("train", "hospital-2", "ok"),
     ]  # fmt: skip

@@ -126,7 +126,7 @@ def test_resumed_run_ends_with_the_model_of_an_uninterrupted_one_to_the_bit(
     assert facts["seconds"] == pytest.approx(sum(part["seconds"] for part in facts["parts"]), abs=0.2)
     records = read_records(broken / "rounds.jsonl")
     assert [(r["phase"], r["round"], r["site"]) for r in sorted(records, key=lambda r: (r["round"], r["site"]))] == [
-        *(("train", number, site) for number in range(5) for site in ("north", "south")),
+        *(line for n in range(5) for line in (("train", n, "north"), ("mean", n, "server"), ("train", n, "south"))),
         ("final", 5, "north"),
         ("final", 5, "south"),
     ]

@@ -25,7 +25,16 @@ from brats_fl.components.executor import ERROR_HEADER, STATISTICS
 from brats_fl.components.statistics import EPSILON_HEADER
 from brats_fl.files import write_whole
 from brats_fl.machine import MACHINE_FILE, describe_machine
-from brats_fl.round_records import MEAN_PHASE, PHASES, RECORDS_FILE, STATISTIC, as_lines, typed_statement, typed_status
+from brats_fl.round_records import (
+    MEAN_PHASE,
+    PHASES,
+    RECORDS_FILE,
+    SERVER,
+    STATISTIC,
+    as_lines,
+    typed_statement,
+    typed_status,
+)
 
 RECORD_WRITTEN = "brats_fl_record_written"
 """Event at the server: a line has been added to ``rounds.jsonl``."""
@@ -97,7 +106,7 @@ class RoundRecords(FLComponent):
     def _record_mean(self, fl_ctx: FLContext) -> None:
         facts = fl_ctx.get_prop(MEAN)
         if facts:
-            self._write(fl_ctx, MEAN_PHASE, facts["status"], facts, fl_ctx.get_identity_name())
+            self._write(fl_ctx, MEAN_PHASE, facts["status"], facts, SERVER)
 
     def _record_release(self, fl_ctx: FLContext) -> None:
         """A line, once a site, on how much noise is in the statistics that it released."""
