@@ -6,23 +6,18 @@ update of that round was accepted, and where it is a number in [0, 1]: what else
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import Any, TypeGuard
+from typing import Any
 
 from brats_fl.constants import KEY_METRIC
+from brats_fl.numbers import is_finite
 
 
 def vote(metrics: object, name: str = KEY_METRIC) -> float | None:
     """A site's vote by a metric; None where it reported none that counts."""
     value = metrics.get(name) if isinstance(metrics, Mapping) else None
     return float(value) if is_finite(value) and 0 <= value <= 1 else None
-
-
-def is_finite(value: object) -> TypeGuard[float]:
-    """Whether what a site states is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def mean_votes(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], float]:

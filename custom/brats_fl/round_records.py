@@ -8,7 +8,6 @@ what is read back from a file or from a server is held to the same types.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from brats_fl.errors import RunError
+from brats_fl.numbers import is_finite
 
 RECORDS_FILE: Final = "rounds.jsonl"
 
@@ -39,24 +39,20 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_:.-]{0,63}")
 _SITE = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,200}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
 
 
 def _is_duration(value: object) -> bool:
-    return _is_number(value) and 0 <= value <= MOST  # type: ignore[operator]
+    return is_finite(value) and 0 <= value <= MOST
 
 
 def _is_epsilon(value: object) -> bool:
-    return _is_number(value) and 0 < value <= MOST  # type: ignore[operator]
+    return is_finite(value) and 0 < value <= MOST
 
 
 def _is_loss(value: object) -> bool:
-    return value is None or (_is_number(value) and abs(value) <= MOST)  # type: ignore[arg-type]
+    return value is None or (is_finite(value) and abs(value) <= MOST)
 
 
 def _is_word(value: object) -> bool:
@@ -102,7 +98,7 @@ def typed_statement(stated: object, metrics: object = None) -> tuple[dict[str, A
 
 def is_metric(name: object, value: object) -> bool:
     """Whether a name and a value can be a metric: a plain word, and a number in [0, 1]."""
-    return isinstance(name, str) and bool(_WORD.fullmatch(name)) and _is_number(value) and 0 <= value <= 1  # type: ignore[operator]
+    return isinstance(name, str) and bool(_WORD.fullmatch(name)) and is_finite(value) and 0 <= value <= 1
 
 
 def typed_status(status: object) -> str:

@@ -7,7 +7,6 @@ literals of its training configuration; its ``configs/settings.json`` says what 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from brats_fl.bundle import config_files, is_plain
 from brats_fl.errors import JobError
+from brats_fl.numbers import is_finite
 
 SETTINGS_FILE = "settings.json"
 TRUTH = "true or false"
@@ -74,7 +74,7 @@ class Setting:
             return isinstance(value, str) and (not self.words or value in self.words)
         if kind == TRUTH or isinstance(value, bool):
             return isinstance(value, bool) and kind == TRUTH
-        if not isinstance(value, (int, float) if kind == "number" else int) or not math.isfinite(value):
+        if not is_finite(value) or (kind != "number" and not isinstance(value, int)):
             return False
         return (
             (self.above is None or value > self.above)

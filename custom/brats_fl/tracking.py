@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any, Final
 
-from brats_fl.best_model import is_finite, vote
+from brats_fl.best_model import vote
 from brats_fl.constants import KEY_METRIC, REGIONS
+from brats_fl.numbers import is_finite
 
 MEAN: Final = "mean"
 """Stands where a site's name does, for the mean of the sites."""

@@ -18,7 +18,7 @@ RECORD = {"phase": "train", "round": 3, "site": "hospital-2", "status": "ok"}
 STATED = {"cases": 3, "steps": 2, "loss": 0.5, "seconds": 1.5, "train_seconds": 1, "evaluate_seconds": 0.5}
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=8,
 )
@@ -31,7 +31,9 @@ def test_what_a_site_states_is_kept_where_it_is_of_its_type():
     assert (facts, dropped) == ({**STATED, "metrics": {"val_mean_dice": 0.7}}, 0)
 
 
-@pytest.mark.parametrize("stated", [3, "cases", [("cases", 3)], {"cases": True}, {"loss": float("inf")}, {3: 3}])
+@pytest.mark.parametrize(
+    "stated", [3, "cases", [("cases", 3)], {"cases": True}, {"loss": float("inf")}, {3: 3}, {"loss": 10**400}]
+)
 def test_what_is_of_no_type_is_dropped(stated: Any):
     facts, _ = typed_statement(stated, stated)
 
@@ -58,6 +60,7 @@ def test_code_that_is_no_word_is_unknown(status: Any):
         ({"loss": "low"}, "loss must be a plausible number"),
         ({"seconds": -1}, "seconds must be a plausible number"),
         ({"seconds": float("nan")}, "seconds must be a plausible number"),
+        ({"loss": 10**400}, "loss must be a plausible number"),
         ({"cases": 2.5}, "cases must be a plausible number"),
         ({"metrics": [0.5]}, "metrics must be names with numbers"),
         ({"metrics": {"val_mean_dice": 2}}, "metrics must be names with numbers"),

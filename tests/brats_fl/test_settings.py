@@ -34,6 +34,7 @@ def test_places_of_files_and_what_the_executor_sets_are_no_settings():
     [
         ("learning_rate", -1, r"a job: learning_rate must be a number above 0 and at most 1 \(got -1\)"),
         ("learning_rate", float("nan"), "learning_rate must be a number"),
+        ("learning_rate", 10**400, "learning_rate must be a number"),
         ("learning_rate", True, "learning_rate must be a number"),
         ("learning_rate", "$print('run at the site')", "learning_rate must be a number"),
         ("steps_per_epoch", 0, "steps_per_epoch must be a whole number 1 or more"),

@@ -130,12 +130,13 @@ class AlgorithmAggregator(Aggregator):
                 check_size(arrays, model, self.max_update_ratio)
         stated, _ = typed_statement(dxo.get_meta_prop(STATISTICS))
         cases = count_of_cases(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND))
-        first = self.stated_cases.setdefault(site, cases)
+        first = self.stated_cases.get(site, cases)
         if not cases == first == stated.get("cases", cases):
             raise ModelError(
                 f"it states {cases} training cases as its weight and {stated.get('cases')} beside it, and stated "
                 f"{first} before: the number stays the same through a job"
             )
+        self.stated_cases[site] = cases
         return Contribution(site, cases, cases, stated.get("steps", 0), payloads)
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:

@@ -59,11 +59,7 @@ def choose(predictions: Sequence[Callable[[], Prediction]]) -> Choice:
     Raises:
         RunError: There are fewer than ``FEWEST_CASES``.
     """
-    if len(predictions) < FEWEST_CASES:
-        raise RunError(
-            f"{len(predictions)} cases are too few to choose thresholds on; {FEWEST_CASES} are the fewest: give more "
-            "hospitals, or partition with a larger --validation"
-        )
+    refuse_few(len(predictions))
     settings, left_out = PostProcessing(), [0.0] * len(REGIONS)
     for region, candidates in ((WT, of_whole_tumour), (TC, of_core), (ET, of_enhancing)):
         options = candidates(settings)
@@ -71,6 +67,15 @@ def choose(predictions: Sequence[Callable[[], Prediction]]) -> Choice:
         settings, left_out[region] = pick(options, table)
     before, after = (mean_dice(predictions, used) for used in (PostProcessing(), settings))
     return Choice(settings, before, after, float(np.mean(left_out)))
+
+
+def refuse_few(cases: int) -> None:
+    """Raise ``RunError`` where there are too few cases to choose on."""
+    if cases < FEWEST_CASES:
+        raise RunError(
+            f"{cases} cases are too few to choose thresholds on; {FEWEST_CASES} are the fewest: give more hospitals, "
+            "or partition with a larger --validation"
+        )
 
 
 def mean_dice(predictions: Sequence[Callable[[], Prediction]], settings: PostProcessing) -> float:

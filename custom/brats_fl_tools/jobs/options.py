@@ -173,6 +173,6 @@ def parse_values(pairs: Iterable[str] | None) -> dict[str, Any]:
             raise typer.BadParameter(f"--set wants KEY=VALUE (got {pair!r})")
         try:
             values[key] = json.loads(text)
-        except json.JSONDecodeError:
+        except ValueError:  # no JSON, or a number of more digits than Python reads
             values[key] = text
     return values

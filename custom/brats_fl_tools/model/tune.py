@@ -17,7 +17,7 @@ from brats_fl.cases.datalists import DATALIST_FILE
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
-from brats_fl.scoring.postprocessing import PostProcessing
+from brats_fl.scoring.postprocessing import MM3_PER_ML, PostProcessing
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.evaluate import sites_with_cases
 from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, find_model
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 SPLIT = "validation"
 """The cases that also chose the best round; test cases would be judged by what was chosen on them."""
-
-MM3_PER_ML = 1000.0
-LEAST_PROBABILITY = 0.3
-"""Voxels below it are in no mask, whatever is chosen."""
 
 
 def tune(
@@ -59,12 +55,13 @@ def tune_model(model: TrainedModel, sites: Path, force: bool = False) -> PostPro
         DataListError: No site has a validation case.
         RunError: There are too few cases, or the file is there already.
     """
-    from brats_fl.scoring.tuning import choose
+    from brats_fl.scoring.tuning import choose, refuse_few
 
     target = model.weights.with_name(TUNED_FILE)
     if target.exists() and not force:
         raise RunError(f"{target} exists; add --force to replace it")
     counts = sites_with_cases(sites, SPLIT)
+    refuse_few(sum(counts.values()))
     with tempfile.TemporaryDirectory() as scratch:
         files: list[Path] = []
         for site in counts:
@@ -131,9 +128,11 @@ def without(parts: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[
 
 def write_prediction(file: Path, pred: Any, label: Any) -> None:
     """Keep probabilities (3, H, W, D) and regions, cut to where either may matter."""
+    from brats_fl.scoring.tuning import THRESHOLDS
+
     probabilities, reference = pred.numpy(force=True), np.asarray(label) > 0
     affine = np.asarray(pred.affine)[:3, :3]
-    matters = ((probabilities >= LEAST_PROBABILITY) | reference).any(axis=0)
+    matters = ((probabilities >= min(THRESHOLDS)) | reference).any(axis=0)
     within = (slice(0, 1) if not len(w) else slice(w.min(), w.max() + 1) for w in np.nonzero(matters))
     box = (slice(None), *within)
     np.savez(

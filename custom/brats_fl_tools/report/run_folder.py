@@ -13,6 +13,7 @@ from typing import Any
 from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
+from brats_fl.numbers import is_finite
 from brats_fl.round_records import read_records
 from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.text_files import read_object, read_text
@@ -206,9 +207,7 @@ def _as_record(content: Mapping[str, Any]) -> RoundRecord:
 
 def finite(value: Any) -> float | None:
     """A finite number as it is, anything else as ``None``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    return float(value) if is_finite(value) else None
 
 
 def read_evaluation(path: Path) -> tuple[CaseResult, ...]:

@@ -10,13 +10,11 @@ from pathlib import Path
 import typer
 
 from brats_fl.bundle import build_network
+from brats_fl.constants import MODALITIES
 from brats_fl.errors import RunError
 from brats_fl.settings import bundle_settings
 from brats_fl_tools.jobs.assembly import JobOptions, configure
 from brats_fl_tools.jobs.source import JobSource
-
-CHANNELS = 4
-"""Of the input."""
 
 
 def has_gpu() -> bool:
@@ -82,7 +80,7 @@ def measure_step(bundle: Path, profile: str, work: Workload) -> float:
     import torch
 
     network = build_network(bundle, profile, seed=0)
-    image = torch.zeros(1, CHANNELS, *work.patch_size)
+    image = torch.zeros(1, len(MODALITIES), *work.patch_size)
     begin = time.perf_counter()
     network(image).mean().backward()
     return work.batch_size * (time.perf_counter() - begin)

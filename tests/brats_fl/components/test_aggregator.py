@@ -181,6 +181,7 @@ def test_weight_is_the_number_of_cases_that_stands_beside_it(engine, caplog):
 
     assert not accept(aggregator, engine, "hospital-1", shareable)[0]
     assert "it states 90 training cases as its weight and 9 beside it" in caplog.text
+    assert accept(aggregator, engine, "hospital-1", contribution(cases=9))[0]  # what was refused is not held against it
 
 
 def test_largest_hospital_has_no_more_than_its_share_and_the_share_is_told(engine):

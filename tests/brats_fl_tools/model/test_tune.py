@@ -105,3 +105,12 @@ def test_choice_is_made_on_validation_cases_and_said_with_its_worth(model: Path,
     again = CliRunner().invoke(app, ["tune", str(model.parent), "--sites", str(sites)])
     assert isinstance(again.exception, Exception)
     assert "exists; add --force to replace it" in str(again.exception)
+
+
+def test_too_few_cases_are_told_before_any_is_segmented(model: Path, tmp_path: Path):
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (1, 2, 1)})
+
+    done = CliRunner().invoke(app, ["tune", str(model.parent), "--sites", str(sites)])
+
+    assert "2 cases are too few to choose thresholds on; 5 are the fewest" in str(done.exception)
+    assert "segmenting" not in done.output
