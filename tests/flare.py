@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +41,7 @@ class Engine:
         self.workspace = Workspace(str(root), site)
         self.clients = [SimpleNamespace(name=name) for name in clients]
         self.request_filters: list[tuple[Any, ...]] = []
+        self.commands: dict[str, Callable[..., dict[str, Any]]] = {}
         self.events: list[tuple[str, Any]] = []
         self.contexts = FLContextManager(engine=self, identity_name=site, job_id=JOB)
         with self.new_context() as fl_ctx:
@@ -49,6 +51,9 @@ class Engine:
         """A cell that notes its filters: (channel, topic, function, arguments)."""
         note = lambda *filter_and_arguments: self.request_filters.append(filter_and_arguments)  # noqa: E731
         return SimpleNamespace(core_cell=SimpleNamespace(add_incoming_request_filter=note))
+
+    def register_app_command(self, topic: str, function: Callable[..., dict[str, Any]]) -> None:
+        self.commands[topic] = function
 
     def get_workspace(self) -> Workspace:
         return self.workspace

@@ -19,8 +19,10 @@ from brats_fl.numbers import is_finite
 
 RECORDS_FILE: Final = "rounds.jsonl"
 
-STATISTIC: Final = "rounds"
-"""Name under which FLARE's ``show_stats`` gives the records of a running job, so that its lead can watch it."""
+RECORDS_COMMAND: Final = "brats_fl_rounds"
+"""FLARE's app command by which a running job tells its lead the records from a number on: ``{"from": 12}``."""
+
+RECORDS_PER_ANSWER: Final = 500
 
 PHASES: Final = MappingProxyType({"train": "train", "validate": "final"})
 """Task -> what the records call it; other tasks by their own names."""

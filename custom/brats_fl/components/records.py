@@ -17,7 +17,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
-from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from brats_fl.components.aggregator import MEAN, REJECTION
 from brats_fl.components.exchange import read_dxo
@@ -28,9 +27,10 @@ from brats_fl.machine import MACHINE_FILE, describe_machine
 from brats_fl.round_records import (
     MEAN_PHASE,
     PHASES,
+    RECORDS_COMMAND,
     RECORDS_FILE,
+    RECORDS_PER_ANSWER,
     SERVER,
-    STATISTIC,
     as_lines,
     typed_statement,
     typed_status,
@@ -46,8 +46,8 @@ RECORD = "brats_fl_record"
 class RoundRecords(FLComponent):
     """Appends a line when a site's result arrives, and one for each site that is missing when a round ends.
 
-    Each line is an event at the server as well, for whoever follows the rounds there. What the server is lies beside
-    them in ``machine.json``; of the sites' machines nothing is asked.
+    Each line is an event at the server as well, for whoever follows the rounds there, and the lead may ask for those
+    that are new. What the server is lies beside them in ``machine.json``; of the sites' machines nothing is asked.
     """
 
     def __init__(self) -> None:
@@ -62,6 +62,7 @@ class RoundRecords(FLComponent):
         """Record what the event says."""
         if event_type == EventType.START_RUN:
             write_whole(_run_folder(fl_ctx) / MACHINE_FILE, json.dumps(describe_machine(), indent=1) + "\n")
+            fl_ctx.get_engine().register_app_command(RECORDS_COMMAND, self.tell)
         elif event_type == AppEventType.ROUND_STARTED:
             self.answered = set()
         elif event_type == AppEventType.BEFORE_TRAIN_TASK:
@@ -77,14 +78,13 @@ class RoundRecords(FLComponent):
             self._record_missing(fl_ctx)
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
             self._record_final(fl_ctx)
-        elif event_type == InfoCollector.EVENT_TYPE_GET_STATS:
-            self._show(fl_ctx)
 
-    def _show(self, fl_ctx: FLContext) -> None:
-        collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR)
-        if isinstance(collector, GroupInfoCollector):
-            with self.lock:
-                collector.set_info("RoundRecords", {STATISTIC: list(self.lines)})
+    def tell(self, topic: str, asked: object, fl_ctx: FLContext) -> dict[str, Any]:
+        """The lines from number ``asked["from"]`` on, else from the first; ``RECORDS_PER_ANSWER`` at most."""
+        start = asked.get("from") if isinstance(asked, Mapping) else None
+        start = start if isinstance(start, int) and start > 0 else 0
+        with self.lock:
+            return {"records": self.lines[start : start + RECORDS_PER_ANSWER]}
 
     def _record_contribution(self, fl_ctx: FLContext) -> None:
         result = fl_ctx.get_prop(AppConstants.TRAINING_RESULT)

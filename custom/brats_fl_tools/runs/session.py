@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from brats_fl.errors import RunError
-from brats_fl.round_records import STATISTIC, check_record
+from brats_fl.round_records import RECORDS_COMMAND, check_record
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.server import without_proxy
 from brats_fl_tools.runs.progress import Progress
 
 POLL_SECONDS = 1.0
+LONGEST_POLL_SECONDS = 10.0
+"""Each question is a line in the server's audit log: after a long silence they come less often."""
+
 SETTLE_SECONDS = 5.0
-"""Asked for statistics before its process is ready, FLARE's server writes a traceback into the job's log."""
+"""Asked for its records before its process is ready, FLARE's server writes an error into the job's log."""
 
 LOST_SECONDS = 90.0
 """How long a job without a process counts as being put away; FLARE waits a minute for sites that it lost."""
@@ -112,21 +115,25 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
     Raises:
         RunError: The server has not answered for ``PATIENCE_SECONDS``, or it was away and came back without the job.
     """
-    answered = time.monotonic()
-    was_away, gone_since, running_since = False, None, None
+    answered = news = time.monotonic()
+    known, was_away, gone_since, running_since = 0, False, None, None
     while True:
+        has_settled = running_since is not None and answered - running_since >= SETTLE_SECONDS
         try:
-            status = job_status(session, job_id)
+            records = new_records(session, job_id, known) if has_settled else None
+            status = job_status(session, job_id) if records is None else RUNNING
             if status.startswith(FINISHED):
                 return status
             # A server that was restarted has lost the job, and its store says RUNNING of it for ever.
-            gone = was_away and status == RUNNING and not is_running(session, job_id)
+            gone = was_away and status == RUNNING and records is None and not is_running(session, job_id)
         except RunError:
             was_away = True
             if time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
         else:
             answered = time.monotonic()
+            news = answered if records else news
+            known += len(records or ())
             gone_since = (gone_since or answered) if gone else None
             if gone_since and answered - gone_since > LOST_SECONDS:
                 raise RunError(
@@ -134,9 +141,13 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
                     "with `brats-fl resume RUN`"
                 )
             running_since = running_since or (answered if status == RUNNING else None)
-            has_settled = running_since is not None and answered - running_since >= SETTLE_SECONDS
-            progress.show(live_records(session, job_id) if has_settled else [])
-        time.sleep(POLL_SECONDS)
+            progress.show(records or ())
+        time.sleep(pause(time.monotonic() - news))
+
+
+def pause(silence: float) -> float:
+    """Seconds until the next question, after so many without news."""
+    return min(max(POLL_SECONDS, silence / 10), LONGEST_POLL_SECONDS)
 
 
 def is_running(session: Any, job_id: str) -> bool:
@@ -175,18 +186,21 @@ def deployment(session: Any, job_id: str) -> list[str]:
     return [str(line) for line in told if not str(line).endswith("OK")]
 
 
-def live_records(session: Any, job_id: str) -> list[dict[str, Any]]:
-    """Round records of a running job, from the server's statistics; empty while it is starting."""
+def new_records(session: Any, job_id: str, start: int) -> list[dict[str, Any]] | None:
+    """Round records of a running job from a number on; None where it does not tell: it has just begun or ended.
+
+    Raises:
+        RunError: What the server answered is no list of records.
+    """
     try:
-        statistics = session.show_stats(job_id, "server")
-    except Exception:  # it has not begun or has just ended: FLARE says it with whatever error
-        return []
-    for component in statistics.get("server", {}).values():
-        if isinstance(component, dict) and STATISTIC in component:
-            records = component[STATISTIC]
-            place = f"the server's records of job {job_id}"
-            return [check_record(place, one) for one in records] if isinstance(records, list) else []
-    return []
+        answer = session.do_app_command(job_id, RECORDS_COMMAND, {"from": start})
+    except Exception:  # FLARE says it with whatever error; the job's status, asked for next, says which it is
+        return None
+    records = answer.get("records") if isinstance(answer, dict) else None
+    place = f"the server's records of job {job_id}"
+    if not isinstance(records, list):
+        raise RunError(f"{place}: expected a list; the server may be of another version")
+    return [check_record(place, one) for one in records]
 
 
 def download(session: Any, job_id: str, out: Path) -> Path:

@@ -21,6 +21,7 @@ from brats_fl.components.executor import STATISTICS, failure
 from brats_fl.components.records import RoundRecords, size_in_bytes
 from brats_fl.components.statistics import EPSILON_HEADER
 from brats_fl.machine import describe_machine
+from brats_fl.round_records import RECORDS_COMMAND, RECORDS_PER_ANSWER
 
 MODEL = {"w": np.zeros(100, np.float32)}
 STATED = {"cases": 3, "steps": 2, "loss": 0.5, "seconds": 1.5}
@@ -255,3 +256,32 @@ def test_server_notes_what_machine_it_is_beside_its_records(engine, tmp_path):
     RoundRecords().handle_event(EventType.START_RUN, context(engine))
 
     assert json.loads((tmp_path / JOB / "machine.json").read_text()) == describe_machine()
+
+
+def test_lead_is_told_the_lines_from_a_number_on(engine, tmp_path):
+    records = RoundRecords()
+    records.handle_event(EventType.START_RUN, context(engine))
+    for site in ("hospital-1", "hospital-2"):
+        contribute(records, engine, site, update())
+
+    tell = engine.commands[RECORDS_COMMAND]
+    told = [tell(RECORDS_COMMAND, asked, context(engine))["records"] for asked in ({"from": 1}, {"from": 2})]
+
+    assert told == [lines(tmp_path)[1:], []]
+
+
+@pytest.mark.parametrize("asked", [None, [], {}, {"from": "1"}, {"from": -1}, {"from": float("nan")}])
+def test_lead_who_asks_from_no_number_is_told_all(engine, tmp_path, asked):
+    records = RoundRecords()
+    contribute(records, engine, "hospital-1", update())
+
+    assert records.tell(RECORDS_COMMAND, asked, context(engine))["records"] == lines(tmp_path)
+
+
+def test_lead_is_told_no_more_lines_at_once_than_an_answer_bears(engine):
+    records = RoundRecords()
+    records.lines = [{"round": index} for index in range(2 * RECORDS_PER_ANSWER)]
+
+    told = records.tell(RECORDS_COMMAND, {"from": 3}, context(engine))["records"]
+
+    assert [told[0]["round"], told[-1]["round"]] == [3, 2 + RECORDS_PER_ANSWER]

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from nvflare.fuel.flare_api.api_spec import InternalError
+from nvflare.fuel.flare_api.api_spec import InternalError, JobNotRunning
 
 from brats_fl.errors import RunError
 from brats_fl_tools.runs import session
@@ -17,6 +17,8 @@ class Server:
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
         self.jobs = ["0f7a"]
+        self.asked: list[tuple[str, dict[str, int]]] = []
+        self.records: list[dict[str, Any]] = [{"phase": "train", "round": 0, "site": "hospital-1", "status": "missing"}]
 
     def get_job_meta(self, job_id: str) -> dict[str, str]:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -27,9 +29,14 @@ class Server:
     def get_system_info(self) -> SimpleNamespace:
         return SimpleNamespace(job_info=[SimpleNamespace(job_id=name) for name in self.jobs])
 
-    def show_stats(self, job_id: str, target: str) -> dict[str, Any]:
-        records = [{"phase": "train", "round": 0, "site": "hospital-1", "status": "missing"}]
-        return {"server": {"RoundRecords": {session.STATISTIC: records}}}
+    def do_app_command(self, job_id: str, topic: str, data: dict[str, int]) -> dict[str, Any]:
+        """The records from a number on, while the next answer is that the job runs."""
+        if self.answers[0] != "RUNNING":
+            raise JobNotRunning(job_id)
+        self.asked.append((topic, data))
+        if len(self.answers) > 1:
+            self.answers.pop(0)
+        return {"records": self.records[data["from"] :]}
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +73,28 @@ def test_job_without_a_process_that_is_being_put_away_is_not_lost():
     server.jobs = []
 
     assert session.follow(server, "0f7a", Progress(lambda line: None)) == "FINISHED:COMPLETED"
+
+
+def test_server_is_asked_for_what_is_new_only():
+    server = Server(*["RUNNING"] * 4, "FINISHED:COMPLETED")
+
+    session.follow(server, "0f7a", Progress(lambda line: None))
+
+    assert server.asked == [("brats_fl_rounds", {"from": 0}), *[("brats_fl_rounds", {"from": 1})] * 2]
+
+
+def test_server_is_asked_less_often_the_longer_nothing_has_come(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session, "POLL_SECONDS", 1.0)
+
+    assert [session.pause(silence) for silence in (0, 10, 40, 3600)] == [1, 1, 4, 10]
+
+
+@pytest.mark.parametrize("answer", [[], {"records": "none"}, {"records": [{"round": 0}]}])
+def test_answer_that_is_no_list_of_records_is_refused(answer: Any):
+    server = SimpleNamespace(do_app_command=lambda *_: answer)
+
+    with pytest.raises(RunError, match="the server's records of job 0f7a"):
+        session.new_records(server, "0f7a", 0)
 
 
 @pytest.mark.parametrize(("duration", "seconds"), [("0:00:16.630641", 17.065334), ("1 day, 2:00:00", 93600.434693)])
