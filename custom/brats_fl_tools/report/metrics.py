@@ -14,6 +14,7 @@ from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE
 from brats_fl_tools.report.participants import (
     describe_state,
+    failed_rounds,
     missing_updates,
     number_of_rounds,
     participants,
@@ -221,6 +222,7 @@ def _taking_part(run: RunFolder) -> dict[str, Any]:
             for one in found
         },
         "rounds_done": rounds_done(run),
+        "failed_rounds": list(failed_rounds(run)),
         "updates_per_site": {one.site: len(one.rounds) for one in found if one.invited},
         "missing": [vars(update) for update in missing_updates(run)],
     }

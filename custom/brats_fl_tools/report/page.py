@@ -24,6 +24,7 @@ from brats_fl_tools.report.overlays import draw_overlays
 from brats_fl_tools.report.participants import (
     missing_updates,
     participants,
+    shares_of,
     summarise_participation,
     train_rounds,
 )
@@ -42,11 +43,19 @@ STATUS_MEANINGS = {
     "TRAINER_DIED": "the site's training process died, perhaps for lack of memory",
     "OUT_OF_MEMORY": "memory ran out at the site",
     "DISK_FULL": "the site's disk is full",
+    "CACHE_ERROR": "the site's cache of cases could not be used",
+    "FOLDER_ERROR": "a folder of the site could not be written to",
+    "KIT_ERROR": "the site's kit is set up wrongly",
+    "PRIVACY_ERROR": "a privacy setting of the site is missing or too weak: nothing was sent",
+    "TOO_FEW_CASES": "the site has fewer cases than its own rule asks for",
+    "SITE_NAME_ERROR": "the site's name cannot be used",
+    "UNKNOWN_ERROR": "the site's code for it is none of ours",
     "CODE_MISMATCH": "another version of the software is installed at the site",
     "EXECUTION_EXCEPTION": "an error in the site's training",
     "JOB_ERROR": "the job's settings could not be used",
     "BAD_UPDATE": "the update was refused by the server",
     "RUN_ERROR": "a process of the run failed",
+    "TOO_FEW_UPDATES": "too few updates of the round could be used: the model stayed as it was",
     "ERROR": "an error that the site does not explain outside",
 }
 """What a status says to a reader who has not written the code; others are shown as they are."""
@@ -134,6 +143,7 @@ def _what_was_run(run: RunFolder, scores: Scores | None) -> dict[str, Any]:
         "methods": write_methods(run, scores),
         "participants": list_participants(run),
         "missing": list_missing(run),
+        "with_shares": any(mean.shares for mean in run.means),
         "why_no_rank": say_why_no_rank(),
         "rounds_recorded": len(train_rounds(run)),
         "regions": REGIONS,
@@ -145,9 +155,21 @@ def _what_was_run(run: RunFolder, scores: Scores | None) -> dict[str, Any]:
     }
 
 
-def list_participants(run: RunFolder) -> list[tuple[str, str, str, int]]:
-    """Hospital, what it was to the run, the rounds that it trained in, its test cases in the table."""
-    return [(p.site, p.part.value, formats.format_ranges(p.rounds), p.test_cases) for p in participants(run)]
+def list_participants(run: RunFolder) -> list[tuple[str, str, str, str, int]]:
+    """Hospital, what it was to the run, the rounds and its share in their means, its test cases in the table."""
+    return [
+        (p.site, p.part.value, formats.format_ranges(p.rounds), _write_shares(run, p.site), p.test_cases)
+        for p in participants(run)
+    ]
+
+
+def _write_shares(run: RunFolder, site: str) -> str:
+    """Such as ``12 to 15 %``."""
+    shares = shares_of(run, site)
+    if shares is None:
+        return "none"
+    low, high = (f"{100 * share:.0f}" for share in shares)
+    return f"{low} %" if low == high else f"{low} to {high} %"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from brats_fl_tools.pages.formats import format_count, list_words, natural_key
+from brats_fl_tools.pages.formats import format_count, format_ranges, list_words, natural_key
 from brats_fl_tools.report.run_folder import TEST_SPLIT, RoundRecord, RunFolder
 
 
@@ -27,7 +27,7 @@ class Participant:
     part: Part
     invited: bool
     rounds: tuple[int, ...]
-    """In which a usable update of it arrived, ascending."""
+    """Whose mean holds an update of it, ascending."""
     test_cases: int
     """Of it in the table of cases, those without a reference included."""
 
@@ -50,7 +50,8 @@ def participants(run: RunFolder) -> tuple[Participant, ...]:
 
 def _participant(run: RunFolder, site: str, invited: bool) -> Participant:
     records = [record for record in run.records if record.site == site]
-    rounds = tuple(sorted({record.round for record in records if record.phase == "train" and record.is_ok}))
+    trained = {record.round for record in records if record.phase == "train" and record.is_ok}
+    rounds = tuple(sorted(trained - set(failed_rounds(run))))
     test_cases = sum(result.site == site and result.split == TEST_SPLIT for result in run.results)
     if rounds:
         part = Part.TRAINED
@@ -74,15 +75,28 @@ def train_rounds(run: RunFolder) -> tuple[int, ...]:
     return tuple(sorted({record.round for record in run.records if record.phase == "train"}))
 
 
+def failed_rounds(run: RunFolder) -> tuple[int, ...]:
+    """Rounds that left the model as it was, ascending: too few updates could be used."""
+    return tuple(mean.round for mean in run.means if mean.status != "ok")
+
+
+def shares_of(run: RunFolder, site: str) -> tuple[float, float] | None:
+    """Smallest and largest share of a site's update in the mean of a round; None where it had none."""
+    shares = [mean.shares[site] for mean in run.means if site in mean.shares]
+    return (min(shares), max(shares)) if shares else None
+
+
 def missing_updates(run: RunFolder) -> tuple[MissingUpdate, ...]:
-    """Every round and invited site without a usable update, in order; one without any record is ``missing``."""
+    """Every round and invited site whose update is not in the model, in order; ``missing`` without a record."""
+    failed = {mean.round: mean.status for mean in run.means if mean.status != "ok"}
     trained = {(record.round, record.site): record for record in run.records if record.phase == "train"}
     found = []
     for number in train_rounds(run):
         for site in invited_sites(run):
             record = trained.get((number, site), RoundRecord("train", number, site, "missing"))
-            if not record.is_ok:
-                found.append(MissingUpdate("train", number, site, record.status))
+            if not record.is_ok or number in failed:
+                status = failed[number] if record.is_ok else record.status
+                found.append(MissingUpdate("train", number, site, status))
     found += [
         MissingUpdate("final", record.round, record.site, record.status)
         for record in run.records
@@ -120,6 +134,9 @@ def summarise_participation(run: RunFolder) -> str:
     if not run.is_finished:
         text += f" of {number_of_rounds(run)}, after which the run was cut"
     text += "."
+    if failed := failed_rounds(run):
+        rounds = f"{'Round' if len(failed) == 1 else 'Rounds'} {format_ranges(failed)}"
+        text += f" {rounds} had too few updates and left the model as it was."
     if some := [p.site for p in trained if len(p.rounds) < len(train_rounds(run))]:
         text += f" {list_words(some)} {'was' if len(some) == 1 else 'were'} not there in every round."
     for part, singular, plural in (

@@ -14,7 +14,7 @@ from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
 from brats_fl.numbers import is_finite
-from brats_fl.round_records import read_records
+from brats_fl.round_records import MEAN_PHASE, read_records
 from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.text_files import read_object, read_text
 from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, invited_sites, records_files
@@ -81,6 +81,17 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
+class RoundMean:
+    """What became of the updates of one round, as the server states it."""
+
+    round: int
+    status: str
+    """``ok``, or the code of a round that left the model as it was."""
+    shares: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    """Site -> share of its update in the mean."""
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """All that the report needs of a run folder."""
 
@@ -91,6 +102,8 @@ class RunFolder:
     evaluation: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     invited: tuple[str, ...] | None = None
     """Sites of the job's own list; None where no file of the run has it."""
+    means: tuple[RoundMean, ...] = ()
+    """Ascending; empty for a run of a version that did not write them."""
 
     @property
     def name(self) -> str:
@@ -166,6 +179,7 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
         results=read_evaluation(path / CASE_TABLE_FILE) if with_cases else (),
         evaluation=read_object(path / EVALUATION_FILE) if (path / EVALUATION_FILE).exists() else _EMPTY,
         invited=invited_sites(path, info),
+        means=read_means(*(path for path in rounds if path.is_file())),
     )
 
 
@@ -187,6 +201,17 @@ def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
     return tuple(
         sorted(records.values(), key=lambda record: (ORDER[record.phase], record.round, natural_key(record.site)))
     )
+
+
+def read_means(*paths: Path) -> tuple[RoundMean, ...]:
+    """The server's own lines of the rounds; of two of the same round, the later counts.
+
+    Raises:
+        RunError: A line is no record.
+    """
+    lines = [line for path in paths for line in read_records(path) if line["phase"] == MEAN_PHASE]
+    means = {line["round"]: RoundMean(line["round"], line["status"], line.get("shares", {})) for line in lines}
+    return tuple(means[number] for number in sorted(means))
 
 
 def _as_record(content: Mapping[str, Any]) -> RoundRecord:

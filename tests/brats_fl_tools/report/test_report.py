@@ -19,7 +19,7 @@ from tests.run_folders import ROWS, SITES, Row, save, train, write_rounds, write
 from typer.testing import CliRunner
 
 from brats_fl.constants import REGIONS
-from brats_fl.errors import RunError
+from brats_fl.errors import BratsFLError, RunError
 from brats_fl_tools.pages.formats import format_difference, format_duration, format_ranges, natural_key
 from brats_fl_tools.report import page as page_module
 from brats_fl_tools.report import report, write_report
@@ -445,6 +445,41 @@ def test_late_failed_and_silent_hospitals_are_missing_updates(tmp_path: Path) ->
     table = words(page[page.index('id="missing-table"') :])
     assert "hospital-2 0 of 3 0 to 2" in table
     assert "CASE_ERROR (a scan or label could not be used)" in table
+
+
+def mean(number: int, **shares: float) -> dict[str, Any]:
+    """The server's own line of a round, of one that left the model as it was where no site has a share."""
+    facts = {"status": "ok", "shares": {site.replace("_", "-"): share for site, share in shares.items()}}
+    return {"phase": "mean", "round": number, "site": "server"} | (facts if shares else {"status": "TOO_FEW_UPDATES"})
+
+
+def test_round_that_left_the_model_as_it_was_is_in_no_hospitals_rounds(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    sent = [train(number, site) for number in range(3) for site in SITES if (number, site) != (1, "hospital-2")]
+    failed = {"phase": "train", "round": 1, "site": "hospital-2", "status": "CASE_ERROR"}
+    shares = [mean(0, hospital_1=0.5, hospital_2=0.5), mean(1), mean(2, hospital_1=0.4, hospital_2=0.6)]
+    write_rounds(run, [*sent, failed, *shares])
+
+    page = words(page_of(run))
+
+    assert part_of(run, "hospital-1") == ("trained", [0, 2], 3)
+    assert json.loads((run / "metrics.json").read_text())["failed_rounds"] == [1]
+    assert "together over 3 rounds. Round 1 had too few updates and left the model as it was." in page
+    assert "hospital-1 trained 0, 2 40 to 50 % 3" in page
+    assert "hospital-1 2 of 3 1 TOO_FEW_UPDATES (too few updates of the round could be used" in page
+    assert "hospital-2 2 of 3 1 CASE_ERROR" in page
+
+
+def test_page_of_a_run_without_shares_has_no_column_for_them(tmp_path: Path) -> None:
+    assert "Share of the mean" not in page_of(write_run(tmp_path / "run"))
+
+
+def test_every_code_of_a_failure_is_explained_on_the_page() -> None:
+    kinds = [BratsFLError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+
+    assert {kind.code for kind in kinds} <= set(page_module.STATUS_MEANINGS)
 
 
 def test_page_says_so_when_no_hospital_was_missing(tmp_path: Path) -> None:
