@@ -90,12 +90,19 @@ def read_folder(folder: Path, mapping: Path | None = None) -> GivenCases:
         DataList(root.name, testing=tuple(_as_case(case) for case in sound)),
         root / ACCEPTED_FILE,
         faults=_faults((case.case, case.problems) for case in cases),
-        label_faults=_faults((case.case, case.label_problems) for case in sound),
+        label_faults=_faults((case.case, _why_no_label(case)) for case in sound),
     )
 
 
+def _why_no_label(found: FoundCase) -> tuple[str, ...]:
+    """What is wrong with the label of a case, or that its layout does not tell what the values mean."""
+    if found.label_problems or not found.question or SEG not in found.files:
+        return found.label_problems
+    return (f"{found.question}; import the folder with --labels and give its case table in place of the folder",)
+
+
 def _as_case(found: FoundCase) -> Case:
-    label = None if found.label_problems else found.files.get(SEG)
+    label = None if _why_no_label(found) else found.files.get(SEG)
     image = tuple(str(found.files[modality]) for modality in MODALITIES)
     return Case(found.case, found.patient or found.case, image, None if label is None else str(label), found.labels)
 

@@ -101,6 +101,28 @@ def test_scan_that_covers_part_of_the_head_is_a_warning():
     assert "0% of it lies outside theirs" in finding.found
 
 
+def bored(axis: int, radius: int) -> np.ndarray:
+    """A brain with a hole along an axis through its middle, which no shift and no mirror fills."""
+    squares = np.add.reduce([(np.indices(SHAPE)[k] - MIDDLE[k]) ** 2 for k in range(3) if k != axis])
+    return ball(MIDDLE, 36) & (squares > radius**2)
+
+
+@pytest.mark.parametrize(("radius", "share", "severity"), [(16, 22, "error"), (8, 6, "warning")])
+def test_two_brains_of_which_each_has_more_than_a_tenth_for_itself_are_not_of_one_head(radius, share, severity):
+    # Holes of radius 16 along two axes are 52,000 of 195,000 voxels each, 21,000 of them common; of radius 8 14,000.
+    (finding,) = check_same_place("a", thin_of(*[bored(2, radius)] * 3, bored(0, radius)))
+
+    assert finding.severity == severity
+    assert f"{share}% of it lies outside theirs and {share}% of theirs outside it" in finding.found
+
+
+def test_brain_that_was_stripped_a_little_tighter_is_a_warning():
+    # 35^3 / 36^3 = .92: one voxel of 2 mm all around, more than any two strippers of the field differ by.
+    (finding,) = check_same_place("a", thin_of(*[ball(MIDDLE, 36)] * 3, ball(MIDDLE, 35)))
+
+    assert (finding.severity, "shares 92%" in finding.found) == ("warning", True)
+
+
 def test_scan_that_is_mirrored_is_called_so():
     brain = ball(MIDDLE, 36) & ~ball((20, 48, 40), 20)  # a dent at one side
 

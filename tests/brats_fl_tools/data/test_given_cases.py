@@ -46,6 +46,22 @@ def test_case_with_a_scan_missing_is_a_fault_and_not_in_the_list(folder: Path):
     assert "t2w is missing" in why
 
 
+def test_label_of_a_layout_that_does_not_tell_its_values_is_left_out_with_the_question(folder: Path):
+    for case in ("P_001", "P_002"):
+        (folder / case).rename(folder / case.replace("P_", "BraTS-PED-00"))
+    for path in list(folder.rglob("*.nii.gz")):
+        kind = {"t1ce": "t1c", "t1": "t1n", "t2": "t2w", "flair": "t2f", "seg": "seg"}[path.name[6:-7]]
+        path.rename(path.with_name(f"{path.parent.name}-{kind}.nii.gz"))
+
+    (given,) = read_given(folder)
+
+    assert [case.label for case in given.datalist.testing] == [None, None]
+    ((case, why),) = given.label_faults
+    assert case.startswith("BraTS-PED-00001")
+    assert "since 2024" in why
+    assert "import the folder with --labels" in why
+
+
 def test_case_table_gives_its_rows(folder: Path, tmp_path: Path):
     (case, _) = read_given(folder)[0].datalist.testing
     row = CaseRow("P_001", "patient-1", tuple(map(Path, case.image)), None, "brats2023", (40, 48, 40), (2.0, 2.0, 2.0))
