@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from monai.fl.utils.constants import WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from brats_fl.aggregation import check_update
-from brats_fl.algorithms import LocalRun, load_algorithm
+from brats_fl.algorithms import LOCAL, LocalRun, load_algorithm
 from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.exchange import WEIGHTS, Payloads, Weights, load_shared, shared_weights
@@ -111,7 +112,7 @@ class LocalTraining(MonaiAlgo):
         begin = time.perf_counter()
         self.aborted = False
         self.losses, self.learning_rate_sum = [], 0.0
-        self.global_weights = self._load(data.weights)
+        self.start = self._load(data.weights, extra.get("own", {}))
         self._seed(round_index)
         trainer = self.trainer
         trainer.optimizer.state.clear()
@@ -141,7 +142,7 @@ class LocalTraining(MonaiAlgo):
         hooks = [
             parameter.register_hook(self._term_of(name, parameter, received, own))
             for name, parameter in self.trainer.network.named_parameters()
-            if name in self.global_weights
+            if name in self.start
         ]
         try:
             yield
@@ -155,25 +156,30 @@ class LocalTraining(MonaiAlgo):
         def entries(payloads: Payloads) -> dict[str, torch.Tensor]:
             return {key: torch.tensor(part[name], device=parameter.device) for key, part in payloads.items()}
 
-        start = torch.tensor(self.global_weights[name], device=parameter.device)
+        start = torch.tensor(self.start[name], device=parameter.device)
         sent, kept = entries(received), entries(own)
         return lambda gradient: gradient + self.algorithm.local_term(parameter.detach(), start, sent, kept)
 
-    def _load(self, weights: Weights) -> Weights:
-        received = {name: np.asarray(value) for name, value in weights.items()}
-        check_update(received, shared_weights(self.trainer.network))
-        load_shared(self.trainer.network, received)
-        return received
+    def _load(self, weights: Weights, own: Payloads) -> Weights:
+        """Put the global model into the network, with the site's own values of what stays at the site."""
+        start = {name: np.asarray(value) for name, value in weights.items()}
+        check_update(start, shared_weights(self.trainer.network))
+        start |= {name: value for name, value in own.get(LOCAL, {}).items() if self.algorithm.is_local(name)}
+        load_shared(self.trainer.network, start)
+        return start
 
     def get_weights(self, extra: dict[str, Any] | None = None) -> ExchangeObject:
         """Update of the round just trained: local minus global weights, on the CPU, with its statistics.
+
+        It is zero for what stays at the site.
 
         Raises:
             ModelError: A value is not finite: the training diverged.
         """
         local = shared_weights(self.trainer.network)
-        update = {name: local[name] - value for name, value in self.global_weights.items()}
-        check_update(update, self.global_weights)
+        update = {name: local[name] - value for name, value in self.start.items()}
+        check_update(update, self.start)
+        update |= {name: np.zeros_like(value) for name, value in update.items() if self.algorithm.is_local(name)}
         state = {name: value.cpu() for name, value in self.trainer.network.state_dict().items()}
         save_whole(self.settings.state_dir / LOCAL_MODEL_FILE, {"model": state})
         statistics = {
@@ -187,17 +193,21 @@ class LocalTraining(MonaiAlgo):
     def local_run(self) -> LocalRun:
         """What was done in the round just trained, for the algorithm."""
         trained = shared_weights(self.trainer.network)
-        return LocalRun(self.global_weights, trained, self.steps, self.learning_rate_sum)
+        return LocalRun(self.start, trained, self.steps, self.learning_rate_sum)
 
     def evaluate(self, data: ExchangeObject, extra: dict[str, Any] | None = None) -> ExchangeObject:
         """Metrics of the weights in ``data`` on the site's validation cases; empty where it has none.
+
+        Args:
+            data: As for ``train``.
+            extra: ``own``, as for ``train``.
 
         Raises:
             ModelError: Keys or shapes differ from the network's.
             TrainingAborted: ``abort`` was called.
         """
         self.aborted = False
-        self._load(data.weights)
+        self._load(data.weights, dict(extra or {}).get("own", {}))
         if self.evaluator is None:
             return ExchangeObject(metrics={})
         self.evaluator._internal_run_generator = None
@@ -230,11 +240,14 @@ def train_round(training: LocalTraining, task: Task) -> TaskResult:
     own = read_own(training.settings.state_dir, task.round_index)
     for arrays in (*received.values(), *own.values()):
         check_update(arrays, task.weights)
-    metrics = training.evaluate(model).metrics
+    metrics = training.evaluate(model, {"own": own}).metrics
     evaluate_seconds = time.perf_counter() - begin
     training.train(model, {"round": task.round_index, "received": received, "own": own})
     update = training.get_weights()
-    remembered, sent = training.algorithm.client_update(training.local_run(), received, own)
+    run = training.local_run()
+    remembered, sent = training.algorithm.client_update(run, received, own)
+    if any(map(training.algorithm.is_local, run.trained)):
+        remembered = {**remembered, LOCAL: run.trained}
     if remembered:
         write_own(training.settings.state_dir, task.round_index, remembered)
     statistics = {
@@ -248,5 +261,6 @@ def train_round(training: LocalTraining, task: Task) -> TaskResult:
 def validate(training: LocalTraining, task: Task) -> TaskResult:
     """Metrics of a model on the site's validation cases."""
     begin = time.perf_counter()
-    metrics = training.evaluate(ExchangeObject(weights=dict(task.weights))).metrics
+    own = read_own(training.settings.state_dir, sys.maxsize)  # after its last round, whichever that was
+    metrics = training.evaluate(ExchangeObject(weights=dict(task.weights)), {"own": own}).metrics
     return TaskResult(metrics, {"cases": training.cases, "evaluate_seconds": round(time.perf_counter() - begin, 3)})

@@ -18,10 +18,11 @@ from tests.tiny_sites import corrupt
 
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import CaseError, DataListError, ModelError, cause_of
-from brats_fl.network.checkpoints import save_whole
+from brats_fl.network.checkpoints import read_state, save_whole
+from brats_fl.site_state import LOCAL_MODEL_FILE, read_own
 from brats_fl.tasks import Task
 from brats_fl.trainer_process import describe_failure
-from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted, train_round
+from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted, train_round, validate
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_unet"
 Weights = dict[str, Any]
@@ -64,6 +65,11 @@ def weights_of(training: LocalTraining) -> Weights:
 def update_of(training: LocalTraining, model: Weights, round_index: int) -> Weights:
     training.train(ExchangeObject(weights=model), {"round": round_index})
     return training.get_weights().weights
+
+
+def saved(settings: LocalSettings) -> Weights:
+    """The model that the site kept last."""
+    return {name: value.numpy() for name, value in read_state(settings.state_dir / LOCAL_MODEL_FILE).items()}
 
 
 def same(first: Weights, second: Weights) -> bool:
@@ -239,6 +245,37 @@ def test_site_remembers_what_the_algorithm_tells_it_and_a_fresh_object_finds_it(
 
     assert same(second.payloads["seen"], first.update), "what the first round moved came back in the second"
     assert sorted(path.name for path in own.state_dir.iterdir()) == ["local_model.pt", "round-0000.pt", "round-0001.pt"]
+
+
+def test_what_stays_at_the_site_is_not_sent_and_the_site_goes_on_from_its_own(settings, start):
+    model = tiny_model()
+    own = replace(settings, algorithm="local_norm")
+    local = {name for name in model if name.endswith(("adn.N.weight", "adn.N.bias"))}
+
+    first = train_round(start(own), Task("train", {"weights": model}, 0))
+    kept = saved(own)
+    second = start(own)
+    second.train(ExchangeObject(weights=model), {"round": 1, "own": read_own(own.state_dir, 1)})
+
+    assert all(not first.update[name].any() for name in local)
+    assert all(first.update[name].any() for name in model if name.endswith("conv.weight"))
+    assert same({name: second.start[name] for name in local}, {name: kept[name] for name in local})
+    assert same({name: second.start[name] for name in set(model) - local}, {n: model[n] for n in set(model) - local})
+
+
+def test_metrics_are_of_the_shared_weights_with_what_is_the_sites_own(settings, start):
+    model = tiny_model()
+    own = replace(settings, algorithm="local_norm")
+    training = start(own)
+    train_round(training, Task("train", {"weights": model}, 0))
+
+    validate(training, Task("validate", {"weights": model}))
+
+    kept = saved(own)
+    used = weights_of(training)
+    name = next(name for name in model if name.endswith("adn.N.weight"))
+    assert np.array_equal(used[name], kept[name])
+    assert not np.array_equal(used[name], model[name])
 
 
 def test_payload_of_another_network_is_refused_before_anything_is_trained(settings, start, tmp_path):

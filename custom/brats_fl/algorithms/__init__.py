@@ -8,6 +8,7 @@ algorithm by name: a new module here, or in a job's own ``custom`` folder, is al
 The order of a round:
 
     server  broadcast(state)                        what sites are sent beside the weights
+    site    is_local(name)                          whether a parameter never leaves the site and is never replaced
     site    local_term(...)                         added to the gradient of every local step
     site    client_update(...)                      the site's own new state, and what is sent beside the update
     server  server_update(model, state, updates)    the change of the model, and the new state
@@ -22,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from brats_fl.errors import JobError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     import torch
 
 Settings = Mapping[str, float]
+
+LOCAL: Final = "local"
+"""Entry of a site's own state: its model, of which it keeps what ``is_local``."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ class Algorithm:
         """
         update, new = self.module.server_update(model, state, contributions, settings=self.settings)
         return update, new
+
+    def is_local(self, name: str) -> bool:
+        """Whether a parameter stays at the site: the site goes on from its own, and its change is sent as zero."""
+        function = getattr(self.module, "is_local", None)
+        return bool(function(name)) if function else False
 
     @property
     def has_local_term(self) -> bool:

@@ -41,8 +41,8 @@ class AlgorithmAggregator(Aggregator):
 
     Args:
         min_accepted: Fewest updates that make a round; with fewer the model stays as it is.
-        max_update_ratio: Largest L2 norm of an update, as a multiple of the global model's. It keeps out what a broken
-            site sends, not what a hostile one does.
+        max_update_ratio: Largest L2 norm of an update, and of whatever else the algorithm lets sites send, as a
+            multiple of the global model's. It keeps out what a broken site sends, not what a hostile one does.
         algorithm: Name of the federated algorithm, see ``brats_fl.algorithms``.
         algorithm_settings: Its numbers; those that are not given have its defaults.
         max_share: Largest share of one site in a mean of three and more.
@@ -124,10 +124,9 @@ class AlgorithmAggregator(Aggregator):
         payloads, model = payloads_of(dxo, DataKind.WEIGHT_DIFF), global_weights(fl_ctx)
         if set(payloads) != {WEIGHTS, *self.algorithm(fl_ctx).sent}:
             raise ModelError(f"it must hold {', '.join((WEIGHTS, *self.algorithm(fl_ctx).sent))} and nothing else")
-        for name, arrays in payloads.items():
+        for arrays in payloads.values():
             check_update(arrays, model)
-            if name == WEIGHTS:
-                check_size(arrays, model, self.max_update_ratio)
+            check_size(arrays, model, self.max_update_ratio)
         stated, _ = typed_statement(dxo.get_meta_prop(STATISTICS))
         cases = count_of_cases(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND))
         first = self.stated_cases.get(site, cases)
@@ -158,7 +157,8 @@ class AlgorithmAggregator(Aggregator):
             weights = capped_weights({site: part.cases for site, part in self.accepted.items()}, self.max_share)
             contributions = [replace(self.accepted[site], weight=weights[site]) for site in sorted(self.accepted)]
             update, state = self.algorithm(fl_ctx).server_update(model, self._state(fl_ctx), contributions)
-        check_update(update, model)
+        for arrays in (update, *state.values()):
+            check_update(arrays, model)
         self._keep(state, fl_ctx)
         total = sum(weights.values())
         shares = {site: round(weight / total, 4) for site, weight in sorted(weights.items())}

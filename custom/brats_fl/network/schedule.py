@@ -1,12 +1,29 @@
-"""Handlers of the trainer: learning rate by the position in the whole study, gradient clipping."""
+"""How the trainer steps: its optimiser, the learning rate by the position in the whole study, gradient clipping."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+
+OPTIMISERS: Final = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+"""By the word of the bundle's ``optimizer_name``; the second is plain, without momentum."""
+
+
+def make_optimizer(
+    name: str, params: Iterable[torch.nn.Parameter], lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """An optimiser by its word.
+
+    Raises:
+        ValueError: There is no such word.
+    """
+    if name not in OPTIMISERS:
+        raise ValueError(f"optimizer_name must be one of {', '.join(OPTIMISERS)} (got {name!r})")
+    return OPTIMISERS[name](params, lr=lr, weight_decay=weight_decay)
 
 
 class PolynomialDecay:

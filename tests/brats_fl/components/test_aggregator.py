@@ -128,6 +128,37 @@ def test_payload_that_the_algorithm_does_not_know_is_refused(engine, caplog):
     assert "it must hold weights and nothing else" in caplog.text
 
 
+def with_control(value: float) -> Shareable:
+    """An update of ones, with a control as SCAFFOLD's sites send it."""
+    arrays = {name: np.full_like(array, value) for name, array in MODEL.items()}
+    update = {name: np.ones_like(array) for name, array in MODEL.items()}
+    parts = {"weights": DXO(DataKind.WEIGHT_DIFF, data=update), "control": DXO(DataKind.WEIGHTS, data=arrays)}
+    sent = DXO(DataKind.COLLECTION, data=parts, meta={MetaKey.NUM_STEPS_CURRENT_ROUND: 3}).to_shareable()
+    sent.add_cookie(AppConstants.CONTRIBUTION_ROUND, ROUND)
+    return sent
+
+
+def test_size_of_everything_that_a_site_sends_is_held_to_that_of_the_model(engine, caplog):
+    # The model is four tens: L2 norm 20. A control of six 10 has 24.5, of six 5 12.2.
+    aggregator = AlgorithmAggregator(1, max_update_ratio=1.0, algorithm="scaffold")
+
+    assert accept(aggregator, engine, "hospital-1", with_control(10.0)) == (False, "MODEL_ERROR")
+    assert "it has L2 norm 24.5, the most that counts as training is 20" in caplog.text
+    assert accept(aggregator, engine, "hospital-2", with_control(5.0)) == (True, None)
+
+
+def test_state_of_an_algorithm_that_is_not_finite_is_not_kept(engine):
+    code = COUNTING.replace('value + settings["by"]', "value + np.inf")
+    (app_root(engine.new_context()) / "custom" / "counting.py").write_text(code, encoding="utf-8")
+    aggregator = AlgorithmAggregator(1, 1e9, "counting")
+    accept(aggregator, engine, "hospital-1", contribution())
+
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        aggregator.aggregate(engine.new_context())
+
+    assert aggregator.broadcast(engine.new_context())["rounds"]["conv.bias"].tolist() == [0.0, 0.0]
+
+
 def test_result_does_not_depend_on_who_came_first_not_in_the_last_bit(engine):
     rng = np.random.default_rng(0)
     sent = {f"hospital-{n}": contribution(cases=n, **{"conv.bias": rng.normal(size=2)}) for n in (1, 2, 3, 4, 5)}
