@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from brats_fl.errors import BratsFLError
 from brats_fl.failures import is_out_of_memory
-from brats_fl_tools import check, demo, drill, report, sample
+from brats_fl_tools import baseline, check, demo, drill, report, sample
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
 from brats_fl_tools.kit import command as kit
@@ -31,7 +31,7 @@ INTERRUPTED = (130, 143)
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Data": ("sample", "import", "check", "partition", "cache"),
-    "Runs": ("demo", "job", "simulate", "poc", "submit", "collect", "status", "resume"),
+    "Runs": ("demo", "job", "simulate", "poc", "submit", "collect", "status", "resume", "baseline"),
     "Results": ("tune", "evaluate", "report", "segment", "export"),
     "Deployment": ("kit", "drill"),
 }
@@ -91,6 +91,7 @@ app.add_typer(poc.app, name="poc")
 app.add_typer(kit.app, name="kit")
 app.add_typer(cache_command.app, name="cache")
 app.command()(simulate.simulate)
+app.add_typer(baseline.app, name="baseline")
 app.command()(submit.submit)
 app.command("collect")(submit.collect_run)
 app.command()(submit.status)

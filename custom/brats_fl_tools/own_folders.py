@@ -10,7 +10,9 @@ from brats_fl.errors import FolderError
 
 MARKER_FILE: Final = ".brats-fl"
 
-Kind = Literal["run", "job", "POC workspace", "sample", "partition", "evaluation", "masks", "segmentation", "drill"]
+Kind = Literal[
+    "run", "job", "POC workspace", "sample", "partition", "evaluation", "masks", "segmentation", "drill", "baseline"
+]
 """What a folder holds; its marker says so in a line."""
 
 

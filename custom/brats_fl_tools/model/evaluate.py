@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,8 +56,8 @@ def evaluate(
     evaluate_sites(trained.bundle, trained.weights, sites, out, trained.profile, split, masks, force)
 
 
-def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
-    """Number of labelled cases of a split per site.
+def sites_with_cases(sites: Path, split: str, only: Collection[str] | None = None) -> dict[str, int]:
+    """Number of labelled cases of a split per site, of all sites or of some.
 
     Raises:
         DataListError: A data list is wrong, or no site has a case of the split.
@@ -66,6 +66,8 @@ def sites_with_cases(sites: Path, split: str) -> dict[str, int]:
 
     counts: dict[str, int] = {}
     for path in list_sites(sites):
+        if only is not None and path.parent.name not in only:
+            continue
         cases = read_datalist(path).split(split)
         if cases:
             counts[path.parent.name] = len(load_labelled(path, split))
@@ -92,8 +94,9 @@ def evaluate_sites(
     split: str = "testing",
     masks: bool = False,
     force: bool = False,
+    only: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """Evaluate a model on every site and write ``evaluation.csv`` and ``evaluation.json``; the table is returned.
+    """Evaluate a model on every site, or on some; write ``evaluation.csv`` and ``evaluation.json``, return the table.
 
     Raises:
         ModelError, DataListError: Model or data lists are wrong; nothing was started.
@@ -106,7 +109,7 @@ def evaluate_sites(
         raise RunError(f"{existing[0]} exists; choose another --out or add --force")
     refuse_foreign(out / MASKS_FOLDER, "masks", force)
     check_model(bundle, model, profile)
-    counts = sites_with_cases(sites, split)
+    counts = sites_with_cases(sites, split, only)
     seen = find_seen(model, sites, counts, split)
     if seen and split == "testing":
         typer.echo(f"note: the model was trained or chosen on {len(seen)} of these cases: {', '.join(seen)}", err=True)

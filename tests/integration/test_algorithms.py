@@ -1,0 +1,43 @@
+"""Each algorithm's job in FLARE's simulator: two hospitals, two rounds, tiny cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.integration.test_federation import load, local_models, options
+from tests.tiny_sites import make_tiny_sites
+
+from brats_fl.algorithms import algorithm_names, load_algorithm
+from brats_fl.bundle import build_network
+from brats_fl.components.aggregator import ALGORITHM_STATE
+from brats_fl.round_records import read_records
+from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.runs.simulate import run_simulation
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [name for name in algorithm_names() if name != "fedavg"])
+def test_job_of_the_algorithm_trains_and_keeps_the_state_that_the_algorithm_has(name: str, tmp_path: Path):
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (2, 1, 0), "hospital-2": (1, 1, 0)})
+    run = tmp_path / "run"
+    two = replace(options(rounds=2), sites=("hospital-1", "hospital-2"))
+
+    run_simulation(f"brats_unet_{name}", sites, run, two)
+
+    algorithm, final = load_algorithm(name), load(run / "final_model.pt")
+    start = {k: v.numpy() for k, v in build_network(BUNDLES / "brats_unet", "small", seed=0).state_dict().items()}
+    records = [record for record in read_records(run / "rounds.jsonl") if record["phase"] == "train"]
+    assert [record["status"] for record in records] == ["ok"] * 4
+    assert all(np.isfinite(value).all() for value in final.values())
+    moved = {key for key, value in final.items() if not np.array_equal(value, start[key])}
+    assert moved == {key for key in start if not algorithm.is_local(key)}
+    kept = torch.load(run / "final_model.pt", weights_only=True)
+    assert set(kept.get(ALGORITHM_STATE, {})) == set(algorithm.server_state(start))
+    if any(map(algorithm.is_local, start)):
+        first, second = local_models(run).values()
+        assert any(not np.array_equal(first[key], second[key]) for key in start if algorithm.is_local(key))
