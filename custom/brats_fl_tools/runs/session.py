@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,14 @@ def submit(session: Any, job: BuiltJob) -> str:
         return str(session.submit_job(str(job.folder.resolve())))
 
 
-def follow(session: Any, job_id: str, progress: Progress) -> str:
+def follow(session: Any, job_id: str, progress: Progress, begun: Callable[[], None] = lambda: None) -> str:
     """Print each round record as the server states it, until the job has ended; the job's last status.
+
+    Args:
+        session: The admin's.
+        job_id: The job's.
+        progress: Prints the records.
+        begun: Called once when the job is running at those who took it.
 
     Raises:
         RunError: The server has not answered for ``PATIENCE_SECONDS``, or it was away and came back without the job.
@@ -133,7 +139,9 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
                     f"job {job_id}: the server was away and does not run it any more; go on from the last global model "
                     "with `brats-fl resume RUN`"
                 )
-            running_since = running_since or (answered if status == RUNNING else None)
+            if status == RUNNING and running_since is None:
+                running_since = answered
+                begun()
             has_settled = running_since is not None and answered - running_since >= SETTLE_SECONDS
             progress.show(live_records(session, job_id) if has_settled else [])
         time.sleep(POLL_SECONDS)
