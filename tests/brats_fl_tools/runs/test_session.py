@@ -48,6 +48,15 @@ def test_server_that_does_not_answer_for_a_moment_does_not_end_the_watching():
     assert said == ["round=0 site=hospital-1 status=missing"]
 
 
+def test_it_is_told_once_that_the_job_has_begun():
+    begun: list[str] = []
+    server = Server("SUBMITTED", "RUNNING", "RUNNING", "FINISHED:COMPLETED")
+
+    session.follow(server, "0f7a", Progress(lambda line: None), lambda: begun.append("begun"))
+
+    assert begun == ["begun"]
+
+
 def test_server_that_stays_away_does():
     with pytest.raises(RunError, match=r"status of job 0f7a: the server did not carry it out \(gone\)"):
         session.follow(Server("RUNNING", InternalError("gone")), "0f7a", Progress(lambda line: None))
