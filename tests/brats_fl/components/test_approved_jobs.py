@@ -6,21 +6,28 @@ import inspect
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from nvflare.apis.fl_constant import SystemComponents
-from nvflare.apis.fl_context import FLContext
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_component import FLComponent
+from nvflare.apis.fl_constant import FLContextKey, SystemComponents
+from nvflare.apis.fl_context import FLContext, FLContextManager
+from nvflare.apis.job_launcher_spec import JobLauncherSpec, add_launcher
 from nvflare.apis.workspace import Workspace
 from nvflare.fuel.utils.zip_utils import zip_directory_to_bytes
 from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
 from nvflare.lighter.utils import load_private_key_file, sign_folders
+from nvflare.private.event import fire_event
 from nvflare.private.fed.utils.app_deployer import AppDeployer
+from nvflare.private.fed.utils.fed_utils import get_job_launcher
 from tests.flare import JOB
 from tests.tiny_kits import make_tiny_kits
 
-from brats_fl.approval import ADDED_BY_FLARE, APPROVED_FILE, Approval, add_approval, approval_hash
-from brats_fl.components.approved_jobs import ApprovedJobs, hash_of_received
+from brats_fl.approval import ADDED_BY_FLARE, Approval, add_approval, approval_hash, withdraw_approval
+from brats_fl.components.approved_jobs import ApprovedJobs, hash_of_received, list_of
+from brats_fl.errors import NotApprovedError
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
 from brats_fl_tools.kit.site_files import APPROVED_JOBS
 
@@ -51,8 +58,7 @@ def meta_of(job: BuiltJob) -> dict[str, Any]:
 
 
 def approve(workspace: Workspace, hash_of_job: str) -> None:
-    file = Path(workspace.get_site_config_dir()) / APPROVED_FILE
-    add_approval(file, Approval(hash_of_job, "study", "", "it", "2026-11-29T08:00:00+00:00"))
+    add_approval(list_of(workspace), Approval(hash_of_job, "study", "", "it", "2026-11-29T08:00:00+00:00"))
 
 
 def test_job_that_is_not_approved_is_answered_by_a_code_and_nothing_of_it_is_kept(
@@ -91,7 +97,7 @@ def test_approved_job_is_put_in_place_and_one_in_which_a_setting_differs_is_not(
 
 
 def test_damaged_list_lets_nothing_in(workspace: Workspace, job: BuiltJob) -> None:
-    (Path(workspace.get_site_config_dir()) / APPROVED_FILE).write_text("{", encoding="utf-8")
+    list_of(workspace).write_text("{", encoding="utf-8")
 
     assert deliver(workspace, job.folder / "app_client", meta_of(job)).startswith("NOT_APPROVED ")
 
@@ -106,6 +112,54 @@ def test_signatures_that_flare_adds_do_not_change_what_was_approved(job: BuiltJo
     assert (job.folder / "app_client" / "config" / NVFLARE_SIG_FILE).is_file()
     assert hash_of_received(sent, meta_of(job), SITE) == before
     assert {NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE} == ADDED_BY_FLARE
+
+
+class OwnLauncher(JobLauncherSpec):
+    """Stands for the site's own."""
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        if event_type == EventType.BEFORE_JOB_LAUNCH:
+            add_launcher(self, fl_ctx)
+
+    def launch_job(self, job_meta: dict[str, Any], fl_ctx: FLContext) -> Any:
+        """Not called here."""
+
+
+def start(workspace: Workspace, meta: dict[str, Any], *components: FLComponent) -> JobLauncherSpec:
+    """The launcher that FLARE would start a job with, which lies in place."""
+    engine = SimpleNamespace(fire_event=lambda event, fl_ctx: fire_event(event, [*components], fl_ctx))
+    contexts = FLContextManager(engine, SITE, private_stickers={FLContextKey.WORKSPACE_ROOT: workspace.get_root_dir()})
+    engine.new_context = contexts.new_context
+    return get_job_launcher({**meta, "job_id": JOB}, contexts.new_context())
+
+
+def test_job_in_place_is_started_as_long_as_it_is_approved(workspace: Workspace, job: BuiltJob) -> None:
+    at_site, own = approval_hash(job.folder / "app_client", meta_of(job), SITE), OwnLauncher()
+    approve(workspace, at_site)
+    deliver(workspace, job.folder / "app_client", meta_of(job))
+
+    assert start(workspace, meta_of(job), own, ApprovedJobs()) is own
+    withdraw_approval(list_of(workspace), at_site)
+    for components in ((own, ApprovedJobs()), (ApprovedJobs(), own)):
+        with pytest.raises(RuntimeError, match=r"Exactly one job launcher .* found 2"):
+            start(workspace, meta_of(job), *components)
+    alone = start(workspace, meta_of(job), ApprovedJobs())
+    with pytest.raises(NotApprovedError, match=f"job {JOB} is not approved here"):
+        alone.launch_job({"job_id": JOB}, FLContext())
+
+
+def test_job_that_was_changed_where_it_lies_or_that_is_not_there_is_not_started(
+    workspace: Workspace, job: BuiltJob
+) -> None:
+    approve(workspace, approval_hash(job.folder / "app_client", meta_of(job), SITE))
+    with pytest.raises(RuntimeError, match="found 2"):
+        start(workspace, meta_of(job), OwnLauncher(), ApprovedJobs())
+    deliver(workspace, job.folder / "app_client", meta_of(job))
+    (Path(workspace.get_app_dir(JOB)) / "custom").mkdir()
+    (Path(workspace.get_app_dir(JOB)) / "custom" / "brats_fl.py").write_text("", encoding="utf-8")
+
+    with pytest.raises(RuntimeError, match="found 2"):
+        start(workspace, meta_of(job), OwnLauncher(), ApprovedJobs())
 
 
 def test_flare_asks_the_component_as_it_would_ask_its_own() -> None:
