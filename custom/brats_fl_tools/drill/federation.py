@@ -27,7 +27,7 @@ from brats_fl.errors import RunError
 from brats_fl.round_records import read_records
 from brats_fl.site_state import LOCAL_MODEL_FILE, find_state_dir
 from brats_fl_tools.drill.hosts import Hosts
-from brats_fl_tools.jobs.assembly import describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.jobs.description import hash_at_site
 from brats_fl_tools.kit.approvals import approve_job
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_kit
@@ -222,21 +222,15 @@ class Drill:
         """
         settings = {**(JOB_VALUES if tiny else {}), **values}
         pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
-        options = ["--profile", "small", "--rounds", str(rounds), "--preinstalled", *pairs]
-        self.approve(job, options)
-        return ["submit", job, "--kit", str(self.kit_folder(LEAD)), "--out", str(run), *options]
+        self.approve(job, JobOptions("small", rounds, settings, preinstalled=True))
+        return [
+            "submit", job, "--kit", str(self.kit_folder(LEAD)), "--out", str(run), "--profile", "small",
+            "--rounds", str(rounds), "--preinstalled", *pairs,
+        ]  # fmt: skip
 
-    def approve(self, job: str, options: Sequence[str]) -> None:
-        """Have each hospital approve what ``submit`` would send, as it would after reading it.
-
-        Raises:
-            RunError: It cannot be built.
-        """
-        sent = self.hosts.files(LEAD) / "sent"
-        done = self.on_lead("job", "build", job, "--out", str(sent), "--force", *options)
-        if done.returncode:
-            raise RunError(f"the job to approve was not built: {done.stderr.strip()[-200:]}")
-        built = describe_job(sent / job)
+    def approve(self, job: str, options: JobOptions) -> None:
+        """Have each hospital approve what ``submit`` will send, as after reading it."""
+        built = build_job(job, self.hosts.files(LEAD) / "sent", options, force=True)
         for kit in self.federation.clients:
             approve_job(kit, built, hash_at_site(built, kit.name), "drill")
 

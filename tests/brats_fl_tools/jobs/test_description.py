@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from brats_fl.errors import JobError
+from brats_fl_tools.cli import app
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.description import describe_built, hash_at_site
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, job_names
@@ -116,3 +118,12 @@ def test_job_without_gpus_is_the_same_at_every_hospital_and_timeouts_do_not_coun
 
     assert len({hash_at_site(job, site) for site in job.sites}) == 1
     assert hash_at_site(patient, SITE) == hash_at_site(job, SITE)
+
+
+def test_build_prints_the_hash_that_every_site_computes(tmp_path: Path) -> None:
+    options = ["--profile", "small", "--preinstalled", "--rounds", "2", "--set", "patch_size=[32, 32, 32]"]
+
+    result = CliRunner().invoke(app, ["job", "build", "brats_unet_fedavg", "--out", str(tmp_path / "a"), *options])
+
+    job = built(tmp_path / "b", rounds=2, values={"patch_size": [32, 32, 32]})
+    assert f"approval_hash {hash_at_site(job, SITE)}, at every hospital\n" in result.output
