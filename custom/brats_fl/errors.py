@@ -8,7 +8,8 @@ BratsFLError
 ├── DataListError   a data list that cannot be used
 ├── FolderError     a folder that cannot be written, or is not ours to replace
 ├── JobError        a job folder, option or key that cannot be used
-│   └── CodeMismatchError   a job made for another version of this library or bundle
+│   ├── CodeMismatchError   a job made for another version of this library or bundle
+│   └── NotApprovedError    a job that the hospital has not agreed to run
 ├── KitError        a startup kit or project file that cannot be used
 ├── ModelError      a checkpoint or update that does not fit the network
 │   └── LateUpdateError     an update that came after its round
@@ -116,6 +117,12 @@ class CodeMismatchError(JobError):
     """What is installed at a site is not what the job was made for."""
 
     code = "CODE_MISMATCH"
+
+
+class NotApprovedError(JobError):
+    """The hospital has not agreed to run this job."""
+
+    code = "NOT_APPROVED"
 
 
 class KitError(BratsFLError):

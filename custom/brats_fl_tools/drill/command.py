@@ -114,7 +114,8 @@ def small_disks(out: Path) -> Iterator[None]:
 
 def inject(federation: Drill, name: str) -> Result:
     """Inject one fault; afterwards all five hospitals are connected again."""
-    from brats_fl_tools.drill.faults import FAULTS, Unexpected
+    from brats_fl_tools.drill.faults import FAULTS
+    from brats_fl_tools.drill.verdicts import Unexpected
 
     fault, begin = FAULTS[name], time.monotonic()
     try:

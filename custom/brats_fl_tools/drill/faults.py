@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,49 +19,20 @@ from brats_fl.cases.scans import split_volume
 from brats_fl.constants import SITES
 from brats_fl_tools.drill.broken_sites import ALTERED_AFTER_SIGNING, CANARY, broken_training, write_fault
 from brats_fl_tools.drill.certificates import expire, foreign_kit, new_kit
-from brats_fl_tools.drill.federation import Drill, Outcome, wait_until
+from brats_fl_tools.drill.federation import Drill, wait_until
+from brats_fl_tools.drill.unapproved import job_not_approved
+from brats_fl_tools.drill.verdicts import (
+    SITE,
+    TOLERANCE,
+    Fault,
+    Unexpected,
+    expect,
+    expect_others_finished,
+    statuses,
+)
 from brats_fl_tools.runs.host_federation import CONSOLE_LOG
 
-SITE: Final = "hospital-2"
-HONEST: Final = tuple(site for site in SITES if site != SITE)
 SLOW_LINK_KILOBITS_PER_S: Final = 1000
-TOLERANCE: Final = 1e-5
-"""Of the final model against the mean of what was accepted: weights are float32."""
-
-
-class Unexpected(Exception):  # noqa: N818  (a finding, not an error of the drill)
-    """The federation did not do what it should."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that goes wrong."""
-
-    expected: str
-    inject: Callable[[Drill], str]
-
-
-def expect(condition: bool, text: str) -> None:
-    """Raise ``Unexpected`` with the text unless the condition holds."""
-    if not condition:
-        raise Unexpected(text)
-
-
-def expect_others_finished(drill: Drill, outcome: Outcome, rounds: int) -> str:
-    """The job ended well, the honest sites took part in each round, and the model is the mean of what was accepted."""
-    expect(outcome.exit_code == 0, f"the job did not finish: {outcome.output.strip().splitlines()[-1:]}")
-    for round_index in range(rounds):
-        for site in HONEST:
-            status = outcome.status(site, round_index)
-            expect(status == "ok", f"{site} is {status} in round {round_index}")
-    difference = drill.difference_from_mean(outcome, rounds - 1)
-    expect(difference <= TOLERANCE, f"the model differs from the mean of what was accepted by {difference:.1e}")
-    return f"4 sites finished {rounds} rounds, model = mean ({difference:.0e})"
-
-
-def statuses(outcome: Outcome, rounds: int, site: str = SITE) -> str:
-    """What the records say of a site, round by round."""
-    return ", ".join(outcome.status(site, index) for index in range(rounds))
 
 
 def expect_nothing_leaked(drill: Drill) -> None:
@@ -422,6 +392,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "member-submits": Fault("refused with a message", member_submits),
     "job-altered": Fault("refused with a message", job_altered),
     "job-with-code": Fault("refused by the policy strict", job_with_code),
+    "job-not-approved": Fault("refused before anything of it runs; those that approve it go on", job_not_approved),
     "kit-started-twice": Fault("the second start is refused", kit_started_twice),
     "submit-interrupted": Fault("the job goes on; collect fetches it", submit_interrupted),
 }

@@ -27,6 +27,9 @@ from brats_fl.errors import RunError
 from brats_fl.round_records import read_records
 from brats_fl.site_state import LOCAL_MODEL_FILE, find_state_dir
 from brats_fl_tools.drill.hosts import Hosts
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.description import hash_at_site
+from brats_fl_tools.kit.approvals import approve_job
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_kit
 from brats_fl_tools.kit.site_files import site_files, write_site_files
 from brats_fl_tools.repository import POC_WORKSPACE
@@ -213,13 +216,23 @@ class Drill:
     def submission(
         self, run: Path, rounds: int, values: Mapping[str, Any] = {}, job: str = "brats_unet_fedavg", tiny: bool = True
     ) -> list[str]:
-        """Arguments of ``brats-fl submit`` for a job without code; ``tiny`` makes each step a matter of a moment."""
+        """Arguments of ``brats-fl submit`` for a job without code, which each hospital has approved.
+
+        With ``tiny`` each step is a matter of a moment.
+        """
         settings = {**(JOB_VALUES if tiny else {}), **values}
         pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+        self.approve(job, JobOptions("small", rounds, settings, preinstalled=True))
         return [
             "submit", job, "--kit", str(self.kit_folder(LEAD)), "--out", str(run), "--profile", "small",
             "--rounds", str(rounds), "--preinstalled", *pairs,
         ]  # fmt: skip
+
+    def approve(self, job: str, options: JobOptions) -> None:
+        """Have each hospital approve what ``submit`` will send, as after reading it."""
+        built = build_job(job, self.hosts.files(LEAD) / "sent", options, force=True)
+        for kit in self.federation.clients:
+            approve_job(kit, built, hash_at_site(built, kit.name), "drill")
 
     def run(
         self,

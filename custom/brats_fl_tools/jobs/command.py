@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -14,15 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from brats_fl.settings import Setting
 from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure
+from brats_fl_tools.jobs.description import describe_settings, hash_at_site
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, ProfileOption, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites
 from brats_fl_tools.jobs.settings import settings_of
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, job_names, read_source, shared_config
-
-WIDTH = 100
-"""Columns of a line of text."""
 
 app = typer.Typer(help="Jobs: what a hospital is asked to run.", no_args_is_help=True)
 
@@ -56,17 +52,6 @@ def show(name: NameArgument, profile: ProfileOption = "full") -> None:
         typer.echo(mark_differences(shared_config(config), app))
 
 
-def describe_settings(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> list[str]:
-    """Two lines for each: its value with the unit, and what it means and may be."""
-    lines: list[str] = []
-    for name, setting in sorted(settings.items()):
-        value = json.dumps(values.get(name, setting.default))
-        lines.append(f"  {name} = {value} {setting.unit}".rstrip())
-        words = "; ".join(part for part in (setting.meaning, setting.rule) if part)
-        lines += textwrap.wrap(words, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return lines
-
-
 def mark_differences(plain: Mapping[str, Any], app: Mapping[str, Any]) -> str:
     """The lines of an app as JSON, each with ``+`` where the plain app has not got it, and its own with ``-``."""
     before, after = (json.dumps(config, indent=2).splitlines() for config in (plain, app))
@@ -87,7 +72,8 @@ def build(
     flags: SentJobFlags,
     force: ForceOption = False,
 ) -> None:
-    """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hash."""
+    """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hashes."""
     sites = choose_sites(read_source(name), flags.asked, None)
     built = build_job(name, out, replace(flags.options(), sites=sites), force)
     typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")
+    typer.echo(f"approval_hash {hash_at_site(built, built.sites[0])}, at every hospital")

@@ -48,14 +48,14 @@ def settings_of(
         ModelError: The bundle has no such profile.
     """
     return JobSettings(
-        _app_settings(APP_SERVER, SERVER_CONFIG, server),
-        _app_settings(APP_CLIENT, CLIENT_CONFIG, client),
+        app_settings(APP_SERVER, SERVER_CONFIG, server),
+        app_settings(APP_CLIENT, CLIENT_CONFIG, client),
         algorithm_settings(algorithm, source.code) if source.trains else {},
         bundle_settings(source.bundle, profile) if source.bundle else {},
     )
 
 
-def _app_settings(folder: Path, config: Path, app: Mapping[str, Any]) -> dict[str, Setting]:
+def app_settings(folder: Path, config: Path, app: Mapping[str, Any]) -> dict[str, Setting]:
     """Of the shared app, those that the job has left, and those that it adds."""
     shared = read_settings(folder / SETTINGS_FILE, variables_of(shared_config(config)))
     return {name: shared.get(name, Setting(default)) for name, default in variables_of(app).items()}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from brats_fl.approval import read_approvals
 from brats_fl.cases.cache_folder import cache_limit
 from brats_fl.cases.datalists import DataList, default_cache_dir, find_datalist, read_datalist
 from brats_fl.constants import SPLITS
@@ -21,7 +22,15 @@ from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.machine import Needs, StatedJob
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
 from brats_fl_tools.kit.server import check_server
-from brats_fl_tools.kit.site_files import DOOR, policy_names, read_policy, read_rules_file, rules_file
+from brats_fl_tools.kit.site_files import (
+    APPROVED_JOBS,
+    DOOR,
+    approvals_file,
+    policy_names,
+    read_policy,
+    read_rules_file,
+    rules_file,
+)
 
 SHOWN = 3
 """Findings of the data gate in one line of the table."""
@@ -38,6 +47,11 @@ class LocalRules(NamedTuple):
     def component(self, name: str) -> Mapping[str, Any] | None:
         """A component of ``resources.json``."""
         return next((part for part in self.resources.get("components", []) if part.get("id") == name), None)
+
+    @property
+    def must_approve(self) -> bool:
+        """Whether no job runs here that the hospital has not approved."""
+        return self.component(str(APPROVED_JOBS["id"])) == APPROVED_JOBS
 
     @property
     def may_bring_code(self) -> bool:
@@ -144,18 +158,19 @@ def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None
         rules = read_rules(kit)
     except KitError as error:
         return [fail("policy", str(error), "run brats-fl kit setup")]
-    results = [check_policy(rules)]
+    results = [check_policy(rules, kit)]
     if job is not None:
         results += [machine.check_code(job, facts, rules.may_bring_code), *machine.check_member(kit, job)]
         results += machine.check_trackers(kit, job, facts)
     if kit.kind == "client":
         offered = int((rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0))
         asked = job.job.gpus if job else 0
+        results += [check_approval(kit, rules, job)] if job and job.approval else []
         results += [check_door(rules), check_log_streaming(rules), machine.check_gpu(offered, needs, facts, asked)]
     return results
 
 
-def check_policy(rules: LocalRules) -> CheckResult:
+def check_policy(rules: LocalRules, kit: Kit) -> CheckResult:
     """The site has chosen a policy."""
     name = "policy"
     if not rules.own:
@@ -164,10 +179,26 @@ def check_policy(rules: LocalRules) -> CheckResult:
     for policy in policy_names():
         wanted = read_policy(policy)
         same = all(rules.resources.get(key) == value for key, value in wanted["resources"].items())
+        same &= kit.kind == "server" or rules.must_approve == wanted["approve_jobs"]
         if same and rules.authorization == wanted["authorization"]:
             return passed(name, policy)
     found = "neither of this release's (strict, open): changed by hand, or written by another release"
     return warn(name, found, "run brats-fl kit setup again, unless it is meant")
+
+
+def check_approval(kit: Kit, rules: LocalRules, job: StatedJob) -> CheckResult:
+    """The hospital has agreed to run the job, or its policy asks for no such word."""
+    name, short = "job's approval", job.approval[:12]
+    if not rules.must_approve:
+        return passed(name, f"{short}; this site's policy does not ask for one")
+    try:
+        known = next((one for one in read_approvals(approvals_file(kit)) if one.hash == job.approval), None)
+    except KitError as error:
+        return fail(name, str(error).rpartition("; ")[0], f"rm '{approvals_file(kit)}', and approve each job again")
+    if known is None:
+        mend = f"read what it runs (above); then brats-fl kit approve '{kit.folder}' '{job.job.folder}'"
+        return warn(name, f"{short} is not approved: this site refuses it", mend)
+    return passed(name, f"{short}, by {known.by} on {known.when[:10]}")
 
 
 def check_door(rules: LocalRules) -> CheckResult:

@@ -146,18 +146,18 @@ def setup(
     if running := running_processes(kit):
         raise KitError(f"{folder}: {kit.name} is running (process {running[0].pid}); stop it, then set it up")
     typer.echo(difference)
-    ask(folder, yes)
+    ask(folder, yes, "the difference", "write this?")
     write_site_files(files)
     typer.echo(f"{folder / 'local'}: written, holds from the next start")
 
 
-def ask(folder: Path, yes: bool) -> None:
+def ask(folder: Path, yes: bool, shown: str, question: str) -> None:
     """Raise ``KitError`` unless the user agrees to what was shown."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise KitError(f"{folder}: nothing was written; read the difference above, then repeat with --yes")
-    if not typer.confirm("write this?"):
+        raise KitError(f"{folder}: nothing was written; read {shown} above, then repeat with --yes")
+    if not typer.confirm(question):
         raise KitError(f"{folder}: nothing was written")
 
 
@@ -180,15 +180,56 @@ def check(
     from brats_fl_tools.kit.checks import check_kit
     from brats_fl_tools.kit.machine import stated_job
 
+    stated = None
     if json_file is not None and json_file.exists() and not force:
         raise KitError(f"{json_file}: exists; choose another --json or add --force")
     kit = read_kit(folder)
-    results = check_kit(kit, stated_job(job, kit) if job else None)
+    if job is not None:
+        stated = stated_job(job, kit)
+        typer.echo("\n".join(stated.words))
+    results = check_kit(kit, stated)
     if json_file is not None:
         write_whole(json_file, as_json(kit, results))
     print_results(results)
     if any(result.state == "error" for result in results):
         raise typer.Exit(1)
+
+
+@app.command()
+def approve(
+    folder: KitArgument,
+    job: Annotated[
+        Path | None, typer.Argument(metavar="JOB_FOLDER", help="The folder of a built job, as the lead sent it.")
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Who agrees; default: the user of this machine.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="Print what is approved, and write nothing.")] = False,
+    withdraw: Annotated[
+        str | None, typer.Option("--withdraw", metavar="HASH", help="Take a job off the list; the first digits do.")
+    ] = None,
+) -> None:
+    """Add a job to KIT/local/approved_jobs.json, after all that it runs here was shown in words.
+
+    A site with the policy strict runs no other job. Holds at once, also while the site runs, and for the same job when
+    it is resumed; a job in which anything differs needs another approval.
+    """
+    from brats_fl_tools.kit import approvals
+    from brats_fl_tools.kit.machine import stated_job
+
+    kit = read_kit(folder)
+    approvals.refuse_other_kit(kit)
+    if (job is not None) + show_list + (withdraw is not None) != 1:
+        raise typer.BadParameter("give one of JOB_FOLDER, --list and --withdraw HASH")
+    if show_list:
+        typer.echo("\n".join(approvals.list_approved(kit)))
+    elif withdraw is not None:
+        typer.echo(approvals.withdraw_job(kit, withdraw))
+    elif job is not None:
+        stated = stated_job(job.resolve(), kit)
+        typer.echo("\n".join([*stated.words, "", f"approval_hash {stated.approval}"]))
+        ask(folder, yes, "what the job runs", "let this job run here?")
+        approvals.approve_job(kit, stated.job, stated.approval, by or approvals.user_name())
+        typer.echo(f"approved: {folder} runs {stated.job.name} ({stated.approval[:12]}) from now on")
 
 
 def as_json(kit: Kit, results: Sequence[CheckResult]) -> str:

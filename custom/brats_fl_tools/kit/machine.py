@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from brats_fl.errors import JobError
 from brats_fl.provenance import installed_bundle, library_digest
 from brats_fl.settings import bundle_settings, check_settings
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.description import describe_built, hash_at_site
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, job_names, read_object
 from brats_fl_tools.jobs.tracking import EXTRA, TRACKERS, trackers_of
 from brats_fl_tools.kit import environment_probe
@@ -56,6 +57,10 @@ class StatedJob:
     """Empty for a job that brings its code."""
     trackers: tuple[str, ...] = ()
     """What its server writes curves to."""
+    approval: str = ""
+    """The hash by which a hospital approves it; empty of one that was built here by its name."""
+    words: tuple[str, ...] = ()
+    """What a hospital is asked to run, a line each."""
 
     @property
     def brought(self) -> Path:
@@ -70,7 +75,11 @@ def stated_job(name: Path, kit: Kit) -> StatedJob:
         JobError: There is neither.
     """
     if name.is_dir() or str(name) not in job_names():
-        return read_stated_job(name)
+        stated = read_stated_job(name)
+        if kit.kind != "client":
+            return stated
+        words = tuple(describe_built(stated.job, kit.name))
+        return replace(stated, approval=hash_at_site(stated.job, kit.name), words=words)
     sites = (kit.name,) if kit.kind == "client" else None
     with tempfile.TemporaryDirectory() as scratch:
         return read_stated_job(build_job(str(name), Path(scratch), JobOptions(preinstalled=True, sites=sites)).folder)

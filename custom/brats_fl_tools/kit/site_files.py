@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brats_fl.approval import APPROVED_FILE
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import KitError
 from brats_fl.files import appearing, write_whole
@@ -21,6 +22,13 @@ POLICIES = "brats_fl_policies"
 
 DOOR: Mapping[str, Any] = {"id": "site_door", "path": "brats_fl.components.door.SiteDoor", "args": {}}
 """Component of every hospital: it refuses what other hospitals ask of it, and commands and file reads from anyone."""
+
+APPROVED_JOBS: Mapping[str, Any] = {
+    "id": "app_deployer",
+    "path": "brats_fl.components.approved_jobs.ApprovedJobs",
+    "args": {},
+}
+"""Component of a hospital whose policy has ``approve_jobs``; FLARE has a component of this name put jobs in place."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ def policy_names() -> list[str]:
 
 
 def read_policy(name: str) -> dict[str, Any]:
-    """A policy of this release: what may be loaded, and who may do what.
+    """A policy of this release: what may be loaded, who may do what, and whether each job must be approved.
 
     Raises:
         KitError: There is no such policy.
@@ -73,7 +81,8 @@ def site_files(
     # FLARE's streamer sends a site's error log to the server: it may name cases.
     resources["components"] = [part for part in resources["components"] if part["id"] != "site_log_streamer"]
     if kit.kind == "client":
-        resources["components"] = [*resources["components"], DOOR]
+        approval = [APPROVED_JOBS] if rules["approve_jobs"] else []
+        resources["components"] = [*resources["components"], DOOR, *approval]
     for part in resources["components"]:
         if part["id"] == "resource_manager":
             part["args"].update({"num_of_gpus": gpus, "mem_per_gpu_in_GiB": gpu_memory_gib})
@@ -99,6 +108,11 @@ def site_files(
             return SiteFiles(texts)
         raise KitError(f"{link}: is a data list of its own, which a link would replace; move it away first")
     return SiteFiles(texts, (link, datalist.resolve()))
+
+
+def approvals_file(kit: Kit) -> Path:
+    """The hospital's list of jobs that it has agreed to run."""
+    return kit.folder / "local" / APPROVED_FILE
 
 
 def default_of(path: Path) -> Path:

@@ -15,6 +15,7 @@ from brats_fl.errors import RunError
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import read_kit
+from brats_fl_tools.runs.approvals import refusal
 from brats_fl_tools.runs.collect import collect, collect_interrupted, is_finished
 from brats_fl_tools.runs.folder import SERVER_FILES, now
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm, reason
@@ -61,13 +62,19 @@ def watch(session: Any, run: Path, job: BuiltJob, submission: Submission) -> Non
         Interrupted: As ``carry_out``.
     """
     progress = Progress()
+
+    def tell_refusal() -> None:
+        with contextlib.suppress(RunError):
+            if without := refusal(session, submission.job_id, job):
+                typer.echo(f"going on without some: {without}")
+
     with _interruptible(session, run, submission):
-        status = follow(session, submission.job_id, progress)
+        status = follow(session, submission.job_id, progress, tell_refusal)
         try:
             files = download(session, submission.job_id, run / SERVER_FILES)
         except RunError as error:
             state_run(run, job, submission, "interrupted", since(submission.started), {"status": status})
-            detail = "; ".join(deployment(session, submission.job_id))
+            detail = refusal(session, submission.job_id, job) or "; ".join(deployment(session, submission.job_id))
             raise RunError(f"{job.name} ended as {status}: {detail or error}") from error
     progress.show(read_records(files / RECORDS_FILE))
     seconds = job_seconds(session, submission.job_id) or since(submission.started)

@@ -21,10 +21,13 @@ from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
 from brats_fl.names import check_folder
-from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.description import hash_at_site
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
-from brats_fl_tools.jobs.participants import Asked, Present, check_sites, choose_sites, in_folder
+from brats_fl_tools.jobs.participants import Asked, Present, check_sites, choose_sites, in_folder, listed
 from brats_fl_tools.jobs.source import read_source
+from brats_fl_tools.kit.approvals import approve_job
+from brats_fl_tools.kit.checks import read_rules
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation, read_project
 from brats_fl_tools.kit.site_files import site_files, write_site_files
 from brats_fl_tools.own_folders import fresh_folder, refuse_foreign
@@ -232,8 +235,18 @@ def submit_poc(poc: Poc, name: str | Path, run: Path, options: JobOptions, force
         facts |= describe_lists(poc.data_lists, options.sites or ())
     prepare_run_folder(run, force)
     job = build_job(source.folder, run / JOB_FOLDER, options)
+    approve_here(poc, job)
     kit = str(poc.lead.folder.resolve())
     carry_out(run, job, Submission(job.name, source.reference, "", options, facts, kit=kit))
+
+
+def approve_here(poc: Poc, job: BuiltJob) -> None:
+    """Approve a job for those of its hospitals that ask for it: here the lead is the hospitals, too."""
+    asking = [kit for kit in poc.kits.clients if kit.name in job.sites and read_rules(kit).must_approve]
+    for kit in asking:
+        approve_job(kit, job, hash_at_site(job, kit.name), "poc submit")
+    if asking:
+        typer.echo(f"approved for {listed(kit.name for kit in asking)}, whose policy asks for it")
 
 
 @app.command()

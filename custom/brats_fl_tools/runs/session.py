@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,8 @@ def refused(what: str) -> Iterator[None]:
         yield
     except (api_spec.AuthorizationError, api_spec.AuthenticationError) as error:
         raise RunError(f"{what}: not allowed for this admin ({error})") from error
+    except api_spec.JobNotFound as error:
+        raise RunError(f"{what}: the server has no such job any more; somebody deleted it ({error})") from error
     except (api_spec.NoConnection, api_spec.SessionClosed, api_spec.InternalError, api_spec.NoReply) as error:
         raise RunError(f"{what}: the server did not carry it out ({error})") from error
 
@@ -109,8 +111,14 @@ def submit(session: Any, job: BuiltJob) -> str:
         return str(session.submit_job(str(job.folder.resolve())))
 
 
-def follow(session: Any, job_id: str, progress: Progress) -> str:
+def follow(session: Any, job_id: str, progress: Progress, begun: Callable[[], None] = lambda: None) -> str:
     """Print each round record as the server states it, until the job has ended; the job's last status.
+
+    Args:
+        session: The admin's.
+        job_id: The job's.
+        progress: Prints the records.
+        begun: Called once when the job is running at those who took it.
 
     Raises:
         RunError: The server has not answered for ``PATIENCE_SECONDS``, or it was away and came back without the job.
@@ -140,7 +148,9 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
                     f"job {job_id}: the server was away and does not run it any more; go on from the last global model "
                     "with `brats-fl resume RUN`"
                 )
-            running_since = running_since or (answered if status == RUNNING else None)
+            if status == RUNNING and running_since is None:
+                running_since = answered
+                begun()
             progress.show(records or ())
         time.sleep(pause(time.monotonic() - news))
 

@@ -542,7 +542,7 @@ def set_up(kit: Kit, datalist: Path | None, policy: str = "strict") -> None:
 def test_fresh_kit_has_no_policy_and_streams_its_logs(provisioned: TinyKits) -> None:
     rules = kit_checks.read_rules(provisioned.hospital)
 
-    assert kit_checks.check_policy(rules).state == "warning"
+    assert kit_checks.check_policy(rules, provisioned.hospital).state == "warning"
     assert kit_checks.check_log_streaming(rules).state == "error"
     assert rules.may_bring_code
 
@@ -553,9 +553,21 @@ def test_policy_that_was_set_up_is_named(kits: TinyKits, shared_sites: Path, pol
 
     rules = kit_checks.read_rules(kits.hospital)
 
-    assert kit_checks.check_policy(rules) == CheckResult("policy", "ok", policy)
+    assert kit_checks.check_policy(rules, kits.hospital) == CheckResult("policy", "ok", policy)
     assert kit_checks.check_log_streaming(rules).state == "ok"
     assert rules.may_bring_code == (policy == "open")
+
+
+def test_strict_hospital_of_a_release_without_approvals_is_told_to_set_up_again(kits: TinyKits) -> None:
+    set_up(kits.hospital, None)
+    path = kits.hospital.folder / "local" / "resources.json"
+    resources = json.loads(path.read_text(encoding="utf-8"))
+    resources["components"] = [part for part in resources["components"] if part["id"] != "app_deployer"]
+    path.write_text(json.dumps(resources), encoding="utf-8")
+
+    result = kit_checks.check_policy(kit_checks.read_rules(kits.hospital), kits.hospital)
+
+    assert (result.state, result.mend) == ("warning", "run brats-fl kit setup again, unless it is meant")
 
 
 def test_policy_changed_by_hand_is_named(kits: TinyKits) -> None:
@@ -563,7 +575,7 @@ def test_policy_changed_by_hand_is_named(kits: TinyKits) -> None:
     path = kits.federation.server.folder / "local" / "authorization.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"byoc": "none"', '"byoc": "any"', 1), encoding="utf-8")
 
-    result = kit_checks.check_policy(kit_checks.read_rules(kits.federation.server))
+    result = kit_checks.check_policy(kit_checks.read_rules(kits.federation.server), kits.federation.server)
 
     assert result.state == "warning"
     assert "changed by hand, or written by another release" in result.found

@@ -77,7 +77,10 @@ def test_other_policy_shows_only_what_it_changes(kits: TinyKits, datalist: Path)
     result = run_setup(kits.hospital, "--data-list", datalist, "--policy", "open", "--yes")
 
     changed = [line for line in result.output.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    assert changed == ['-      "byoc": "none",', '+      "byoc": "any",']
+    assert [line for line in changed if '"byoc"' in line] == ['-      "byoc": "none",', '+      "byoc": "any",']
+    component = [line for line in changed if '"byoc"' not in line]
+    assert [line.split('"')[1] for line in component if '"' in line] == ["id", "path", "args"]
+    assert '-      "id": "app_deployer",' in component
 
 
 def test_off_a_terminal_nothing_is_written_without_yes(kits: TinyKits, datalist: Path) -> None:
@@ -98,6 +101,7 @@ def test_policies_name_what_may_load_and_switch_log_streaming_off(policy: str) -
     assert rules["resources"]["class_list_enforcement_mode"] == "enforce"
     assert rules["resources"]["allow_log_streaming"] is False
     assert (rules["authorization"]["permissions"]["lead"]["byoc"] == "none") == (policy == "strict")
+    assert rules["approve_jobs"] == (policy == "strict")
 
 
 def test_gpus_reach_flares_resource_manager(kits: TinyKits) -> None:

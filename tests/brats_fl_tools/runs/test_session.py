@@ -31,7 +31,7 @@ class Server:
 
     def do_app_command(self, job_id: str, topic: str, data: dict[str, int]) -> dict[str, Any]:
         """The records from a number on, while the next answer is that the job runs."""
-        if self.answers[0] != "RUNNING":
+        if self.answers[0] != "RUNNING" or job_id not in self.jobs:
             raise JobNotRunning(job_id)
         self.asked.append((topic, data))
         if len(self.answers) > 1:
@@ -53,6 +53,15 @@ def test_server_that_does_not_answer_for_a_moment_does_not_end_the_watching():
 
     assert session.follow(server, "0f7a", Progress(said.append)) == "FINISHED:COMPLETED"
     assert said == ["round=0 site=hospital-1 status=missing"]
+
+
+def test_it_is_told_once_that_the_job_has_begun():
+    begun: list[str] = []
+    server = Server("SUBMITTED", "RUNNING", "RUNNING", "FINISHED:COMPLETED")
+
+    session.follow(server, "0f7a", Progress(lambda line: None), lambda: begun.append("begun"))
+
+    assert begun == ["begun"]
 
 
 def test_server_that_stays_away_does():
