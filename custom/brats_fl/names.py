@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from brats_fl.errors import FolderError, SiteNameError
+from brats_fl.typed import shorten
 
 SITE_NAME_RULE: Final = "1 to 64 of the letters a-z and A-Z, digits, '-' and '_', and no '-' at the beginning"
 
@@ -44,7 +45,9 @@ def check_site_name(name: str, place: str) -> None:
         return
     rule = "no number and no yes or no" if _SITE_NAME.fullmatch(name) else SITE_NAME_RULE
     mend = f"call it {nearest!r}, for instance" if (nearest := _nearest(name)) else "write it with Latin letters"
-    raise SiteNameError(f"{place}: FLARE does not bear the name {name!r} for a hospital, which must be {rule}; {mend}")
+    raise SiteNameError(
+        f"{place}: FLARE does not bear the name {shorten(name)} for a hospital, which must be {rule}; {mend}"
+    )
 
 
 def check_site_names(names: Iterable[str], place: str) -> None:

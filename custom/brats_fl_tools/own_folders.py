@@ -17,7 +17,7 @@ Kind = Literal["run", "job", "POC workspace", "sample", "partition", "evaluation
 def is_ours(folder: Path, kind: Kind) -> bool:
     """Whether a command of this kind wrote the folder."""
     marker = folder / MARKER_FILE
-    return marker.is_file() and marker.read_text(encoding="utf-8").strip() == kind
+    return marker.is_file() and marker.read_bytes().strip() == kind.encode()
 
 
 def claim(folder: Path, kind: Kind) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,8 +124,8 @@ def check_scripts(kit: Kit) -> CheckResult:
 
 
 def _alive(pid_file: Path) -> bool:
-    text = pid_file.read_text(encoding="utf-8").strip()
-    return text.isdigit() and psutil.pid_exists(int(text))
+    text = pid_file.read_text(encoding="utf-8", errors="replace").strip()
+    return bool(re.fullmatch("[0-9]{1,9}", text)) and psutil.pid_exists(int(text))
 
 
 def read_rules(kit: Kit) -> LocalRules:
@@ -149,7 +150,9 @@ def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None
         results += [machine.check_code(job, facts, rules.may_bring_code), *machine.check_member(kit, job)]
         results += machine.check_trackers(kit, job, facts)
     if kit.kind == "client":
-        offered = int((rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0))
+        offered = (rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0)
+        if not isinstance(offered, int):
+            return [*results, fail("GPU", f"resources.json offers {offered!r} GPUs", "run brats-fl kit setup")]
         asked = job.job.gpus if job else 0
         results += [check_door(rules), check_log_streaming(rules), machine.check_gpu(offered, needs, facts, asked)]
     return results

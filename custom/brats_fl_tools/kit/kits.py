@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ import yaml
 from brats_fl.errors import KitError
 from brats_fl.files import is_passed_over
 from brats_fl.names import check_site_names
+from brats_fl.reading import Reader, check_plain
+from brats_fl.typed import shorten
 
 Kind = Literal["server", "client", "admin"]
 CONFIG_FILES: Mapping[Kind, str] = {
@@ -22,6 +24,17 @@ CONFIG_FILES: Mapping[Kind, str] = {
     "client": "fed_client.json",
     "admin": "fed_admin.json",
 }
+
+
+READER = Reader(KitError, "ask for the kit again")
+PROJECT_READER = Reader(
+    KitError,
+    "mend it, or start from poc_workspace/project.yml",
+    "no such project file; start from poc_workspace/project.yml",
+)
+
+LAST_PORT = 65535
+_PORT = re.compile("[0-9]{1,5}")
 
 
 @dataclass(frozen=True)
@@ -77,16 +90,17 @@ def read_kit(folder: Path) -> Kit:
 
 
 def _read_kit(folder: Path, kind: Kind, path: Path) -> Kit:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if kind == "admin":
-            admin = config["admin"]
-            return Kit(folder, kind, str(admin["username"]), str(admin["host"]), int(admin["port"]))
-        host, _, port = str(config["servers"][0]["service"]["target"]).rpartition(":")
-        name = "server" if kind == "server" else str(config["client"]["fqsn"])
-        return Kit(folder, kind, name, host, int(port))
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise KitError(f"{path}: damaged ({error!r}); ask for the kit again") from error
+    config = READER.json_object(path)
+    if kind == "admin":
+        name, host = (READER.at(str, config, ["admin", key], path) for key in ("username", "host"))
+        port = str(READER.at(object, config, ["admin", "port"], path))
+    else:
+        name = "server" if kind == "server" else READER.at(str, config, ["client", "fqsn"], path)
+        host, _, port = READER.at(str, config, ["servers", 0, "service", "target"], path).rpartition(":")
+    number = int(port) if _PORT.fullmatch(port) else 0
+    if not 1 <= number <= LAST_PORT:
+        READER.refuse(path, f"the server's port must be 1 to {LAST_PORT} (got {shorten(port)})")
+    return Kit(folder, kind, name, host, number)
 
 
 def read_federation(folder: Path) -> Federation:
@@ -114,24 +128,34 @@ def read_project(path: Path) -> dict[str, Any]:
         KitError: It is missing, no YAML, or its participants are not stated as they must be.
         SiteNameError: FLARE does not bear the name of a hospital.
     """
-    try:
-        project = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise KitError(f"{path}: no such project file; start from poc_workspace/project.yml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise KitError(f"{path}: cannot be read as YAML ({error})") from error
+    project = _read_yaml(path)
     if not isinstance(project, dict) or not isinstance(project.get("participants"), list):
         raise KitError(f"{path}: must hold `name` and a list of `participants`; start from poc_workspace/project.yml")
     for entry in project["participants"]:
         if not isinstance(entry, dict) or not {"name", "type", "org"} <= set(entry):
-            raise KitError(f"{path}: each participant must have a name, a type and an org (got {entry!r})")
+            raise KitError(f"{path}: each participant must have a name, a type and an org (got {shorten(entry)})")
+        if not all(isinstance(entry[key], str) for key in ("name", "type", "org")):
+            raise KitError(f"{path}: name, type and org of a participant must be text (got {shorten(entry)})")
         if entry["type"] not in CONFIG_FILES:
-            raise KitError(f"{path}: {entry['name']}: type must be {', '.join(CONFIG_FILES)} (got {entry['type']!r})")
+            raise KitError(
+                f"{path}: {entry['name']}: type must be {', '.join(CONFIG_FILES)} (got {shorten(entry['type'])})"
+            )
     check_site_names((str(entry["name"]) for entry in project["participants"] if entry["type"] == "client"), str(path))
     types = [entry["type"] for entry in project["participants"]]
     if types.count("server") != 1 or "client" not in types:
         raise KitError(f"{path}: participants must hold one server and at least one client (got {', '.join(types)})")
     return project
+
+
+def _read_yaml(path: Path) -> Any:
+    text = PROJECT_READER.text(path)
+    try:
+        content = yaml.safe_load(text)
+        check_plain(content)
+    except Exception as error:  # YAML's own, and whatever its makers of numbers and dates run into
+        said = " ".join(str(error).split()) or type(error).__name__
+        PROJECT_READER.refuse(path, f"cannot be read as YAML ({said})")
+    return content
 
 
 def provision(project_file: Path, out: Path, host: str | None = None, port: int | None = None) -> Path:

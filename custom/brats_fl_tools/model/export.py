@@ -17,7 +17,7 @@ from brats_fl.failures import explain
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.trained import TUNED_FILE, check_model, profile_of, resolve_bundle, tuned_settings
+from brats_fl_tools.model.trained import READER, TUNED_FILE, check_model, profile_of, resolve_bundle, tuned_settings
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,7 @@ def export_model(
 
 def _write_tuned(model: Path, models: Path) -> Path:
     """Post-processing that was chosen for the model, beside its export."""
-    content = json.loads(model.with_name(TUNED_FILE).read_text(encoding="utf-8"))
+    content = READER.json_object(model.with_name(TUNED_FILE))
     content["tuned"]["model_sha256"] = hash_file(models / "model.pt")
     write_whole(models / TUNED_FILE, json.dumps(content, indent=1) + "\n")
     return models / TUNED_FILE

@@ -21,6 +21,7 @@ from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
 from brats_fl.names import check_folder
+from brats_fl.reading import Reader
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, Present, check_sites, choose_sites, in_folder
@@ -41,6 +42,7 @@ from brats_fl_tools.runs.submit import print_status
 from brats_fl_tools.runs.workload import profile_here, warn_of_hours
 
 POC_FILE = "poc.json"
+READER = Reader(KitError, "prepare the workspace again", "no POC workspace there; make one with `brats-fl poc prepare`")
 
 app = typer.Typer(help="A federation of real processes with TLS on this host.", no_args_is_help=True)
 
@@ -93,14 +95,11 @@ def read_poc(folder: Path) -> Poc:
     Raises:
         KitError: There is none.
     """
-    try:
-        content = json.loads((folder / POC_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise KitError(f"{folder}: no POC workspace there; make one with `brats-fl poc prepare`") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise KitError(f"{folder / POC_FILE}: cannot be read as JSON ({error}); prepare the workspace again") from error
-    sites = Path(content["sites"]) if content["sites"] else None
-    return Poc(folder, sites, read_federation(folder / content["kits"]))
+    path = folder / POC_FILE
+    content = READER.json_object(path)
+    kits = READER.at(Path, content, ["kits"], path)
+    sites = READER.at(Path, content, ["sites"], path) if content.get("sites") else None
+    return Poc(folder, sites, read_federation(folder / kits))
 
 
 @app.command()
