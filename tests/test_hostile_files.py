@@ -20,8 +20,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from tests.hostile import odd_bytes, odd_csv, odd_json, odd_lines, odd_values, odd_yaml
+from tests.hostile import Make, made_by, odd_bytes, odd_content, odd_csv, odd_json, odd_lines, odd_yaml, one_of
 from tests.run_folders import SITES, train, write_run
 
 import brats_fl
@@ -84,7 +83,7 @@ class Hostile:
 
     file: Path
     good: bytes
-    odd: st.SearchStrategy[bytes]
+    odd: Make
     read: Callable[[], Any]
     """Reads it and uses what it got."""
     place: str = ""
@@ -115,9 +114,8 @@ def torch_file(file: Path, good: Any, read: Callable[[], Any]) -> Hostile:
         torch.save(content, buffer)
         return buffer.getvalue()
 
-    within = st.one_of(odd_values, st.dictionaries(st.sampled_from(list(good)), odd_values))
-    mixed = within.map(lambda odd: {**good, **odd} if isinstance(odd, dict) else odd)
-    return Hostile(file, saved(good), odd_bytes(saved(good)) | mixed.map(saved), read)
+    odd = odd_content(good)
+    return Hostile(file, saved(good), one_of(lambda rng: saved(odd(rng)), odd_bytes(saved(good))), read)
 
 
 CASE = {
@@ -608,7 +606,7 @@ def test_odd_file_is_read_or_refused_by_its_name(name: str, tmp_path: Path):
     hostile = READERS[name](tmp_path)
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(content=hostile.odd)
+    @given(content=made_by(hostile.odd))
     def read(content: bytes) -> None:
         hostile.file.write_bytes(content)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import pickle
 from collections.abc import Callable, Mapping
 from multiprocessing import Pipe
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
@@ -22,7 +21,7 @@ from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from tests.flare import JOB, Engine
-from tests.hostile import odd_content, odd_values
+from tests.hostile import ODD_VALUES, made_by, odd_bytes, odd_content, odd_value, one_of
 
 from brats_fl.components.aggregator import AlgorithmAggregator
 from brats_fl.components.executor import STATISTICS, BratsExecutor
@@ -37,19 +36,12 @@ from brats_fl.trainer import receive
 EXAMPLES = 20 if settings.get_current_profile_name() == "default" else settings().max_examples
 MODEL = {"conv.weight": np.full((2, 2), 10.0, np.float32), "conv.bias": np.zeros(2, np.float32)}
 
-odd_arrays = st.sampled_from(
-    (
-        *(np.array([np.nan, 1]), np.array(["a", "b"]), np.array([None, {}], dtype=object), np.ones(3)),
-        *(np.ones(2, complex), np.zeros((0, 2)), np.full(2, 1e38, np.float32), np.float64(3)),
-        *(b"bytes", 1j, {1: 2}, (1, 2), {"a"}, object),
-    )
+ODD_PARTS = (
+    *ODD_VALUES,
+    *(np.array([np.nan, 1]), np.array(["a", "b"]), np.array([None, {}], dtype=object), np.ones(3)),
+    *(np.ones(2, complex), np.zeros((0, 2)), np.full(2, 1e38, np.float32), np.float64(3)),
+    *(b"bytes", 1j, {1: 2}, (1, 2), {"a"}, object),
 )
-odd_things = odd_values | odd_arrays
-
-
-def odd_message(good: Mapping[str, Any]) -> st.SearchStrategy[Any]:
-    """A message in which something is wrong at some depth."""
-    return odd_content(good, odd_things)
 
 
 def update() -> dict[str, Any]:
@@ -175,6 +167,8 @@ def model(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     return dict(DXO(DataKind.WEIGHTS, data=dict(MODEL)).to_shareable()), receive_task
 
 
+GIVEN_UP = TaskFailure("CASE_ERROR", "why")
+
 MESSAGES: Mapping[str, Callable[[Path], tuple[Any, Callable[[Any], None]]]] = {
     one.__name__: one for one in (contribution, metrics, headers, fingerprints, shared_scans, model)
 }
@@ -187,7 +181,7 @@ def test_odd_message_costs_nobody_but_who_sent_it(name: str, tmp_path: Path):
     receive_message(good)
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(content=odd_message(good))
+    @given(content=made_by(odd_content(good, ODD_PARTS)))
     def send(content: Any) -> None:
         receive_message(content)
 
@@ -195,16 +189,17 @@ def test_odd_message_costs_nobody_but_who_sent_it(name: str, tmp_path: Path):
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(content=st.binary(max_size=60) | odd_values.map(lambda odd: json.dumps(odd, default=str).encode()))
+@given(content=made_by(one_of(odd_bytes(pickle.dumps(GIVEN_UP)), lambda rng: pickle.dumps(odd_value(rng)))))
 def test_trainer_that_sends_other_bytes_than_a_result_is_no_trainer(content: bytes):
     ours, theirs = Pipe()
     with ours, theirs:
         theirs.send_bytes(content)
 
-        assert receive(ours) is None
+        reply = receive(ours)
+        assert reply is None or isinstance(reply, (TaskFailure, str))
 
 
-@pytest.mark.parametrize("reply", [TaskResult({}, {}), TaskFailure("CASE_ERROR", "why"), "abort"])
+@pytest.mark.parametrize("reply", [TaskResult({}, {}), GIVEN_UP, "abort"])
 def test_what_a_trainer_sends_is_received(reply: Any):
     ours, theirs = Pipe()
     with ours, theirs:

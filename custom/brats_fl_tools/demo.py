@@ -12,6 +12,7 @@ from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.model.trained import resolve_bundle
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import refuse_foreign
 from brats_fl_tools.report import write_report
 from brats_fl_tools.runs.simulate import run_simulation
@@ -24,6 +25,7 @@ JOB, BUNDLE = "brats_unet_fedavg", "brats_unet"
 ROUNDS, STEPS_PER_ROUND, CASES_PER_SITE = 5, 32, 6
 
 
+@writes("out")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Run folder to write; the sample hospitals go beside the run.")],
     force: ForceOption = False,

@@ -24,6 +24,7 @@ from brats_fl.files import write_whole
 from brats_fl.numbers import is_finite
 from brats_fl.reading import Reader
 from brats_fl.typed import shorten
+from brats_fl_tools.one_writer import writes
 
 COLUMNS = (
     *("case", "patient", "time_point", "institution", "grade", "labels"),
@@ -59,6 +60,7 @@ class CaseRow:
     """Volume of the whole tumour, everything that the label marks."""
 
 
+@writes("path")
 def write_case_table(path: Path, rows: Sequence[CaseRow], force: bool = False) -> None:
     """Write the table, sorted by case; it appears whole or not at all.
 

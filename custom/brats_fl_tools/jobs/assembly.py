@@ -29,6 +29,7 @@ from brats_fl_tools.jobs.source import (
 )
 from brats_fl_tools.jobs.tracking import tracking_difference
 from brats_fl_tools.jobs.variants import STRUCTURE, Variant, apply_differences
+from brats_fl_tools.one_writer import only_writer
 from brats_fl_tools.own_folders import fresh_folder
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
 
@@ -202,7 +203,11 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
     built = configure(source, options)
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
-    folder = out / source.name
+    with only_writer(out / source.name):
+        return _write_job(source, built, out / source.name, options, force)
+
+
+def _write_job(source: JobSource, built: Configuration, folder: Path, options: JobOptions, force: bool) -> BuiltJob:
     fresh_folder(folder, "job", force)
     server, client = dict(built.server), dict(built.client)
     if options.checkpoint:

@@ -17,6 +17,7 @@ from brats_fl.files import is_passed_over
 from brats_fl.names import check_site_names
 from brats_fl.reading import Reader, check_plain
 from brats_fl.typed import shorten
+from brats_fl_tools.one_writer import writes
 
 Kind = Literal["server", "client", "admin"]
 CONFIG_FILES: Mapping[Kind, str] = {
@@ -158,6 +159,7 @@ def _read_yaml(path: Path) -> Any:
     return content
 
 
+@writes("out")
 def provision(project_file: Path, out: Path, host: str | None = None, port: int | None = None) -> Path:
     """Write the kits of a project and return their folder, ``out/PROJECT/prod_NN``.
 

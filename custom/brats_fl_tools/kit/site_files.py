@@ -73,7 +73,7 @@ def site_files(
     local = kit.folder / "local"
     resources = {**read_rules_file(default_of(local / "resources.json")), **rules["resources"]}
     # FLARE's streamer sends a site's error log to the server: it may name cases.
-    resources["components"] = [part for part in resources["components"] if part["id"] != "site_log_streamer"]
+    resources["components"] = [part for part in resources.get("components", []) if part["id"] != "site_log_streamer"]
     if kit.kind == "client":
         resources["components"] = [*resources["components"], DOOR]
     for part in resources["components"]:

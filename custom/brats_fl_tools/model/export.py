@@ -18,6 +18,7 @@ from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.trained import READER, TUNED_FILE, check_model, profile_of, resolve_bundle, tuned_settings
+from brats_fl_tools.one_writer import writes
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,7 @@ def export(
         typer.echo(f"trained with profile {profile}: name {last} last in --config_file when you use it")
 
 
+@writes("bundle", within="models")
 def export_model(
     model: Path, bundle: Path, torchscript: bool = False, onnx: bool = False, force: bool = False
 ) -> list[Path]:

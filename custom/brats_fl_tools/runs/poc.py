@@ -28,6 +28,7 @@ from brats_fl_tools.jobs.participants import Asked, Present, check_sites, choose
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation, read_project
 from brats_fl_tools.kit.site_files import site_files, write_site_files
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import fresh_folder, refuse_foreign
 from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import host_federation as fed
@@ -122,6 +123,7 @@ def prepare(
     prepare_poc(workspace, sites, project, port, policy, force)
 
 
+@writes("workspace")
 def prepare_poc(
     workspace: Path,
     sites: Path | None,
@@ -212,6 +214,7 @@ def submit(
     submit_poc(poc, name, out, options, force)
 
 
+@writes("run")
 def submit_poc(poc: Poc, name: str | Path, run: Path, options: JobOptions, force: bool = False) -> None:
     """As the command.
 

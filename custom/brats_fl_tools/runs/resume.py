@@ -13,6 +13,7 @@ from brats_fl.provenance import find_commit
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure, describe_job
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import read_kit
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.runs import federated, simulator
 from brats_fl_tools.runs.collect import FLARE_FINAL, collect, keep_earlier_part, model_of, rounds_done
 from brats_fl_tools.runs.folder import EARLIER, JOB_FOLDER, LAST_MODEL, SERVER_FILES, SIMULATED_SERVER, now, read_state
@@ -39,6 +40,7 @@ def resume(
     resume_run(run.resolve(), server_files)
 
 
+@writes("run")
 def resume_run(run: Path, server_files: Path | None = None) -> None:
     """As the command.
 
