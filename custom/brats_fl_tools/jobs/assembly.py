@@ -30,7 +30,7 @@ from brats_fl_tools.jobs.source import (
 from brats_fl_tools.jobs.tracking import tracking_difference
 from brats_fl_tools.jobs.variants import STRUCTURE, Variant, apply_differences
 from brats_fl_tools.one_writer import only_writer
-from brats_fl_tools.own_folders import fresh_folder
+from brats_fl_tools.own_folders import appearing_folder
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
 
 GPUS, GPU_MEMORY = "num_of_gpus", "mem_per_gpu_in_GiB"
@@ -203,12 +203,13 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
     built = configure(source, options)
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
-    with only_writer(out / source.name):
-        return _write_job(source, built, out / source.name, options, force)
+    target = out / source.name
+    with only_writer(target), appearing_folder(target, "job", force) as folder:
+        _write_job(source, built, folder, options)
+    return describe_job(target)
 
 
-def _write_job(source: JobSource, built: Configuration, folder: Path, options: JobOptions, force: bool) -> BuiltJob:
-    fresh_folder(folder, "job", force)
+def _write_job(source: JobSource, built: Configuration, folder: Path, options: JobOptions) -> None:
     server, client = dict(built.server), dict(built.client)
     if options.checkpoint:
         server["start_from"] = CHECKPOINT_FILE
@@ -223,7 +224,6 @@ def _write_job(source: JobSource, built: Configuration, folder: Path, options: J
     result = source.differences.get("result")
     facts = {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash, "result": result}
     _write_json(folder / "meta.json", {**built.meta, **facts, "study": built.study})
-    return describe_job(folder)
 
 
 @dataclass(frozen=True)

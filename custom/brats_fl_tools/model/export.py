@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import warnings
@@ -111,15 +112,17 @@ def _write(writer: Callable[[torch.nn.Module, Path], None], network: torch.nn.Mo
 
 
 def _write_weights(network: torch.nn.Module, path: Path) -> None:
-    import torch
+    from brats_fl.network.checkpoints import save_whole
 
-    torch.save(network.state_dict(), path)
+    save_whole(path, network.state_dict())
 
 
 def _write_torchscript(network: torch.nn.Module, path: Path) -> None:
     import torch
 
-    torch.jit.script(network).save(str(path))
+    buffer = io.BytesIO()  # of a full disk torch says what nobody understands
+    torch.jit.save(torch.jit.script(network), buffer)
+    write_whole(path, buffer.getbuffer())
     _check_same(path, network, torch.jit.load(str(path)))
 
 

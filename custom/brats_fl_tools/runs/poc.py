@@ -29,7 +29,7 @@ from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation, read_project
 from brats_fl_tools.kit.site_files import site_files, write_site_files
 from brats_fl_tools.one_writer import writes
-from brats_fl_tools.own_folders import fresh_folder, refuse_foreign
+from brats_fl_tools.own_folders import emptied_on_failure, fresh_folder, refuse_foreign
 from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.federated import POC_MODE, carry_out
@@ -113,7 +113,9 @@ def prepare(
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     project: Annotated[Path, typer.Option("--project", help="FLARE's project file.")] = POC_WORKSPACE / "project.yml",
-    port: Annotated[int | None, typer.Option("--port", help="Port of the server; default: a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Port of the server; default: a free one.")
+    ] = None,
     policy: Annotated[
         str, typer.Option("--policy", help="Of every site: open or strict (jobs bring no code).")
     ] = "open",
@@ -147,7 +149,14 @@ def prepare_poc(
     if (workspace / POC_FILE).is_file() and fed.processes(read_poc(workspace).kits):
         raise RunError(f"{workspace}: its processes are running; run `brats-fl poc stop` first")
     fresh_folder(workspace, "POC workspace", force, "--workspace")
-    port = port or free_port()
+    with emptied_on_failure(workspace):
+        poc = _write_workspace(workspace, sites, project, port or free_port(), policy)
+    names = ", ".join(kit.name for kit in poc.kits.clients)
+    typer.echo(f"{workspace}: kits for {poc.kits.server.name}, {names}; port {poc.kits.server.port}")
+    return poc
+
+
+def _write_workspace(workspace: Path, sites: Path | None, project: Path, port: int, policy: str) -> Poc:
     kits = provision(project, workspace, "localhost", port)
     federation = read_federation(kits)
     for kit in (federation.server, *federation.clients):
@@ -158,10 +167,7 @@ def prepare_poc(
         "sites": str(sites.resolve()) if sites is not None else None,
     }
     write_whole(workspace / POC_FILE, json.dumps(content, indent=1) + "\n")
-    poc = read_poc(workspace)
-    names = ", ".join(kit.name for kit in poc.kits.clients)
-    typer.echo(f"{workspace}: kits for {poc.kits.server.name}, {names}; port {port}")
-    return poc
+    return read_poc(workspace)
 
 
 def free_port() -> int:
