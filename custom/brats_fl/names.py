@@ -28,7 +28,7 @@ _TAKEN: Final = frozenset({"server", "simulate_job"})
 _YES_AND_NO: Final = frozenset({"yes", "true", "t", "y", "no", "false", "f", "n"})
 """Words that FLARE's ``parse_vars`` takes for a truth value, in whatever case."""
 
-_SPLITS_A_LINE = re.compile(r"[\s'\"\\#]")
+_SPLITS_A_LINE = re.compile(r"[ \t\r\n'\"\\#]")
 """FLARE takes the command lines of its processes apart with ``shlex``, comments included."""
 
 
@@ -89,14 +89,16 @@ def check_folder(folder: Path, what: str) -> None:
         folder: Workspace, kit or run folder; the whole path counts.
         what: What it is, for the message.
     """
-    path = str(folder.absolute())
-    if found := _SPLITS_A_LINE.search(path):
-        raise FolderError(
-            f"{path}: the path of the {what} holds {name_of(found[0])}, at which FLARE splits the command lines of its "
-            "processes: every job would end in seconds; choose a folder without"
-        )
+    for path in map(str, dict.fromkeys((folder.absolute(), folder.resolve()))):  # FLARE uses the one and the other
+        if found := _SPLITS_A_LINE.search(path):
+            shown, found_there = path if path.isprintable() else repr(path), name_of(found[0])
+            raise FolderError(
+                f"{shown}: the path of the {what} holds {found_there}, at which FLARE splits the command lines of its "
+                "processes: every job would end in seconds; choose a folder without"
+            )
 
 
 def name_of(character: str) -> str:
     """How a message calls a character."""
-    return "a space" if character.isspace() else f"the character {character}"
+    named = {" ": "a space", "\t": "a tab", "\n": "a line break", "\r": "a line break"}
+    return named.get(character, f"the character {character}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from brats_fl.names import check_folder
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.evaluate import evaluate_sites
@@ -35,6 +37,8 @@ def demo(
     Takes about ten minutes on two cores and 8 GB of memory. The sample lies in OUT-sites.
     """
     begin = time.perf_counter()
+    check_folder(out, "run folder")
+    check_folder(Path(sys.executable), "Python environment")
     refuse_foreign(out, "run", force)
     sites = out.with_name(f"{out.name}-sites")
     if not (sites / "cases.csv").is_file():

@@ -20,6 +20,7 @@ from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
 from brats_fl.files import is_passed_over
 from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 DATASET_FILE: Final = "dataset.json"
 IMAGES, LABELS, TEST_IMAGES = "imagesTr", "labelsTr", "imagesTs"
@@ -49,13 +50,14 @@ def read_volume_order(folder: Path) -> tuple[int, ...]:
     labels = {value: name.lower().replace("tumor", "tumour") for value, name in labels.items()}
     found = {_MODALITIES.get(name): int(number) for number, name in names.items() if number in _NUMBERS}
     if set(found) != set(MODALITIES) or len(names) != len(MODALITIES):
+        got = shorten(", ".join(names.values()))[1:-1]
         raise CaseError(
-            f"{path}: modality must name {', '.join(_MODALITIES)}, each once (got {', '.join(names.values())}); "
-            "which volume is which is not guessed"
+            f"{path}: modality must name {', '.join(_MODALITIES)}, each once (got {got}); which volume is which is not "
+            "guessed"
         )
     if labels != _LABELS:
         expected = ", ".join(f"{value} {name}" for value, name in _LABELS.items())
-        got = ", ".join(f"{value} {name}" for value, name in labels.items())
+        got = shorten(", ".join(f"{value} {name}" for value, name in labels.items()))[1:-1]
         raise CaseError(f"{path}: labels must be {expected} (got {got}); what a value means is not guessed")
     return tuple(found[modality] for modality in MODALITIES)
 

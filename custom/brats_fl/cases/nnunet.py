@@ -26,10 +26,14 @@ from brats_fl.cases.nifti import nifti_stem
 from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, LABEL_TABLES, MODALITIES, NCR, REGION_LABELS
 from brats_fl.errors import CaseError
 from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 TEST_LABELS: Final = "labelsTs"
 PAIRS: Final = ((IMAGES, LABELS), (TEST_IMAGES, TEST_LABELS))
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+LONGEST_LABELS: Final = 1000
+"""Characters of ``labels`` in the question."""
+
 _NUMBER = re.compile("[0-9]{1,4}")
 
 QUESTION: Final = "the names of the labels in dataset.json are not those of a convention"
@@ -96,7 +100,7 @@ def read_channels(folder: Path, content: Mapping[str, Any]) -> dict[str, str]:
     numbers = {number: name for number, name in named.items() if _NUMBER.fullmatch(number)}
     found = {f"{int(n):04d}": modality for n, name in numbers.items() if (modality := modality_of(name))}
     if sorted(found.values()) != sorted(MODALITIES):
-        got = ", ".join(f"{number} {name}" for number, name in named.items()) or "nothing"
+        got = shorten(", ".join(f"{number} {name}" for number, name in named.items()))[1:-1] or "nothing"
         raise CaseError(
             f"{folder / DATASET_FILE}: channel_names must name t1c, t1n, t2w and t2f, each once, in any usual spelling "
             f"(got {got}); mend it, or describe the folder with a mapping, a number for each ?: {EXAMPLE}"
@@ -114,7 +118,7 @@ def read_convention(content: Mapping[str, Any]) -> tuple[str, str]:
     for name, table in LABEL_TABLES.items():
         if meaning is not None and meaning == {value: part for value, part in table.items() if part}:
             return name, ""
-    return DEFAULT_LABEL_TABLE, f"{QUESTION}: {json.dumps(labels)}"
+    return DEFAULT_LABEL_TABLE, f"{QUESTION}: {json.dumps(labels)[:LONGEST_LABELS]}"
 
 
 def _meaning_of(labels: Mapping[str, Any]) -> dict[int, int] | None:

@@ -43,7 +43,7 @@ TASK_SHARED = "shared_scans"
 MOST_SCANS = 400_000
 """Of a hospital: as many as ``MOST_CASES`` have."""
 
-_HASH = re.compile(r"[\w-]{1,64}")
+_HASH = re.compile(r"[ -~]{1,64}")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from brats_fl.errors import JobError, KitError
+from brats_fl.machine import MORE_SHARED_MEMORY, shared_memory_fault
 from brats_fl.provenance import installed_bundle, library_digest
 from brats_fl.reading import Reader
 from brats_fl.settings import bundle_settings, check_settings
@@ -43,6 +44,9 @@ class Needs:
 NEEDS: Mapping[str, Needs] = {"small": Needs(2, 4, False), "full": Needs(8, 40, True)}
 LIGHT_NEEDS = Needs(1, 0, False)
 """Of the server, and of a hospital in a job that trains nothing: one case in memory at a time."""
+
+READERS = 4
+"""Processes that read cases, ``num_workers`` of the bundles' training."""
 
 SPARE_GB = 1.0
 """Disk for the models and logs of a few jobs, 240 MB each in the full profile."""
@@ -232,6 +236,13 @@ def check_memory(needs: Needs) -> CheckResult:
     if free < needs.memory_gb:
         return warn("memory", found, "end other programs before the job begins")
     return passed("memory", found)
+
+
+def check_shared_memory(needs: Needs) -> list[CheckResult]:
+    """A warning where the processes that read cases for the full profile cannot pass them on; else nothing."""
+    fault = shared_memory_fault(READERS) if needs.gpu else ""
+    found = f"{fault}: cases would be read in the process that trains, which is slower"
+    return [warn("shared memory", found, MORE_SHARED_MEMORY)] if fault else []
 
 
 def check_disk(name: str, folder: Path, gigabytes: float) -> CheckResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from brats_fl.errors import RunError
+from brats_fl.names import check_folder
 from brats_fl.provenance import find_commit
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure, describe_job
 from brats_fl_tools.jobs.source import read_source
@@ -75,6 +77,8 @@ def _resume_in_federation(run: Path, before: BuiltJob, submission: Submission, s
 
 
 def _resume_in_simulator(run: Path, before: BuiltJob, submission: Submission) -> None:
+    check_folder(run, "run folder")
+    check_folder(Path(sys.executable), "Python environment")
     if simulator.is_simulating(run):
         raise RunError(f"{run}: is still being simulated by another process; wait for it, or end it first")
     files = run / SIMULATED_SERVER

@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from brats_fl.errors import RunError
 from brats_fl.round_records import STATISTIC, check_record
 from brats_fl_tools.jobs.assembly import BuiltJob
@@ -33,6 +35,10 @@ PATIENCE_SECONDS = 60.0
 """A link that is down for a moment, or a server with a full disk, does not end the watching."""
 FINISHED = "FINISHED"
 RUNNING = "RUNNING"
+SUBMITTED = "SUBMITTED"
+
+_DETAILS = re.compile(r"not enough sites .*|required sites.*")
+"""What FLARE's scheduler says of a job that it does not start, after the time."""
 
 _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d+):(\d+(?:\.\d+)?)")
 """How FLARE writes how long a job ran: Python's ``str`` of a ``timedelta``."""
@@ -113,7 +119,7 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
         RunError: The server has not answered for ``PATIENCE_SECONDS``, or it was away and came back without the job.
     """
     answered = time.monotonic()
-    was_away, gone_since, running_since = False, None, None
+    was_away, gone_since, running_since, waits_for = False, None, None, ""
     while True:
         try:
             status = job_status(session, job_id)
@@ -133,10 +139,23 @@ def follow(session: Any, job_id: str, progress: Progress) -> str:
                     f"job {job_id}: the server was away and does not run it any more; go on from the last global model "
                     "with `brats-fl resume RUN`"
                 )
+            if status == SUBMITTED:
+                waits_for = tell_why_it_waits(session, job_id, waits_for)
             running_since = running_since or (answered if status == RUNNING else None)
             has_settled = running_since is not None and answered - running_since >= SETTLE_SECONDS
             progress.show(live_records(session, job_id) if has_settled else [])
         time.sleep(POLL_SECONDS)
+
+
+def tell_why_it_waits(session: Any, job_id: str, before: str) -> str:
+    """Print why the server has not started a job yet, once: who is not fit for it; returns what was printed."""
+    try:
+        found = [text for line in deployment(session, job_id) for text in _DETAILS.findall(line)]
+    except RunError:
+        return before
+    if found and found[-1] != before:
+        typer.echo(f"the job waits: {found[-1]}")
+    return found[-1] if found else before
 
 
 def is_running(session: Any, job_id: str) -> bool:
