@@ -19,6 +19,9 @@ PLAIN: Final[Mapping[Any, str]] = types.MappingProxyType(
 )
 """Types of one value -> what a message calls them."""
 
+LONGEST_NAME: Final = 255
+"""Of a file or folder, on the disks that there are."""
+
 SHOWN: Final = 80
 """Characters of a value in a message."""
 
@@ -70,7 +73,7 @@ def _convert_plain(kind: Any, value: Any, name: str) -> Any:
         return float(value)
     if kind is int and isinstance(value, int) and is_finite(value):
         return value
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and all(len(part) <= LONGEST_NAME for part in value.split("/")):
         return Path(value)
     return value if kind in (str, bool, dict, list) and isinstance(value, kind) else _refuse(kind, value, name)
 

@@ -80,7 +80,8 @@ def _check_placeholders(path: Path, patterns: dict[str, str]) -> tuple[str, ...]
     used = {kind: set(placeholders_of(pattern)) for kind, pattern in patterns.items()}
     for kind, names in used.items():
         if unknown := sorted(names - set(PLACEHOLDERS)):
-            raise CaseError(f"{path}: {kind} has the placeholder {{{unknown[0]}}}; there are {', '.join(PLACEHOLDERS)}")
+            odd = "{" + shorten(unknown[0])[1:-1] + "}"
+            raise CaseError(f"{path}: {kind} has the placeholder {odd}; there are {', '.join(PLACEHOLDERS)}")
         if not names & {"case", "patient"}:
             raise CaseError(f"{path}: {kind} has neither {{case}} nor {{patient}}, and would fit every case; add one")
         if names != used[MODALITIES[0]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from brats_fl.reading import Reader
 from brats_fl.typed import shorten
@@ -38,8 +38,9 @@ RUN_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
 EVALUATION_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         **_OF_BOTH,
-        **dict.fromkeys(("model", "model_sha256", "split", "finished"), str | None),
+        **dict.fromkeys(("model", "model_sha256", "finished"), str | None),
         **dict.fromkeys(("cases", "synthetic_cases"), int | None),
+        "split": Literal["training", "validation", "testing"] | None,
         "seen_in_training": list[str],
         "seconds_per_case": float | None,
     }
@@ -49,7 +50,7 @@ EVALUATION_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
 NAMES: Final = ("job", "bundle", "profile", "split")
 """Facts that become part of a path."""
 
-_NAME = re.compile(r"\w[^/\\*?\[\]]*")
+_NAME = re.compile(r"\w[^/\\*?\[\]]{0,99}")
 
 
 def read_facts(reader: Reader, path: Path, known: Mapping[str, Any]) -> Mapping[str, Any]:
