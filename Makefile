@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Where pip finds torch's CPU build. For a GPU: make env TORCH_INDEX=https://download.pytorch.org/whl/cu130
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env demo test test-slow check wheel bench bundles clean
+.PHONY: env demo test test-slow fuzz check wheel bench bundles clean
 
 env: $(VENV)/.installed
 
@@ -24,6 +24,9 @@ test: env
 
 test-slow: env
 	$(BIN)/python -m pytest -q -m slow
+
+fuzz: env
+	$(BIN)/python -m pytest -q tests/test_hostile_files.py tests/test_hostile_messages.py --hypothesis-profile=hostile
 
 check: env
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.cases.cache import CACHE_VARIABLE
@@ -15,6 +16,9 @@ from brats_fl.cases.datalists import DATALIST_VARIABLE, SITES_VARIABLE
 TinySites = Callable[[Mapping[str, tuple[int, int, int]]], Path]
 
 torch.set_num_threads(1)
+
+settings.register_profile("hostile", max_examples=5000, deadline=None)
+"""Of ``make fuzz``."""
 
 
 @pytest.fixture(autouse=True)

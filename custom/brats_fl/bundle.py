@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brats_fl.errors import ModelError
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +43,7 @@ def config_files(bundle: Path, profile: str, overlays: Sequence[str] = ()) -> li
         ModelError: The bundle has no such profile.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", profile):
-        raise ModelError(f"profile must be a plain name of small letters, digits and _ (got {profile!r})")
+        raise ModelError(f"profile must be a plain name of small letters, digits and _ (got {shorten(profile)})")
     names = ["train", *([] if profile == "full" else [profile]), *overlays]
     make_importable(bundle)
     paths = [bundle / "configs" / f"{name}.json" for name in names]
@@ -62,10 +64,18 @@ def profiles_of(bundle: Path) -> list[str]:
 
 def _is_profile(overlay: Path) -> bool:
     try:
-        content = json.loads(overlay.read_text(encoding="utf-8"))
-    except ValueError:
+        return all(is_plain(value) for value in read_config(overlay).values())
+    except ModelError:
         return False
-    return isinstance(content, dict) and all(is_plain(value) for value in content.values())
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration of a bundle as it is written, with nothing in it evaluated.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    return Reader(ModelError, "mend it, or install the bundle again").json_object(path)
 
 
 def is_plain(value: object) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +16,10 @@ from brats_fl.errors import StepError, TrainingAborted, cause_of, chain_of
 
 NO_MEMORY: Final = "you tried to allocate"
 """How torch's allocator on the CPU says that memory ran out, in a plain RuntimeError."""
+
+
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE_WORDS: Final = os.strerror(errno.ENOSPC)
 
 
 @contextmanager
@@ -80,8 +86,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a file could not be written for lack of space."""
-    return any(getattr(link, "errno", None) == errno.ENOSPC for link in chain_of(error))
+    """Whether a file could not be written for lack of space, on the disk or in the user's share of it."""
+    return any(
+        getattr(link, "errno", None) in NO_SPACE or (isinstance(link, shutil.Error) and NO_SPACE_WORDS in str(link))
+        for link in chain_of(error)
+    )
+
+
+def place_of(error: OSError) -> str:
+    """The file that could not be written; empty where it is not known."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        return str(error.args[0][0][1])  # (source, target, why) of each file that a tree was to be copied with
+    return str(error.filename2 or error.filename or "")
 
 
 def tell_reason_last() -> None:

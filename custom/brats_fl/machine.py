@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,32 @@ CPU_FILE: Final = Path("/proc/cpuinfo")
 GPU_QUERY: Final = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 GPU_SECONDS: Final = 10.0
 """An idle driver needs one or two seconds; one that hangs must not hold up a job."""
+
+
+SHARED_MEMORY: Final = Path("/dev/shm")
+"""Memory through which processes that read cases pass them on."""
+
+MORE_SHARED_MEMORY: Final = "give it more memory (docker run --shm-size=2g, or --ipc=host)"
+
+BATCHES_OF_A_WORKER: Final = 2
+"""That torch lets each have ready."""
+
+LARGEST_BATCH_BYTES: Final = 2 * (4 + 1) * 128**3 * 4
+"""Of the full profile: 2 patches of 128³ voxels, four scans and a label, float32."""
+
+
+def shared_memory_fault(workers: int, place: Path = SHARED_MEMORY) -> str:
+    """Why so many processes cannot read cases on this machine; empty where they can."""
+    if workers == 0 or not sys.platform.startswith("linux"):
+        return ""
+    if not place.is_dir():
+        return f"{place} is not there"
+    if os.statvfs(place).f_flag & os.ST_RDONLY or not os.access(place, os.W_OK):
+        return f"{place} may not be written"
+    free, needed = shutil.disk_usage(place).free, workers * BATCHES_OF_A_WORKER * LARGEST_BATCH_BYTES
+    if free >= needed:
+        return ""
+    return f"{place} has {free / 1e6:.0f} MB free and {workers} processes that read cases need {needed / 1e6:.0f} MB"
 
 
 def describe_machine() -> dict[str, Any]:

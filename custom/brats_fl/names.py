@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from brats_fl.errors import FolderError, SiteNameError
+from brats_fl.typed import shorten
 
 SITE_NAME_RULE: Final = "1 to 64 of the letters a-z and A-Z, digits, '-' and '_', and no '-' at the beginning"
 
@@ -27,7 +28,7 @@ _TAKEN: Final = frozenset({"server", "simulate_job"})
 _YES_AND_NO: Final = frozenset({"yes", "true", "t", "y", "no", "false", "f", "n"})
 """Words that FLARE's ``parse_vars`` takes for a truth value, in whatever case."""
 
-_SPLITS_A_LINE = re.compile(r"[\s'\"\\#]")
+_SPLITS_A_LINE = re.compile(r"[ \t\r\n'\"\\#]")
 """FLARE takes the command lines of its processes apart with ``shlex``, comments included."""
 
 
@@ -44,7 +45,9 @@ def check_site_name(name: str, place: str) -> None:
         return
     rule = "no number and no yes or no" if _SITE_NAME.fullmatch(name) else SITE_NAME_RULE
     mend = f"call it {nearest!r}, for instance" if (nearest := _nearest(name)) else "write it with Latin letters"
-    raise SiteNameError(f"{place}: FLARE does not bear the name {name!r} for a hospital, which must be {rule}; {mend}")
+    raise SiteNameError(
+        f"{place}: FLARE does not bear the name {shorten(name)} for a hospital, which must be {rule}; {mend}"
+    )
 
 
 def check_site_names(names: Iterable[str], place: str) -> None:
@@ -86,14 +89,16 @@ def check_folder(folder: Path, what: str) -> None:
         folder: Workspace, kit or run folder; the whole path counts.
         what: What it is, for the message.
     """
-    path = str(folder.absolute())
-    if found := _SPLITS_A_LINE.search(path):
-        raise FolderError(
-            f"{path}: the path of the {what} holds {name_of(found[0])}, at which FLARE splits the command lines of its "
-            "processes: every job would end in seconds; choose a folder without"
-        )
+    for path in map(str, dict.fromkeys((folder.absolute(), folder.resolve()))):  # FLARE uses the one and the other
+        if found := _SPLITS_A_LINE.search(path):
+            shown, found_there = path if path.isprintable() else repr(path), name_of(found[0])
+            raise FolderError(
+                f"{shown}: the path of the {what} holds {found_there}, at which FLARE splits the command lines of its "
+                "processes: every job would end in seconds; choose a folder without"
+            )
 
 
 def name_of(character: str) -> str:
     """How a message calls a character."""
-    return "a space" if character.isspace() else f"the character {character}"
+    named = {" ": "a space", "\t": "a tab", "\n": "a line break", "\r": "a line break"}
+    return named.get(character, f"the character {character}")

@@ -16,8 +16,11 @@ from typing import Any, Final
 
 from brats_fl.errors import RunError
 from brats_fl.numbers import is_finite
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 RECORDS_FILE: Final = "rounds.jsonl"
+READER: Final = Reader(RunError, "remove the line")
 
 RECORDS_COMMAND: Final = "brats_fl_rounds"
 """FLARE's app command by which a running job tells its lead the records from a number on: ``{"from": 12}``."""
@@ -122,10 +125,10 @@ def check_record(place: str, record: object) -> dict[str, Any]:
         raise RunError(f"{place}: must be an object; remove the line")
     for key, (fits, rule) in OWN.items():
         if not fits(record.get(key)):
-            raise RunError(f"{place}: {key} must be {rule} (got {_short(record.get(key))}); remove the line")
+            raise RunError(f"{place}: {key} must be {rule} (got {shorten(record.get(key))}); remove the line")
     for key, is_right in STATED.items():
         if key in record and not is_right(record[key]):
-            raise RunError(f"{place}: {key} must be a plausible number (got {_short(record[key])}); remove the line")
+            raise RunError(f"{place}: {key} must be a plausible number (got {shorten(record[key])}); remove the line")
     metrics = record.get("metrics", {})
     if not isinstance(metrics, Mapping) or not all(is_metric(*item) for item in metrics.items()):
         raise RunError(f"{place}: metrics must be names with numbers in [0, 1]; remove the line")
@@ -133,11 +136,6 @@ def check_record(place: str, record: object) -> dict[str, Any]:
     if not isinstance(shares, Mapping) or not all(_is_site(k) and _is_duration(v) for k, v in shares.items()):
         raise RunError(f"{place}: shares must be sites with numbers; remove the line")
     return record
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -148,26 +146,19 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    lines = path.read_bytes().split(b"\n")
-    if lines and not _is_json(lines[-1]):
+    lines = READER.content(path).split(b"\n")
+    if not _is_whole(lines[-1]):
         lines.pop()
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    return [check_record(f"{path}:{number}", _parse(path, number, line)) for number, line in numbered]
+    numbered = [(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [check_record(place, READER.parse(place, line)) for place, line in numbered]
 
 
-def _is_json(line: bytes) -> bool:
+def _is_whole(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except (ValueError, RecursionError):
+        READER.parse("", line)
+    except RunError:
         return False
     return True
-
-
-def _parse(path: Path, number: int, line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}:{number}: cannot be read as JSON ({error}); remove the line") from None
 
 
 def as_lines(records: Iterable[Mapping[str, Any]]) -> str:

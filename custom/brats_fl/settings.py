@@ -6,18 +6,20 @@ literals of its training configuration; its ``configs/settings.json`` says what 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brats_fl.bundle import config_files, is_plain
+from brats_fl.bundle import config_files, is_plain, read_config
 from brats_fl.errors import JobError
 from brats_fl.numbers import is_finite
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 SETTINGS_FILE = "settings.json"
 TRUTH = "true or false"
+READER = Reader(JobError, "it is a table of settings: mend it")
 SET_BY_SITE = frozenset(
     {"bundle_root", "data_list_file_path", "dataset_dir", "cache_dir", "ckpt_dir", "output_dir", "device"}
     | {"rounds", "local_epochs", "epochs", "seed"}
@@ -38,6 +40,15 @@ class Setting:
     multiple_of: int | None = None
     length: int | None = None
     words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the rule itself.
+
+        Raises:
+            ValueError: No number is a multiple of it.
+        """
+        if self.multiple_of is not None and self.multiple_of < 1:
+            raise ValueError(f"multiple_of must be 1 or more (got {self.multiple_of})")
 
     @property
     def rule(self) -> str:
@@ -107,9 +118,9 @@ def check_settings(place: str, settings: Mapping[str, Setting], values: Mapping[
     for name, value in values.items():
         if name not in settings:
             known = f"known are {', '.join(sorted(settings))}" if settings else "there are none"
-            raise JobError(f"{place}: unknown key {name!r}; {known}")
+            raise JobError(f"{place}: unknown key {shorten(name)}; {known}")
         if not settings[name].allows(value):
-            raise JobError(f"{place}: {name} must be {settings[name].rule or 'text'} (got {value!r})")
+            raise JobError(f"{place}: {name} must be {settings[name].rule or 'text'} (got {shorten(value)})")
 
 
 def read_settings(file: Path, defaults: Mapping[str, Any]) -> dict[str, Setting]:
@@ -123,18 +134,16 @@ def read_settings(file: Path, defaults: Mapping[str, Any]) -> dict[str, Setting]
     Raises:
         JobError: The file cannot be read, or says something of a setting that there is not.
     """
-    try:
-        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        said = {name: {**entry, "words": tuple(entry.get("words", ()))} for name, entry in said.items()}
-        settings = {
-            name: Setting(default, **said.get(name, {}))
-            for name, default in defaults.items()
-            if is_plain(default) or (isinstance(default, str) and name in said)
-        }
-    except (ValueError, TypeError, AttributeError) as error:
-        raise JobError(f"{file}: is no table of settings ({error})") from None
+    said = READER.json_object(file) if file.is_file() else {}
+    if odd := [name for name, entry in said.items() if not isinstance(entry, dict) or "default" in entry]:
+        READER.refuse(file, f"{odd[0]} must be an object with the fields of a setting, without its default")
+    settings = {
+        name: READER.typed(Setting, {"default": default, **said.get(name, {})}, f"{file}: {name}")
+        for name, default in defaults.items()
+        if is_plain(default) or (isinstance(default, str) and name in said)
+    }
     if strange := sorted(set(said) - set(settings)):
-        raise JobError(f"{file}: there is no setting {strange[0]!r}; there are {', '.join(sorted(settings))}")
+        raise JobError(f"{file}: there is no setting {shorten(strange[0])}; there are {', '.join(sorted(settings))}")
     return settings
 
 
@@ -147,6 +156,6 @@ def bundle_settings(bundle: Path, profile: str) -> dict[str, Setting]:
     """
     merged: dict[str, Any] = {}
     for path in config_files(bundle, profile, ["federated"]):
-        merged.update(json.loads(Path(path).read_text(encoding="utf-8")))
+        merged.update(read_config(Path(path)))
     defaults = {name: value for name, value in merged.items() if name not in SET_BY_SITE and "#" not in name}
     return read_settings(bundle / "configs" / SETTINGS_FILE, defaults)

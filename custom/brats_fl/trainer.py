@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 
 from brats_fl.errors import TrainerError
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
@@ -25,6 +26,20 @@ ABORT_GRACE_SECONDS = 10.0
 """How long a trainer may take to stop: a forward pass of the largest window takes seconds on a CPU."""
 
 ABORT = "abort"
+
+
+def receive(connection: Connection) -> TaskResult | TaskFailure | str | None:
+    """What the trainer sent; None where it is nothing that a trainer sends.
+
+    Raises:
+        EOFError, ConnectionError: The process is gone.
+    """
+    sent = connection.recv_bytes()
+    try:
+        reply = ForkingPickler.loads(sent)
+    except Exception:  # pickle raises whatever it runs into
+        return None
+    return reply if isinstance(reply, (TaskResult, TaskFailure, str)) else None
 
 
 class Trainer:
@@ -66,12 +81,15 @@ class Trainer:
                     self.stop()
                     raise TrainingAborted
                 connection.send(ABORT)  # again and again: one between evaluation and training must not get lost
-            reply = connection.recv()
+            reply = receive(connection)
         except (EOFError, ConnectionError):
             raise TrainerError(self._cause_of_death()) from None
         if reply == ABORT:
             raise TrainingAborted
-        return reply
+        if isinstance(reply, (TaskResult, TaskFailure)):
+            return reply
+        self.stop()
+        raise TrainerError("the trainer process answered with what is no result; a new one is started")
 
     def start(self) -> Connection:
         """Start the process where there is none: it loads its libraries, which takes seconds, and waits for a task."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from brats_fl.errors import BratsFLError
-from brats_fl.failures import is_out_of_memory
+from brats_fl.failures import is_disk_full, is_out_of_memory, place_of
 from brats_fl_tools import baseline, check, demo, drill, report, sample
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
@@ -130,6 +129,6 @@ def main() -> None:
 
 def explain(error: BratsFLError | OSError) -> str:
     """An error in one line; what the operating system says with the file it says it of."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full ({error.filename or 'while writing'}); free some space and run the command again"
+    if isinstance(error, OSError) and is_disk_full(error):
+        return f"the disk is full ({place_of(error) or 'while writing'}); free some space and run the command again"
     return str(error)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from brats_fl.names import check_folder
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.model.trained import resolve_bundle
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import refuse_foreign
 from brats_fl_tools.report import write_report
 from brats_fl_tools.runs.simulate import run_simulation
@@ -24,6 +27,7 @@ JOB, BUNDLE = "brats_unet_fedavg", "brats_unet"
 ROUNDS, STEPS_PER_ROUND, CASES_PER_SITE = 5, 32, 6
 
 
+@writes("out")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Run folder to write; the sample hospitals go beside the run.")],
     force: ForceOption = False,
@@ -33,6 +37,8 @@ def demo(
     Takes about ten minutes on two cores and 8 GB of memory. The sample lies in OUT-sites.
     """
     begin = time.perf_counter()
+    check_folder(out, "run folder")
+    check_folder(Path(sys.executable), "Python environment")
     refuse_foreign(out, "run", force)
     sites = out.with_name(f"{out.name}-sites")
     if not (sites / "cases.csv").is_file():

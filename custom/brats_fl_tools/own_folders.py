@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,7 +22,7 @@ Kind = Literal[
 def is_ours(folder: Path, kind: Kind) -> bool:
     """Whether a command of this kind wrote the folder."""
     marker = folder / MARKER_FILE
-    return marker.is_file() and marker.read_text(encoding="utf-8").strip() == kind
+    return marker.is_file() and marker.read_bytes().strip() == kind.encode()
 
 
 def claim(folder: Path, kind: Kind) -> None:
@@ -60,3 +63,33 @@ def fresh_folder(folder: Path, kind: Kind, force: bool, option: str = "--out") -
     if folder.is_dir():
         shutil.rmtree(folder)
     claim(folder, kind)
+
+
+@contextmanager
+def appearing_folder(folder: Path, kind: Kind, force: bool, option: str = "--out") -> Iterator[Path]:
+    """A folder to write that becomes ``folder`` at the end, and goes where an error is raised: no half of one stays.
+
+    Raises:
+        FolderError: As ``refuse_foreign``.
+    """
+    refuse_foreign(folder, kind, force, option)
+    scratch, earlier = (folder.with_name(f".brats-fl-{secrets.token_hex(4)}.tmp") for _ in range(2))
+    try:
+        claim(scratch, kind)
+        yield scratch
+        if folder.is_dir():
+            folder.rename(earlier)
+        scratch.rename(folder)
+    finally:
+        for left in (scratch, earlier):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def emptied_on_failure(folder: Path) -> Iterator[None]:
+    """Where the block fails, remove a folder that would be taken for a whole one, or be in the way the next time."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

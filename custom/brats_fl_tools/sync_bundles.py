@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from brats_fl.bundle import bundle_names
+from brats_fl.bundle import bundle_names, read_config
 from brats_fl_tools.repository import BUNDLES
 
 SOURCE = "brats_unet"
@@ -47,12 +47,12 @@ def shared_model_card(source: str, own: str) -> str:
 def expected_files(bundle: str, bundles: Path = BUNDLES) -> dict[str, str]:
     """Relative path -> text that each shared file of a bundle should have."""
     configs = bundles / SOURCE / "configs"
-    network = json.loads((bundles / bundle / "configs" / "train.json").read_text(encoding="utf-8"))
+    network = read_config(bundles / bundle / "configs" / "train.json")
     files: dict[str, str] = {}
     for name in sorted(path.name for path in configs.glob("*.json") if path.name != OWN_CONFIG):
-        source = json.loads((configs / name).read_text(encoding="utf-8"))
+        source = read_config(configs / name)
         own_path = bundles / bundle / "configs" / name
-        own = json.loads(own_path.read_text(encoding="utf-8")) if own_path.is_file() else {}
+        own = read_config(own_path) if own_path.is_file() else {}
         if "network_def" in source:
             own["network_def"] = network["network_def"]
         files[f"configs/{name}"] = format_config(shared_config(source, own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -61,9 +62,33 @@ def test_two_hospitals_differ_in_more_than_capitals():
 
 
 @pytest.mark.parametrize(
-    ("path", "found"), [("/a/my run", "a space"), ("/a's/run", "the character '"), ("/a#1", "the character #")]
+    ("path", "found"),
+    [
+        *(("/a/my run", "a space"), ("/a's/run", "the character '"), ("/a#1", "the character #")),
+        *(('/a/b"c', 'the character "'), ("/a/b\\c", "the character \\")),
+    ],
 )
 def test_folder_that_flares_command_lines_would_be_split_at_is_refused(path: str, found: str):
     check_folder(Path("/a/run_1-2.Ü"), "run folder")
-    with pytest.raises(FolderError, match=f"{path}: the path of the run folder holds {found}, at which FLARE splits"):
+    with pytest.raises(FolderError, match=re.escape(f"{path}: the path of the run folder holds {found}, at")):
         check_folder(Path(path), "run folder")
+
+
+@pytest.mark.parametrize(("character", "found"), [("\t", "a tab"), ("\n", "a line break"), ("\r", "a line break")])
+def test_folder_whose_path_is_not_seen_whole_is_shown_escaped(character: str, found: str):
+    with pytest.raises(FolderError, match=rf"^'/a/b\\\S+': the path of the kit holds {found}") as caught:
+        check_folder(Path(f"/a/b{character}c"), "kit")
+    assert character not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["$HOME", "Ü-Klinik", "x" * 200, "a*b?[c]", "a;b&c|d", "日本", "a\u3000b"])
+def test_other_paths_are_borne(name: str):
+    check_folder(Path("/a") / name, "kit")
+
+
+def test_link_to_a_folder_with_a_space_is_seen_through(tmp_path: Path):
+    (tmp_path / "my kit").mkdir()
+    (tmp_path / "kit").symlink_to(tmp_path / "my kit")
+
+    with pytest.raises(FolderError, match="my kit: the path of the kit holds a space"):
+        check_folder(tmp_path / "kit", "kit")

@@ -96,9 +96,9 @@ def test_bundle_without_a_table_has_its_numbers_as_settings_and_no_text(tmp_path
     ("table", "message"),
     [
         ({"rat": {"meaning": "x"}}, r"settings\.json: there is no setting 'rat'; there are rate"),
-        ({"rate": {"minimun": 0}}, r"settings\.json: is no table of settings .*minimun"),
-        ({"rate": 3}, r"settings\.json: is no table of settings"),
-        ([], r"settings\.json: is no table of settings"),
+        ({"rate": {"minimun": 0}}, r"settings\.json: rate: unknown key 'minimun'"),
+        ({"rate": 3}, r"settings\.json: rate must be an object with the fields of a setting"),
+        ([], r"settings\.json: must hold a JSON object"),
     ],
 )
 def test_table_that_cannot_be_meant_is_an_error(table: Any, message: str, tmp_path: Path):

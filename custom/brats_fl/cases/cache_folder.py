@@ -25,6 +25,7 @@ from brats_fl.cases.scans import split_volume
 from brats_fl.constants import DEFAULT_LABEL_TABLE
 from brats_fl.errors import CacheError
 from brats_fl.files import SCRATCH, appearing
+from brats_fl.reading import read_if_sound
 
 LIMIT_VARIABLE = "BRATS_FL_CACHE_LIMIT_GB"
 DEFAULT_LIMIT_GB = 100.0
@@ -142,11 +143,8 @@ def states_of(paths: Iterable[str]) -> list[str]:
 
 def read_strings(path: Path) -> dict[str, str]:
     """A JSON object of strings; empty where there is none."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    content = read_if_sound(path)
+    return content if all(isinstance(value, str) for value in content.values()) else {}
 
 
 def hash_file(path: str) -> str:

@@ -7,16 +7,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from brats_fl.constants import DEFAULT_LABEL_TABLE, LABEL, LABEL_TABLES, MODALITIES, SPLITS
 from brats_fl.errors import DataListError
 from brats_fl.files import is_passed_over, write_whole
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 DATALIST_FILE = "datalist.json"
 DATALIST_VARIABLE = "BRATS_FL_DATALIST"
 SITES_VARIABLE = "BRATS_FL_SITES"
 CACHE_VARIABLE = "BRATS_FL_CACHE"
+
+READER: Final = Reader(DataListError, "write it again", "no such data list; make one with `brats-fl partition`")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class DataList:
     def split(self, name: str) -> tuple[Case, ...]:
         """Cases of a split; ``DataListError`` where the name is none of ``SPLITS``."""
         if name not in SPLITS:
-            raise DataListError(f"split must be one of {', '.join(SPLITS)} (got {name!r})")
+            raise DataListError(f"split must be one of {', '.join(SPLITS)} (got {shorten(name)})")
         return getattr(self, name)
 
 
@@ -73,26 +77,24 @@ def parse_datalist(path: Path) -> DataList:
     Raises:
         DataListError: The file is missing or is no data list, or an entry lacks a field.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataListError(f"{path}: no such data list; make one with `brats-fl partition`") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataListError(f"{path}: cannot be read as JSON ({error}); write it again") from error
+    content = READER.json(path)
     if not isinstance(content, dict):
         raise DataListError(
             f"{path}: must hold an object with the keys {', '.join(SPLITS)}; write it with `brats-fl partition`"
         )
     unknown = sorted(set(content) - {"site", *SPLITS})
     if unknown:
-        raise DataListError(f"{path}: unknown key {unknown[0]!r}; a data list has site, {', '.join(SPLITS)}: remove it")
+        raise DataListError(
+            f"{path}: unknown key {shorten(unknown[0])}; a data list has site, {', '.join(SPLITS)}: remove it"
+        )
     splits: dict[str, tuple[Case, ...]] = {}
     for name in SPLITS:
         entries = content.get(name, [])
         if not isinstance(entries, list):
-            raise DataListError(f"{path}: {name} must be a list of cases (got {type(entries).__name__})")
+            READER.refuse(path, f"{name} must be a list of cases (got {type(entries).__name__})")
         splits[name] = tuple(_parse_case(path, name, index, entry) for index, entry in enumerate(entries))
-    return DataList(site=str(content.get("site", path.parent.name)), **splits)
+    site = content.get("site", path.parent.name)
+    return DataList(site=_one_line(site, path, "site"), **splits)
 
 
 def _parse_case(path: Path, split: str, index: int, entry: Any) -> Case:
@@ -101,29 +103,37 @@ def _parse_case(path: Path, split: str, index: int, entry: Any) -> Case:
         raise DataListError(f"{place} must be an object with case, image and label")
     for key in ("case", "image"):
         if key not in entry:
-            raise DataListError(f"{place} has no {key!r}; add it")
-    name = str(entry["case"])
+            raise DataListError(f"{place} has no {shorten(key)}; add it")
+    name = _one_line(entry["case"], place, "case")
     if not name or name != Path(name).name:
-        raise DataListError(f"{place}: case must be a name that can name a file, without / (got {name!r})")
+        raise DataListError(f"{place}: case must be a name that can name a file, without / (got {shorten(name)})")
     image = entry["image"]
     if not isinstance(image, list) or len(image) != len(MODALITIES) or not all(isinstance(file, str) for file in image):
         raise DataListError(
             f"{place} ({name}): image must list {len(MODALITIES)} files in the order {', '.join(MODALITIES)}"
         )
-    table = str(entry.get("labels", DEFAULT_LABEL_TABLE))
-    if table not in LABEL_TABLES:
-        raise DataListError(f"{place} ({name}): labels must be one of {', '.join(LABEL_TABLES)} (got {table!r})")
+    table = entry.get("labels", DEFAULT_LABEL_TABLE)
+    if not isinstance(table, str) or table not in LABEL_TABLES:
+        raise DataListError(f"{place} ({name}): labels must be one of {', '.join(LABEL_TABLES)} (got {shorten(table)})")
     label = entry.get("label")
     if label is None and split != "testing":
         raise DataListError(f"{place} ({name}): a case for {split} needs a label; move it to testing or add the label")
     folder = path.parent.resolve()
     return Case(
         case=name,
-        patient=str(entry.get("patient", name)),
+        patient=_one_line(entry.get("patient", name), place, "patient"),
         image=tuple(str(folder / file) for file in image),
-        label=None if label is None else str(folder / str(label)),
+        label=None if label is None else str(folder / READER.typed(str, label, f"{place}: label")),
         labels=table,
     )
+
+
+def _one_line(value: object, place: Path | str, key: str) -> str:
+    """A name; a whole number is one, too."""
+    name = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(name, str) or "\n" in name or "\t" in name:
+        READER.refuse(place, f"{key} must be one line of text (got {shorten(value)})")
+    return name
 
 
 def check_unique(path: Path, datalist: DataList) -> None:

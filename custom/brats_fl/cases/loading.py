@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,33 +12,23 @@ from typing import Any
 from monai.data import DataLoader, Dataset
 
 from brats_fl.failures import during
+from brats_fl.machine import MORE_SHARED_MEMORY, SHARED_MEMORY, shared_memory_fault
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-BATCHES_OF_A_WORKER = 2
-"""That torch lets each have ready."""
-
-LARGEST_BATCH_BYTES = 2 * (4 + 1) * 128**3 * 4
-"""Of the full profile: 2 patches of 128³ voxels, four scans and a label, float32."""
 
 
-def affordable_workers(wanted: int, shared_memory: Path = Path("/dev/shm")) -> int:
-    """The processes that may read cases: none where the memory through which they pass batches on is too small.
+def affordable_workers(wanted: int, shared_memory: Path = SHARED_MEMORY) -> int:
+    """The processes that may read cases: none where the memory that they pass batches on through cannot hold them.
 
     A container of Docker's has 64 MB of it unless told otherwise, less than one batch of the full profile, and torch
     ends with "unable to allocate shared memory" at the first.
     """
-    if wanted == 0 or not shared_memory.is_dir():
+    fault = shared_memory_fault(wanted, shared_memory)
+    if not fault:
         return wanted
-    free, needed = shutil.disk_usage(shared_memory).free, wanted * BATCHES_OF_A_WORKER * LARGEST_BATCH_BYTES
-    if free >= needed:
-        return wanted
-    logger.warning(
-        "%s has %.0f MB free and %d processes that read cases need %.0f MB: cases are read in the process that trains. "
-        "For more speed give it more memory (docker run --shm-size=2g, or --ipc=host)",
-        *(shared_memory, free / 1e6, wanted, needed / 1e6),
-    )
+    logger.warning("%s: cases are read in the process that trains. For more speed %s", fault, MORE_SHARED_MEMORY)
     return 0
 
 

@@ -11,7 +11,6 @@ Source: Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +19,16 @@ from brats_fl.cases.scans import name_volume
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError
 from brats_fl.files import is_passed_over
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 DATASET_FILE: Final = "dataset.json"
 IMAGES, LABELS, TEST_IMAGES = "imagesTr", "labelsTr", "imagesTs"
 LABEL_TABLE: Final = "msd-task01"
+READER: Final = Reader(CaseError, "it must be the decathlon's, an object with modality and labels: download it again")
 
 _MODALITIES: Final = {"t1gd": "t1c", "t1w": "t1n", "t2w": "t2w", "flair": "t2f"}
+_NUMBERS: Final = ("0", "1", "2", "3")
 _LABELS: Final = {"0": "background", "1": "edema", "2": "non-enhancing tumour", "3": "enhancing tumour"}
 
 
@@ -41,24 +44,20 @@ def read_volume_order(folder: Path) -> tuple[int, ...]:
         CaseError: ``dataset.json`` cannot be read, or its modalities or labels are not those of Task01.
     """
     path = folder / DATASET_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(number): str(name).lower() for number, name in content["modality"].items()}
-        labels = {value: str(name).lower().replace("tumor", "tumour") for value, name in content["labels"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CaseError(
-            f"{path}: cannot be read as the decathlon's ({type(error).__name__}: {error}); it must hold an object with "
-            "modality and labels: download it again"
-        ) from error
-    found = {_MODALITIES.get(name): number for number, name in names.items()}
+    content = READER.json_object(path)
+    modality, labels = (READER.at(dict[str, str], content, [key], path) for key in ("modality", "labels"))
+    names = {number: name.lower() for number, name in modality.items()}
+    labels = {value: name.lower().replace("tumor", "tumour") for value, name in labels.items()}
+    found = {_MODALITIES.get(name): int(number) for number, name in names.items() if number in _NUMBERS}
     if set(found) != set(MODALITIES) or len(names) != len(MODALITIES):
+        got = shorten(", ".join(names.values()))[1:-1]
         raise CaseError(
-            f"{path}: modality must name {', '.join(_MODALITIES)}, each once (got {', '.join(names.values())}); "
-            "which volume is which is not guessed"
+            f"{path}: modality must name {', '.join(_MODALITIES)}, each once (got {got}); which volume is which is not "
+            "guessed"
         )
     if labels != _LABELS:
         expected = ", ".join(f"{value} {name}" for value, name in _LABELS.items())
-        got = ", ".join(f"{value} {name}" for value, name in labels.items())
+        got = shorten(", ".join(f"{value} {name}" for value, name in labels.items()))[1:-1]
         raise CaseError(f"{path}: labels must be {expected} (got {got}); what a value means is not guessed")
     return tuple(found[modality] for modality in MODALITIES)
 

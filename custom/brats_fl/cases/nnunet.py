@@ -25,10 +25,16 @@ from brats_fl.cases.namings import modality_of
 from brats_fl.cases.nifti import nifti_stem
 from brats_fl.constants import DEFAULT_LABEL_TABLE, ED, ET, LABEL_TABLES, MODALITIES, NCR, REGION_LABELS
 from brats_fl.errors import CaseError
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 TEST_LABELS: Final = "labelsTs"
 PAIRS: Final = ((IMAGES, LABELS), (TEST_IMAGES, TEST_LABELS))
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+LONGEST_LABELS: Final = 1000
+"""Characters of ``labels`` in the question."""
+
+_NUMBER = re.compile("[0-9]{1,4}")
 
 QUESTION: Final = "the names of the labels in dataset.json are not those of a convention"
 
@@ -79,27 +85,22 @@ def read_cases(folder: Path) -> list[FoundCase]:
 
 def _read_dataset(folder: Path) -> dict[str, Any]:
     path = folder / DATASET_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise CaseError(
             f"{path} is missing, which says what the channels _0000 to _0003 are; restore it, or describe the folder "
             f"with a mapping, a number for each ?: {EXAMPLE}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CaseError(f"{path}: cannot be read as JSON ({error}); restore it") from error
-    if not isinstance(content, dict):
-        raise CaseError(f"{path}: must hold an object (got {type(content).__name__}); restore it")
-    return content
+        )
+    return Reader(CaseError, "restore it").json_object(path)
 
 
 def read_channels(folder: Path, content: Mapping[str, Any]) -> dict[str, str]:
     """Channel number, such as ``0003``, -> modality."""
     names = content.get("channel_names", content.get("modality"))
     named = {str(number): str(name) for number, name in names.items()} if isinstance(names, dict) else {}
-    found = {f"{int(n):04d}": modality for n, name in named.items() if n.isdigit() and (modality := modality_of(name))}
+    numbers = {number: name for number, name in named.items() if _NUMBER.fullmatch(number)}
+    found = {f"{int(n):04d}": modality for n, name in numbers.items() if (modality := modality_of(name))}
     if sorted(found.values()) != sorted(MODALITIES):
-        got = ", ".join(f"{number} {name}" for number, name in named.items()) or "nothing"
+        got = shorten(", ".join(f"{number} {name}" for number, name in named.items()))[1:-1] or "nothing"
         raise CaseError(
             f"{folder / DATASET_FILE}: channel_names must name t1c, t1n, t2w and t2f, each once, in any usual spelling "
             f"(got {got}); mend it, or describe the folder with a mapping, a number for each ?: {EXAMPLE}"
@@ -117,12 +118,12 @@ def read_convention(content: Mapping[str, Any]) -> tuple[str, str]:
     for name, table in LABEL_TABLES.items():
         if meaning is not None and meaning == {value: part for value, part in table.items() if part}:
             return name, ""
-    return DEFAULT_LABEL_TABLE, f"{QUESTION}: {json.dumps(labels)}"
+    return DEFAULT_LABEL_TABLE, f"{QUESTION}: {json.dumps(labels)[:LONGEST_LABELS]}"
 
 
 def _meaning_of(labels: Mapping[str, Any]) -> dict[int, int] | None:
     """Value -> part of the tumour, from names of parts or of regions; None where a name is neither."""
-    if all(str(key).isdigit() for key in labels):  # version 1
+    if all(_NUMBER.fullmatch(str(key)) for key in labels):  # version 1
         labels = {str(name): int(value) for value, name in labels.items()}
     parts: dict[int, int] = {}
     regions: dict[str, set[int]] = {}

@@ -107,8 +107,8 @@ class AlgorithmAggregator(Aggregator):
         try:
             with self.lock:
                 self.accepted[site] = self._check(site, shareable, fl_ctx)
-        except (ModelError, ValueError, TypeError) as error:  # what a site sends is not to be trusted
-            self.log_error(fl_ctx, f"update of {site} is not accepted: {error}")
+        except Exception as error:  # what a site sends may be anything, and must cost no other site the round
+            self.log_error(fl_ctx, f"update of {site} is not accepted: {str(error)[:500]}")
             fl_ctx.set_prop(REJECTION, getattr(error, "code", "BAD_UPDATE"), private=True, sticky=False)
             return False
         return True

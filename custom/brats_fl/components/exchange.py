@@ -74,6 +74,8 @@ class PayloadGenerator(FullModelShareableGenerator):
 def read_dxo(result: Shareable) -> DXO:
     """What a site sent; empty where it is no DXO, so that a line is written all the same."""
     try:
-        return from_shareable(result)
-    except ValueError:
-        return DXO(DataKind.APP_DEFINED, data={})
+        dxo = from_shareable(result)
+    except Exception:  # FLARE raises what it runs into, and a site may send anything
+        dxo = None
+    is_sound = dxo is not None and isinstance(dxo.meta, dict) and isinstance(dxo.data_kind, str)
+    return dxo if is_sound else DXO(DataKind.APP_DEFINED, data={})

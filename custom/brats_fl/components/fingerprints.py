@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,38 @@ from brats_fl.components.executor import ERROR_HEADER, failure
 from brats_fl.constants import SPLITS
 from brats_fl.errors import BratsFLError
 from brats_fl.files import write_whole
+from brats_fl.round_records import typed_status
 from brats_fl.sharing.fingerprints import find_shared, fingerprint_case, mark_key, read_key, sites_with_another_key
+from brats_fl.typed import typed
 
 SHARED_FILE = "shared_scans.json"
 """At the server: how many scans which hospitals share. At a site, in the job's folder: which of its cases."""
 
 TASK_FINGERPRINTS = "fingerprints"
 TASK_SHARED = "shared_scans"
+
+
+MOST_SCANS = 400_000
+"""Of a hospital: as many as ``MOST_CASES`` have."""
+
+_HASH = re.compile(r"[ -~]{1,64}")
+
+
+@dataclass(frozen=True)
+class SentFingerprints:
+    """What a site sends."""
+
+    key_mark: str
+    fingerprints: list[str]
+
+    def __post_init__(self) -> None:
+        """Check the texts.
+
+        Raises:
+            ValueError: One is no hash, or there are more than any hospital has.
+        """
+        if len(self.fingerprints) > MOST_SCANS or not all(map(_HASH.fullmatch, (self.key_mark, *self.fingerprints))):
+            raise ValueError("what was sent are no fingerprints")
 
 
 class FingerprintMatcher(ResponseProcessor):
@@ -59,15 +86,14 @@ class FingerprintMatcher(ResponseProcessor):
     def process_client_response(self, client: Client, task_name: str, response: Shareable, fl_ctx: FLContext) -> bool:
         """Take what a site sent; a site that failed does not end the job."""
         if response.get_return_code() != ReturnCode.OK:
-            self.failed[client.name] = str(response.get_header(ERROR_HEADER) or response.get_return_code())
+            self.failed[client.name] = typed_status(response.get_header(ERROR_HEADER, response.get_return_code()))
         elif task_name == TASK_FINGERPRINTS:
             try:
-                data = from_shareable(response).data
-                fingerprints, mark = [str(entry) for entry in data["fingerprints"]], str(data["key_mark"])
-            except (ValueError, TypeError, KeyError):  # what a site sends is not to be trusted
+                sent = typed(SentFingerprints, from_shareable(response).data)
+            except Exception:  # FLARE's and ours: what a site sends may be anything
                 self.failed[client.name] = "BAD_RESULT"
             else:
-                self.fingerprints[client.name], self.marks[client.name] = fingerprints, mark
+                self.fingerprints[client.name], self.marks[client.name] = sent.fingerprints, sent.key_mark
         return True
 
     def final_process(self, fl_ctx: FLContext) -> bool:

@@ -101,7 +101,7 @@ class RoundRecords(FLComponent):
             return
         task = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
         phase = PHASES.get(task, task)
-        self._write(fl_ctx, phase, typed_status(result.get_header(ERROR_HEADER) or result.get_return_code()), {})
+        self._write(fl_ctx, phase, typed_status(result.get_header(ERROR_HEADER, result.get_return_code())), {})
 
     def _record_mean(self, fl_ctx: FLContext) -> None:
         facts = fl_ctx.get_prop(MEAN)
@@ -161,6 +161,7 @@ def _run_folder(fl_ctx: FLContext) -> Path:
 
 def size_in_bytes(dxo: DXO) -> int:
     """Bytes of the arrays of all payloads."""
-    parts = dxo.data.values() if dxo.data_kind == DataKind.COLLECTION else [dxo]
+    is_collection = dxo.data_kind == DataKind.COLLECTION and isinstance(dxo.data, Mapping)
+    parts = dxo.data.values() if is_collection else [dxo]
     named = [part.data for part in parts if isinstance(part, DXO) and isinstance(part.data, Mapping)]
-    return sum(int(np.asarray(array).nbytes) for arrays in named for array in arrays.values())
+    return sum(array.nbytes for arrays in named for array in arrays.values() if isinstance(array, np.ndarray))

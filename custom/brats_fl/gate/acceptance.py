@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from brats_fl.errors import DataListError
 from brats_fl.files import write_whole
 from brats_fl.gate.findings import NEVER_SOUND, RULES, Finding
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 
 ACCEPTED_FILE: Final = "accepted.json"
+READER: Final = Reader(DataListError, "remove it, and accept the cases again with `brats-fl check --accept`")
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,10 @@ def read_acceptances(datalist: Path) -> tuple[Acceptance, ...]:
     path = accepted_file(datalist)
     if not path.is_file():
         return ()
-    try:
-        acceptances = tuple(_parse(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["accepted"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise DataListError(
-            f"{path}: cannot be read ({what}); remove it, and accept the cases again with `brats-fl check --accept`"
-        ) from error
+    acceptances = READER.at(tuple[Acceptance, ...], READER.json_object(path), ["accepted"], path)
     for acceptance in acceptances:
         refuse_never_sound(acceptance.rule, str(path))
     return acceptances
-
-
-def _parse(entry: Mapping[str, Any]) -> Acceptance:
-    return Acceptance(**{key: str(value) for key, value in entry.items()})
 
 
 def write_acceptances(datalist: Path, acceptances: Sequence[Acceptance]) -> Path:
@@ -128,7 +121,7 @@ def find_rule(rule: str) -> str:
 def refuse_never_sound(rule: str, place: str) -> None:
     """Raise ``DataListError`` for a rule that cannot be accepted."""
     if rule not in RULES:
-        raise DataListError(f"{place}: there is no rule {rule!r}; remove the entry")
+        raise DataListError(f"{place}: there is no rule {shorten(rule)}; remove the entry")
     if not RULES[rule].acceptable:
         raise DataListError(
             f"{place}: {rule} cannot be accepted, as no sound case breaks it; instead: {RULES[rule].mend}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,8 @@ from brats_fl.cases.cache_folder import digest, hash_file
 from brats_fl.cases.nifti import nifti_stem
 from brats_fl.cases.scans import split_volume
 from brats_fl.files import write_whole
+from brats_fl.reading import read_if_sound
+from brats_fl.typed import NotTypedError, typed
 
 SETTINGS_DIGITS = 16
 
@@ -89,11 +91,8 @@ def write_record(mask: Path, record: MaskRecord) -> None:
 def read_record(mask: Path) -> MaskRecord | None:
     """The record of a mask; None where there is none that says what one says."""
     try:
-        content: Mapping[str, Any] = json.loads(record_path(mask).read_text(encoding="utf-8"))
-        maker = Maker(**{key: str(value) for key, value in content["maker"].items()})
-        scans, mask_file = str(content["scans_sha256"]), str(content["mask_sha256"])
-        return MaskRecord(maker, scans, mask_file, str(content.get("judgement", "")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return typed(MaskRecord, read_if_sound(record_path(mask)))
+    except NotTypedError:
         return None
 
 

@@ -31,6 +31,7 @@ from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import SPLITS
 from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
 from brats_fl.files import locked, write_whole
+from brats_fl.reading import Reader
 from brats_fl.sharing.case_features import FEATURES, Feature, Histogram, measure_case
 
 RELEASES_FILE: Final = "statistics_releases.json"
@@ -43,6 +44,12 @@ MIN_CASES_VARIABLE: Final = "BRATS_FL_STATISTICS_MIN_CASES"
 EPSILON_VARIABLE: Final = "BRATS_FL_STATISTICS_EPSILON"
 
 QUESTIONS: Final = len(FEATURES) + 1
+
+READER: Final = Reader(
+    PrivacyError,
+    "it is the record of what went out: restore it from a backup, or remove it and count the statistics that it held "
+    "as sent twice",
+)
 
 
 @dataclass(frozen=True)
@@ -156,13 +163,7 @@ def read_releases(path: Path) -> list[Release]:
     """
     if not path.exists():
         return []
-    try:
-        return [Release(**release) for release in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError) as error:
-        raise PrivacyError(
-            f"{path}: the record of what went out is damaged ({error}); restore it from a backup, or remove it and "
-            "count the statistics that it held as sent twice"
-        ) from error
+    return READER.typed(list[Release], READER.json(path), path)
 
 
 def digest_of(cases: Iterable[Case], protection: Protection, hashes: FileHashes) -> str:

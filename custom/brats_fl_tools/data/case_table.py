@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,18 @@ from brats_fl.cases.scans import split_volume
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
 from brats_fl.files import write_whole
+from brats_fl.numbers import is_finite
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
+from brats_fl_tools.one_writer import writes
 
 COLUMNS = (
     *("case", "patient", "time_point", "institution", "grade", "labels"),
     *MODALITIES,
     *("seg", "tumour_ml", "shape", "spacing_mm"),
 )
+
+READER = Reader(CaseError, "save it as CSV in UTF-8", "no such table; write it with `brats-fl import`")
 
 GRADES = ("HGG", "LGG")
 """High- and low-grade glioma, as BraTS 2018 to 2020 tell them."""
@@ -53,6 +60,7 @@ class CaseRow:
     """Volume of the whole tumour, everything that the label marks."""
 
 
+@writes("path")
 def write_case_table(path: Path, rows: Sequence[CaseRow], force: bool = False) -> None:
     """Write the table, sorted by case; it appears whole or not at all.
 
@@ -105,10 +113,10 @@ def read_case_table(path: Path) -> list[CaseRow]:
         CaseError: The file is missing or is no case table, a field is empty or malformed, a case stands
             twice, or two cases share a scan.
     """
-    columns, records = read_csv(path)
+    columns, records = READER.table(path)
     missing = [column for column in COLUMNS if column not in columns]
     if missing:
-        raise CaseError(f"{path}: column {missing[0]!r} is missing; write it with `brats-fl import`")
+        raise CaseError(f"{path}: column {shorten(missing[0])} is missing; write it with `brats-fl import`")
     if not records:
         raise CaseError(f"{path}: holds no case; write it again with `brats-fl import`")
     folder = path.parent.resolve()
@@ -123,52 +131,30 @@ def read_case_table(path: Path) -> list[CaseRow]:
     return rows
 
 
-def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Columns of a CSV file, and its records with their line numbers; fields are stripped.
-
-    Raises:
-        CaseError: The file cannot be read, is empty, or has a column twice.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="", skipinitialspace=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            records = [
-                (
-                    reader.line_num,
-                    {key: value.strip() for key, value in record.items() if isinstance(value, str)},
-                )
-                for record in reader
-            ]
-    except FileNotFoundError:
-        raise CaseError(f"{path}: no such table; write it with `brats-fl import`") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CaseError(f"{path}: cannot be read as CSV in UTF-8 ({error}); save it as such") from error
-    if not columns or len(set(columns)) != len(columns):
-        raise CaseError(f"{path}: must begin with a line of column names, each once (got {columns})")
-    return columns, records
-
-
 def _parse_row(place: str, folder: Path, record: dict[str, str]) -> CaseRow:
     for column in ("case", *MODALITIES):
         if not record[column]:
             raise CaseError(f"{place}: {column} is empty; every case needs a name and four scans")
     labels = record["labels"]
     if labels not in LABEL_TABLES:
-        raise CaseError(f"{place}: labels must be one of {', '.join(LABEL_TABLES)} (got {record['labels']!r})")
+        raise CaseError(f"{place}: labels must be one of {', '.join(LABEL_TABLES)} (got {shorten(record['labels'])})")
     try:
         shape = tuple(int(size) for size in record["shape"].split("x"))
         spacing_mm = tuple(float(size) for size in record["spacing_mm"].split("x"))
     except ValueError:
         shape, spacing_mm = (), ()
-    if len(shape) != 3 or len(spacing_mm) != 3:
-        got = f"{record['shape']!r} and {record['spacing_mm']!r}"
+    sizes = (*shape, *spacing_mm)
+    if len(shape) != 3 or len(spacing_mm) != 3 or not all(is_finite(size) and size > 0 for size in sizes):
+        got = f"{shorten(record['shape'])} and {shorten(record['spacing_mm'])}"
         raise CaseError(f"{place}: shape and spacing_mm must be like 240x240x155 and 1x1x1 (got {got})")
     try:
         tumour_ml = float(record["tumour_ml"]) if record["tumour_ml"] else None
     except ValueError:
-        raise CaseError(f"{place}: tumour_ml must be a number or empty (got {record['tumour_ml']!r})") from None
+        tumour_ml = math.nan
+    if tumour_ml is not None and not (is_finite(tumour_ml) and tumour_ml >= 0):
+        raise CaseError(
+            f"{place}: tumour_ml must be a number, 0 or more, or empty (got {shorten(record['tumour_ml'])})"
+        )
     return CaseRow(
         case=record["case"],
         patient=record["patient"] or record["case"],

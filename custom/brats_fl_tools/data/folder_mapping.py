@@ -18,8 +18,6 @@ time point. A volume of a 4-D file is ``...nii.gz#k``. ``seg`` may be left out.
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +28,11 @@ from brats_fl.cases.nifti import nifti_stem
 from brats_fl.cases.scans import name_volume, split_volume
 from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
+from brats_fl_tools.data.path_patterns import match_path, parts_of, placeholders_in
 
 PLACEHOLDERS = ("case", "patient", "time_point")
-_PARTS = re.compile(r"(\{[^}]*\}|\*)")
 
 Key = tuple[str, ...]
 """What the placeholders stand for, in the order of ``FolderMapping.placeholders``."""
@@ -54,28 +54,25 @@ def read_mapping(path: Path) -> FolderMapping:
     Raises:
         CaseError: The file cannot be read; a key is unknown, missing or of another kind; a pattern lacks a placeholder.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CaseError(f"{path}: cannot be read as JSON ({error}); mend it") from error
+    content = Reader(CaseError, "mend it").json(path)
     keys = (*MODALITIES, SEG, "labels")
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise CaseError(f"{path}: must hold an object of texts with the keys {', '.join(keys)}")
     for key in content:
         if key not in keys:
-            raise CaseError(f"{path}: unknown key {key!r}; a mapping has {', '.join(keys)}: remove it")
+            raise CaseError(f"{path}: unknown key {shorten(key)}; a mapping has {', '.join(keys)}: remove it")
     for key in (*MODALITIES, "labels"):
         if key not in content:
-            raise CaseError(f"{path}: has no {key!r}; add it")
+            raise CaseError(f"{path}: has no {shorten(key)}; add it")
     labels = content.pop("labels")
     if labels not in LABEL_TABLES:
-        raise CaseError(f"{path}: labels must be one of {', '.join(LABEL_TABLES)} (got {labels!r})")
+        raise CaseError(f"{path}: labels must be one of {', '.join(LABEL_TABLES)} (got {shorten(labels)})")
     return FolderMapping(content, labels, _check_placeholders(path, content))
 
 
 def placeholders_of(pattern: str) -> tuple[str, ...]:
     """The placeholders in a pattern, each once: known ones in the order of ``PLACEHOLDERS``, then others."""
-    names = {part[1:-1] for part in _PARTS.split(pattern) if part[:1] == "{"}
+    names = placeholders_in(pattern)
     return (*(name for name in PLACEHOLDERS if name in names), *sorted(names - set(PLACEHOLDERS)))
 
 
@@ -83,7 +80,8 @@ def _check_placeholders(path: Path, patterns: dict[str, str]) -> tuple[str, ...]
     used = {kind: set(placeholders_of(pattern)) for kind, pattern in patterns.items()}
     for kind, names in used.items():
         if unknown := sorted(names - set(PLACEHOLDERS)):
-            raise CaseError(f"{path}: {kind} has the placeholder {{{unknown[0]}}}; there are {', '.join(PLACEHOLDERS)}")
+            odd = "{" + shorten(unknown[0])[1:-1] + "}"
+            raise CaseError(f"{path}: {kind} has the placeholder {odd}; there are {', '.join(PLACEHOLDERS)}")
         if not names & {"case", "patient"}:
             raise CaseError(f"{path}: {kind} has neither {{case}} nor {{patient}}, and would fit every case; add one")
         if names != used[MODALITIES[0]]:
@@ -98,27 +96,13 @@ def find_mapped_cases(root: Path, mapping: FolderMapping) -> list[FoundCase]:
     found: dict[Key, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for kind, pattern in mapping.patterns.items():
         pattern_file, number = split_volume(pattern)
-        expression = _as_expression(str(pattern_file))
+        parts = parts_of(str(pattern_file))
         for file in images:
-            if match := expression.fullmatch(file.relative_to(root).as_posix()):
-                key = tuple(match[name] for name in mapping.placeholders)
+            if names := match_path(parts, file.relative_to(root).as_posix()):
+                key = tuple(names[name] for name in mapping.placeholders)
                 found[key][kind].append(file if number is None else name_volume(file, number))
     cases = [_as_case(mapping, key, candidates, root) for key, candidates in found.items()]
     return [*cases, *closed_cases(closed)]
-
-
-def _as_expression(pattern: str) -> re.Pattern[str]:
-    text, seen = "", set()
-    for part in _PARTS.split(pattern):
-        name = part[1:-1]
-        if part == "*":
-            text += "[^/]*"
-        elif part[:1] != "{":
-            text += re.escape(part)
-        else:
-            text += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
-            seen.add(name)
-    return re.compile(text)
 
 
 def _as_case(mapping: FolderMapping, key: Key, candidates: dict[str, list[Path]], root: Path) -> FoundCase:
@@ -129,9 +113,9 @@ def _as_case(mapping: FolderMapping, key: Key, candidates: dict[str, list[Path]]
         count = len(candidates[kind])
         if count > 1:
             files = " and ".join(file.name for file in candidates[kind])
-            problems.append(f"{kind} has {count} candidates, {files}; keep one of them or mend {pattern!r}")
+            problems.append(f"{kind} has {count} candidates, {files}; keep one of them or mend {shorten(pattern)}")
         elif not count and kind != SEG:
-            problems.append(f"{kind} is missing; {pattern!r} finds no file of this case in {root}")
+            problems.append(f"{kind} is missing; {shorten(pattern)} finds no file of this case in {root}")
     return FoundCase(
         case=case,
         labels=mapping.labels,

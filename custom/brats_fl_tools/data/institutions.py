@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brats_fl.errors import CaseError
-from brats_fl_tools.data.case_table import CaseRow, read_csv
+from brats_fl.typed import shorten
+from brats_fl_tools.data.case_table import READER, CaseRow
 
 UNLISTED = "unlisted"
 """Institution of the cases that were new in BraTS 2020: the challenge did not publish whose they are."""
@@ -68,7 +69,7 @@ def read_origins(path: Path) -> dict[str, Origin]:
     Raises:
         CaseError: The table is none of the three, a field is empty, or a case has two origins.
     """
-    columns, records = read_csv(path)
+    columns, records = READER.table(path)
     id_columns = sorted((column for column in columns if _ID_COLUMN.fullmatch(column)), reverse=True)
     origins: dict[str, Origin] = {}
     for line, record in records:
@@ -84,7 +85,7 @@ def read_origins(path: Path) -> dict[str, Origin]:
         else:
             raise CaseError(
                 f"{path}: must have the columns case and institution, or be BraTS's name_mapping.csv or "
-                f"FeTS's partitioning csv (got columns {', '.join(columns)})"
+                f"FeTS's partitioning csv (got columns {shorten(columns)})"
             )
         if not names or not names[0] or not origin.institution:
             raise CaseError(f"{path}, line {line}: case or institution is empty; fill it in or delete the line")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from brats_fl.errors import JobError
 from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
+from brats_fl.typed import shorten
 from brats_fl_tools.jobs.settings import JobSettings, set_values, settings_of, variables_of
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
+    READER,
     SERVER_CONFIG,
     JobSource,
     read_object,
@@ -27,7 +29,8 @@ from brats_fl_tools.jobs.source import (
 )
 from brats_fl_tools.jobs.tracking import tracking_difference
 from brats_fl_tools.jobs.variants import STRUCTURE, Variant, apply_differences
-from brats_fl_tools.own_folders import fresh_folder
+from brats_fl_tools.one_writer import only_writer
+from brats_fl_tools.own_folders import appearing_folder
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
 
 GPUS, GPU_MEMORY = "num_of_gpus", "mem_per_gpu_in_GiB"
@@ -200,8 +203,13 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
     built = configure(source, options)
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
-    folder = out / source.name
-    fresh_folder(folder, "job", force)
+    target = out / source.name
+    with only_writer(target), appearing_folder(target, "job", force) as folder:
+        _write_job(source, built, folder, options)
+    return describe_job(target)
+
+
+def _write_job(source: JobSource, built: Configuration, folder: Path, options: JobOptions) -> None:
     server, client = dict(built.server), dict(built.client)
     if options.checkpoint:
         server["start_from"] = CHECKPOINT_FILE
@@ -216,7 +224,30 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
     result = source.differences.get("result")
     facts = {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash, "result": result}
     _write_json(folder / "meta.json", {**built.meta, **facts, "study": built.study})
-    return describe_job(folder)
+
+
+@dataclass(frozen=True)
+class StatedMeta:
+    """What ``meta.json`` of a built job says, beside who takes part."""
+
+    name: str
+    content_hash: str
+    result: str | None = None
+    study: str = ""
+    resource_spec: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what becomes part of a path.
+
+        Raises:
+            ValueError: A name is none of a file.
+        """
+        for name in (self.name, self.result or self.name):
+            if Path(name).name != name:
+                raise ValueError(f"name and result must be names, and no paths (got {shorten(name)})")
+
+
+STATED = tuple(one.name for one in fields(StatedMeta))
 
 
 def describe_job(folder: Path) -> BuiltJob:
@@ -226,20 +257,25 @@ def describe_job(folder: Path) -> BuiltJob:
         JobError: It is no such folder.
     """
     meta, server, client = (read_object(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
-    if missing := [key for key in ("name", "content_hash", "deploy_map") if key not in meta]:
-        raise JobError(f"{folder / 'meta.json'}: has no {missing[0]}; give a folder that `brats-fl job build` wrote")
-    settings = client.get("algorithm_settings", {})
-    variables = {**variables_of(client), **variables_of(server), **client.get("overrides", {}), **settings}
+    stated = READER.typed(StatedMeta, {key: meta[key] for key in STATED if key in meta}, folder / "meta.json")
+    parts = {"algorithm_settings": {}, "overrides": {}, **client}
+    settings, overrides = (
+        READER.at(dict, parts, [key], folder / CLIENT_CONFIG) for key in ("algorithm_settings", "overrides")
+    )
+    variables = {**variables_of(client), **variables_of(server), **overrides, **settings}
+    for name in ("start_round", "num_rounds"):
+        READER.typed(int, variables.get(name, 0), f"{folder / SERVER_CONFIG}: {name}")
+    bundle = server.get("bundle")
     return BuiltJob(
         folder,
-        meta["name"],
-        server.get("bundle"),
-        sites_of(meta),
+        stated.name,
+        READER.typed(str, bundle, f"{folder / SERVER_CONFIG}: bundle") if bundle else None,
+        sites_of(meta, folder / "meta.json"),
         variables,
-        meta["content_hash"],
-        meta.get("result"),
-        meta.get("study", ""),
-        max((spec.get(GPUS, 0) for spec in meta.get("resource_spec", {}).values()), default=0),
+        stated.content_hash,
+        stated.result,
+        stated.study,
+        max((spec.get(GPUS, 0) for spec in stated.resource_spec.values()), default=0),
     )
 
 

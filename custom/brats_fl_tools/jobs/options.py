@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from brats_fl.errors import JobError
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.participants import Asked
+from brats_fl_tools.jobs.source import READER
 from brats_fl_tools.jobs.timeouts import limits_from
 from brats_fl_tools.jobs.tracking import TRACKERS, check_tracker
 
@@ -172,7 +173,7 @@ def parse_values(pairs: Iterable[str] | None) -> dict[str, Any]:
         if not separator or not key:
             raise typer.BadParameter(f"--set wants KEY=VALUE (got {pair!r})")
         try:
-            values[key] = json.loads(text)
-        except ValueError:  # no JSON, or a number of more digits than Python reads
+            values[key] = READER.parse(f"--set {key}", text)
+        except JobError:
             values[key] = text
     return values

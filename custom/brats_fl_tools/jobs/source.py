@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,10 @@ from typing import Any
 
 from brats_fl.bundle import is_bundle
 from brats_fl.errors import JobError
+from brats_fl.reading import Reader
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, JOBS
+
+READER = Reader(JobError, "mend it, or build the job again")
 
 SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
 CLIENT_CONFIG = Path("app_client/config/config_fed_client.json")
@@ -39,7 +41,7 @@ class JobSource:
     @property
     def sites(self) -> tuple[str, ...]:
         """Who takes part where nobody says otherwise."""
-        return sites_of(self.meta)
+        return sites_of(self.meta, self.folder / "meta.json")
 
     @property
     def trains(self) -> bool:
@@ -88,9 +90,18 @@ def read_source(name: str | Path) -> JobSource:
     raise JobError(f"no job {str(name)!r}; there are {', '.join(job_names())}, or give a folder that holds job.json")
 
 
-def sites_of(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """The sites that a ``meta.json`` deploys to."""
-    return tuple(site for names in meta["deploy_map"].values() for site in names if site != "server")
+def sites_of(meta: Mapping[str, Any], place: Path) -> tuple[str, ...]:
+    """The sites that a ``meta.json`` deploys to.
+
+    Args:
+        meta: Its content.
+        place: The file.
+
+    Raises:
+        JobError: It does not say it.
+    """
+    apps = READER.at(dict[str, list[str]], meta, ["deploy_map"], place)
+    return tuple(site for names in apps.values() for site in names if site != "server")
 
 
 def shared_config(config: Path) -> dict[str, Any]:
@@ -104,10 +115,4 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         JobError: It cannot be read, or holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise JobError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise JobError(f"{path}: must hold an object")
-    return content
+    return READER.json_object(path)

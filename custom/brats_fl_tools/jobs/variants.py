@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_fl.errors import JobError
+from brats_fl.typed import shorten
 
 STRUCTURE = frozenset(
     {"workflows", "executors", "components", "client_components", "client_filters", "server_filters", "add"}
@@ -67,7 +68,9 @@ def apply_differences(variant: Variant, differences: Mapping[str, Any], code: Pa
             config[key] = _typed(place, key, differences[key], list)
     added = _typed(place, "add", differences.get("add", {}), dict)
     if unknown := set(added) - {"variables", "components", "client_components"}:
-        raise JobError(f"{place}: add: unknown key {min(unknown)!r}; it has variables, components, client_components")
+        raise JobError(
+            f"{place}: add: unknown key {shorten(min(unknown))}; it has variables, components, client_components"
+        )
     for key, config in (("components", server), ("client_components", client)):
         _change(place, key, config, _typed(place, key, differences.get(key, {}), dict))
         _add(place, key, config, _typed(place, f"add: {key}", added.get(key, {}), dict))
@@ -75,7 +78,7 @@ def apply_differences(variant: Variant, differences: Mapping[str, Any], code: Pa
         config["task_result_filters"] += _filters(place, key, _typed(place, key, differences.get(key, []), list))
     for name, value in _typed(place, "add: variables", added.get("variables", {}), dict).items():
         if name in server or name in client:
-            raise JobError(f"{place}: add: variable {name!r} exists already; set it without add")
+            raise JobError(f"{place}: add: variable {shorten(name)} exists already; set it without add")
         server[name] = client[name] = value
     for config in (server, client):
         _drop_unused(config)
@@ -99,7 +102,7 @@ def parts_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _typed(place: str, key: str, value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
-        raise JobError(f"{place}: {key} must be {'a list' if kind is list else 'an object'} (got {value!r})")
+        raise JobError(f"{place}: {key} must be {'a list' if kind is list else 'an object'} (got {shorten(value)})")
     return value
 
 
@@ -107,7 +110,7 @@ def _change(place: str, key: str, config: Config, changes: Mapping[str, Any]) ->
     homes = {part["id"]: home for home in ("workflows", "components") for part in config.get(home, [])}
     for name, change in changes.items():
         if name not in homes:
-            raise JobError(f"{place}: {key}: no component {name!r}; there are {', '.join(sorted(homes))}")
+            raise JobError(f"{place}: {key}: no component {shorten(name)}; there are {', '.join(sorted(homes))}")
         parts = config[homes[name]]
         index = next(i for i, part in enumerate(parts) if part["id"] == name)
         if change is None:
@@ -123,14 +126,14 @@ def _add(place: str, key: str, config: Config, parts: Mapping[str, Any]) -> None
     there = {part["id"] for home in ("workflows", "components") for part in config.get(home, [])}
     for name, part in parts.items():
         if name in there:
-            raise JobError(f"{place}: add: {key}: {name!r} exists already; change it under {key}")
+            raise JobError(f"{place}: add: {key}: {shorten(name)} exists already; change it under {key}")
         config["components"].append(_part(place, f"add: {key}: {name}", name, _typed(place, name, part, dict)))
 
 
 def _part(place: str, where: str, name: str, part: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(part) - {"id", "path", "args", "tasks"})
     if unknown or "path" not in part:
-        wrong = f"unknown key {unknown[0]!r}" if unknown else "no path"
+        wrong = f"unknown key {shorten(unknown[0])}" if unknown else "no path"
         raise JobError(f"{place}: {where} has {wrong}; a component has path and args")
     return {"id": name, "path": str(part["path"]), "args": dict(_typed(place, where, part.get("args", {}), dict))}
 
@@ -186,7 +189,7 @@ def _check_class(place: str, part: Mapping[str, Any]) -> None:
         found = getattr(importlib.import_module(module), name)
         inspect.signature(found).bind(**part.get("args", {}))
     except (ImportError, AttributeError, ValueError) as error:
-        raise JobError(f"{place}: no class {part['path']!r} ({error})") from error
+        raise JobError(f"{place}: no class {shorten(part['path'])} ({error})") from error
     except TypeError as error:
         raise JobError(f"{place}: {part['path']}: {error}; it takes {inspect.signature(found)}") from error
 

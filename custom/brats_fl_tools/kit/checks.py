@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from brats_fl.errors import CacheError, DataListError, FolderError, KitError
 from brats_fl.names import check_folder
 from brats_fl_tools.kit import machine
 from brats_fl_tools.kit.certificates import check_certificates
-from brats_fl_tools.kit.kits import Kit
+from brats_fl_tools.kit.kits import Kind, Kit
 from brats_fl_tools.kit.machine import Needs, StatedJob
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
 from brats_fl_tools.kit.server import check_server
@@ -31,6 +32,8 @@ from brats_fl_tools.kit.site_files import (
     read_rules_file,
     rules_file,
 )
+
+START_SCRIPT: Mapping[Kind, str] = {"server": "start.sh", "client": "start.sh", "admin": "fl_admin.sh"}
 
 SHOWN = 3
 """Findings of the data gate in one line of the table."""
@@ -81,6 +84,7 @@ def check_kit(kit: Kit, job: StatedJob | None = None) -> list[CheckResult]:
         machine.check_environment(facts),
         *check_rules(kit, job, facts, needs),
         machine.check_memory(needs),
+        *(machine.check_shared_memory(needs) if kit.kind == "client" else []),
         machine.check_disk("disk", kit.folder, machine.SPARE_GB),
         *(check_cases(kit, needs) if kit.kind == "client" else []),
     ]
@@ -115,7 +119,7 @@ def check_not_running(kit: Kit, running: Sequence[psutil.Process]) -> CheckResul
     return passed(name, "no process of this kit on this machine")
 
 
-def check_path(kit: Kit, facts: Mapping[str, Any] | None) -> CheckResult:
+def check_path(kit: Kit, facts: Mapping[str, Any] | None = None) -> CheckResult:
     """FLARE can start its processes where the kit and its Python lie."""
     try:
         check_folder(kit.folder, "kit")
@@ -128,17 +132,25 @@ def check_path(kit: Kit, facts: Mapping[str, Any] | None) -> CheckResult:
 
 
 def check_scripts(kit: Kit) -> CheckResult:
-    """The kit's scripts may be run: a copy through a ZIP or a network folder loses that, and then nothing starts."""
+    """The kit's scripts can be run: a copy through a ZIP, Windows or a network folder may lose that, without a word."""
     folder = kit.folder / "startup"
-    not_run = sorted(file.name for file in folder.glob("*.sh") if not os.access(file, os.X_OK))
-    if not_run:
+    scripts = sorted(folder.glob("*.sh"))
+    if not any(script.name == START_SCRIPT[kit.kind] for script in scripts):
+        return fail("scripts", f"{folder} has no {START_SCRIPT[kit.kind]}", "ask the lead for this kit again")
+    if from_windows := [script.name for script in scripts if b"\r\n" in script.read_bytes()]:
+        found = f"{', '.join(from_windows)} of {folder} have the line ends of Windows, with which no shell runs them"
+        return fail("scripts", found, f"sed -i 's/\\r$//' '{folder}'/*.sh")
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        found = f"{folder} is on a disk from which nothing may be run (mounted noexec)"
+        return fail("scripts", found, "move the kit to another disk, or have it mounted without noexec")
+    if not_run := [script.name for script in scripts if not os.access(script, os.X_OK)]:
         return fail("scripts", f"{', '.join(not_run)} of {folder} may not be run", f"chmod u+x '{folder}'/*.sh")
     return passed("scripts", "may be run")
 
 
 def _alive(pid_file: Path) -> bool:
-    text = pid_file.read_text(encoding="utf-8").strip()
-    return text.isdigit() and psutil.pid_exists(int(text))
+    text = pid_file.read_text(encoding="utf-8", errors="replace").strip()
+    return bool(re.fullmatch("[0-9]{1,9}", text)) and psutil.pid_exists(int(text))
 
 
 def read_rules(kit: Kit) -> LocalRules:
@@ -163,7 +175,9 @@ def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None
         results += [machine.check_code(job, facts, rules.may_bring_code), *machine.check_member(kit, job)]
         results += machine.check_trackers(kit, job, facts)
     if kit.kind == "client":
-        offered = int((rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0))
+        offered = (rules.component("resource_manager") or {}).get("args", {}).get("num_of_gpus", 0)
+        if not isinstance(offered, int):
+            return [*results, fail("GPU", f"resources.json offers {offered!r} GPUs", "run brats-fl kit setup")]
         asked = job.job.gpus if job else 0
         results += [check_approval(kit, rules, job)] if job and job.approval else []
         results += [check_door(rules), check_log_streaming(rules), machine.check_gpu(offered, needs, facts, asked)]

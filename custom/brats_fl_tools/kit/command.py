@@ -22,6 +22,7 @@ from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.kit import kits
 from brats_fl_tools.kit.kits import Federation, Kit, read_federation, read_kit
 from brats_fl_tools.kit.results import CheckResult, State
+from brats_fl_tools.one_writer import only_writer
 
 COLOURS: Mapping[State, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
@@ -147,7 +148,8 @@ def setup(
         raise KitError(f"{folder}: {kit.name} is running (process {running[0].pid}); stop it, then set it up")
     typer.echo(difference)
     ask(folder, yes, "the difference", "write this?")
-    write_site_files(files)
+    with only_writer(folder / "local"):
+        write_site_files(files)
     typer.echo(f"{folder / 'local'}: written, holds from the next start")
 
 

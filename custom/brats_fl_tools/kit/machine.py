@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from brats_fl.errors import JobError
+from brats_fl.errors import JobError, KitError
+from brats_fl.machine import MORE_SHARED_MEMORY, shared_memory_fault
 from brats_fl.provenance import installed_bundle, library_digest
+from brats_fl.reading import Reader
 from brats_fl.settings import bundle_settings, check_settings
+from brats_fl.typed import NotTypedError, shorten, typed
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.description import describe_built, hash_at_site
-from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, job_names, read_object
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, READER, SERVER_CONFIG, job_names, read_object
 from brats_fl_tools.jobs.tracking import EXTRA, TRACKERS, trackers_of
 from brats_fl_tools.kit import environment_probe
 from brats_fl_tools.kit.kits import Kit
@@ -44,6 +46,9 @@ NEEDS: Mapping[str, Needs] = {"small": Needs(2, 4, False), "full": Needs(8, 40, 
 LIGHT_NEEDS = Needs(1, 0, False)
 """Of the server, and of a hospital in a job that trains nothing: one case in memory at a time."""
 
+READERS = 4
+"""Processes that read cases, ``num_workers`` of the bundles' training."""
+
 SPARE_GB = 1.0
 """Disk for the models and logs of a few jobs, 240 MB each in the full profile."""
 
@@ -66,6 +71,19 @@ class StatedJob:
     def brought(self) -> Path:
         """The library that a job brings to the sites."""
         return self.job.folder / "app_client" / "custom" / "brats_fl"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What ``environment_probe`` prints."""
+
+    executable: str
+    python: str
+    failed: Mapping[str, str]
+    optional: list[str]
+    versions: Mapping[str, str | None]
+    code: Mapping[str, Mapping[str, str]]
+    gpus_gib: list[float]
 
 
 def stated_job(name: Path, kit: Kit) -> StatedJob:
@@ -95,10 +113,13 @@ def read_stated_job(folder: Path) -> StatedJob:
     client = read_object(folder / CLIENT_CONFIG)
     profile = job.variables.get("profile") if job.bundle else None
     if job.bundle and profile not in NEEDS:
-        raise JobError(f"{folder / CLIENT_CONFIG}: profile must be one of {', '.join(NEEDS)} (got {profile!r})")
+        raise JobError(f"{folder / CLIENT_CONFIG}: profile must be one of {', '.join(NEEDS)} (got {shorten(profile)})")
     if job.bundle:
         refuse_more_than_data(folder, job.bundle, str(profile), client.get("overrides") or {})
-    return StatedJob(job, client.get("required_code") or {}, trackers_of(read_object(folder / SERVER_CONFIG)))
+    required = READER.at(dict[str, str], {"required_code": {}, **client}, ["required_code"], folder / CLIENT_CONFIG)
+    server = read_object(folder / SERVER_CONFIG)
+    READER.at(list[dict[str, Any]], {"components": [], **server}, ["components"], folder / SERVER_CONFIG)
+    return StatedJob(job, required, trackers_of(server))
 
 
 def refuse_more_than_data(job: Path, name: str, profile: str, overrides: Mapping[str, Any]) -> None:
@@ -126,8 +147,16 @@ def probe_environment(kit: Kit) -> dict[str, Any] | None:
         done = subprocess.run(
             ["python3", "-"], input=source, capture_output=True, text=True, cwd=kit.folder, timeout=PROBE_SECONDS
         )
-        return json.loads(done.stdout.splitlines()[-1])
-    except (OSError, subprocess.TimeoutExpired, IndexError, json.JSONDecodeError):
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
+        return None
+    return read_facts(done.stdout)
+
+
+def read_facts(said: str) -> dict[str, Any] | None:
+    """What the probe printed last; None where that is something else."""
+    try:
+        return asdict(typed(Facts, Reader(KitError, "").parse("", said.splitlines()[-1])))
+    except (IndexError, KitError, NotTypedError):
         return None
 
 
@@ -216,6 +245,13 @@ def check_memory(needs: Needs) -> CheckResult:
     if free < needs.memory_gb:
         return warn("memory", found, "end other programs before the job begins")
     return passed("memory", found)
+
+
+def check_shared_memory(needs: Needs) -> list[CheckResult]:
+    """A warning where the processes that read cases for the full profile cannot pass them on; else nothing."""
+    fault = shared_memory_fault(READERS) if needs.gpu else ""
+    found = f"{fault}: cases would be read in the process that trains, which is slower"
+    return [warn("shared memory", found, MORE_SHARED_MEMORY)] if fault else []
 
 
 def check_disk(name: str, folder: Path, gigabytes: float) -> CheckResult:

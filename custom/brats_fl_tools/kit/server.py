@@ -6,6 +6,7 @@ logging in: here a TLS handshake is made with the kit's certificate and closed a
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -29,19 +30,37 @@ def check_server(kit: Kit, environ: Mapping[str, str] = os.environ) -> list[Chec
     if kit.kind == "server":
         return [check_port_free(kit.port)]
     name = check_name(kit)
-    results = [name, *check_proxy(environ)]
+    results = [name, *check_proxy(kit.host, environ)]
     return results if name.state == "error" else [*results, *check_connection(kit)]
 
 
 def check_port_free(port: int) -> CheckResult:
     """Nobody else listens on the server's port."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("", port))
-        except OSError as error:
-            return fail("port", f"port {port} cannot be opened ({error.strerror})", f"ss -ltnp 'sport = {port}' tells")
+    for family, everywhere in ((socket.AF_INET, ""), (socket.AF_INET6, "::")):
+        if error := _open_port(family, everywhere, port):
+            mend = f"ss -ltnp 'sport = {port}' tells who has it; end that, or take another port"
+            if error.errno == errno.EACCES:
+                mend = "ports below 1024 are root's: take one from 1024 on (kit provision --port, poc prepare --port)"
+            return fail("port", f"port {port} cannot be opened ({error.strerror})", mend)
     return passed("port", f"{port} is free")
+
+
+def _open_port(family: socket.AddressFamily, address: str, port: int) -> OSError | None:
+    """What keeps a server from listening on a port; None where nothing does, or the machine has no such addresses."""
+    try:
+        listener = socket.socket(family)
+    except OSError:
+        return None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listener.bind((address, port))
+            listener.listen(1)  # two may bind a port with SO_REUSEADDR, one may listen
+        except OSError as error:
+            return None if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) else error
+    return None
 
 
 def check_name(kit: Kit) -> CheckResult:
@@ -54,8 +73,16 @@ def check_name(kit: Kit) -> CheckResult:
     return passed("server name", f"{kit.host} is {found[0][4][0]}")
 
 
-def check_proxy(environ: Mapping[str, str]) -> list[CheckResult]:
+def is_direct(host: str, environ: Mapping[str, str]) -> bool:
+    """Whether gRPC leaves the proxy out for a server: ``no_grpc_proxy``, else ``no_proxy``, has an end of its name."""
+    listed = environ.get("no_grpc_proxy") or environ.get("no_proxy") or ""
+    return any(host.lower().endswith(part.strip().lower()) for part in listed.split(",") if part.strip())
+
+
+def check_proxy(host: str, environ: Mapping[str, str]) -> list[CheckResult]:
     """A warning where the environment sends FLARE's connection through a proxy, which these checks do not use."""
+    if is_direct(host, environ):
+        return []
     for variable in PROXY_VARIABLES:
         if environ.get(variable):
             text = f"{variable} is set, FLARE will go through it; the checks below go directly"
@@ -65,7 +92,8 @@ def check_proxy(environ: Mapping[str, str]) -> list[CheckResult]:
 
 def without_proxy(host: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """``no_proxy`` with a server on this machine in it: the way to it leads through no proxy, whatever the site has."""
-    return {"no_proxy": ",".join(part for part in (environ.get("no_proxy", ""), host) if part)}
+    names = [name for name in ("no_proxy", "no_grpc_proxy") if name == "no_proxy" or environ.get(name)]
+    return {name: ",".join(part for part in (environ.get(name, ""), host) if part) for name in names}
 
 
 def check_connection(kit: Kit) -> list[CheckResult]:

@@ -14,7 +14,9 @@ from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
 from brats_fl.errors import KitError
 from brats_fl.files import appearing, write_whole
 from brats_fl.provenance import installed_package
-from brats_fl_tools.kit.kits import Kit
+from brats_fl.reading import Reader
+from brats_fl.typed import shorten
+from brats_fl_tools.kit.kits import READER, Kit
 
 POLICIES = "brats_fl_policies"
 """Name under which the wheel installs ``poc_workspace/policies``."""
@@ -54,7 +56,7 @@ def read_policy(name: str) -> dict[str, Any]:
     """
     if name not in policy_names():
         raise KitError(f"no policy {name!r}; there are {', '.join(policy_names())}")
-    return json.loads((installed_package(POLICIES) / f"{name}.json").read_text(encoding="utf-8"))
+    return Reader(KitError, "install brats-fl again").json_object(installed_package(POLICIES) / f"{name}.json")
 
 
 def site_files(
@@ -79,20 +81,19 @@ def site_files(
     local = kit.folder / "local"
     resources = {**read_rules_file(default_of(local / "resources.json")), **rules["resources"]}
     # FLARE's streamer sends a site's error log to the server: it may name cases.
-    resources["components"] = [part for part in resources["components"] if part["id"] != "site_log_streamer"]
+    resources["components"] = [part for part in resources.get("components", []) if part["id"] != "site_log_streamer"]
     if kit.kind == "client":
         approval = [APPROVED_JOBS] if rules["approve_jobs"] else []
         resources["components"] = [*resources["components"], DOOR, *approval]
     for part in resources["components"]:
         if part["id"] == "resource_manager":
-            part["args"].update({"num_of_gpus": gpus, "mem_per_gpu_in_GiB": gpu_memory_gib})
+            part.setdefault("args", {}).update({"num_of_gpus": gpus, "mem_per_gpu_in_GiB": gpu_memory_gib})
         if part["id"] == "job_manager":
             # FLARE's defaults lie in /tmp/nvflare, shared by all federations of a host.
-            part["args"]["uri_root"] = str(kit.folder.resolve() / "jobs-storage")
+            part.setdefault("args", {})["uri_root"] = str(kit.folder.resolve() / "jobs-storage")
     if "snapshot_persistor" in resources:
-        resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(
-            kit.folder.resolve() / "snapshot-storage"
-        )
+        keys, place = ["snapshot_persistor", "args", "storage", "args"], default_of(local / "resources.json")
+        READER.at(dict, resources, keys, place)["root_dir"] = str(kit.folder.resolve() / "snapshot-storage")
     texts = {
         local / "resources.json": json.dumps(resources, indent=2) + "\n",
         local / "authorization.json": json.dumps(rules["authorization"], indent=2) + "\n",
@@ -131,12 +132,13 @@ def read_rules_file(path: Path) -> dict[str, Any]:
     Raises:
         KitError: It is missing or damaged.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise KitError(f"{path}: cannot be read as JSON ({error}); ask for the kit again") from error
-    if not isinstance(content, dict):
-        raise KitError(f"{path}: must hold an object; ask for the kit again")
+    content = READER.json_object(path)
+    for part in READER.at(list[dict[str, Any]], {"components": [], **content}, ["components"], path):
+        READER.at(str, part, ["id"], path)
+        READER.at(dict, {"args": {}, **part}, ["args"], path)
+    for role, rights in READER.at(dict[str, Any], {"permissions": {}, **content}, ["permissions"], path).items():
+        if not isinstance(rights, (str, dict)):
+            READER.refuse(path, f"permissions of {role} must be text or an object (got {shorten(rights)})")
     return content
 
 

@@ -24,6 +24,7 @@ from brats_fl.provenance import find_commit, hash_file
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.trained import TUNED_FILE, check_model, find_model, tuned_settings
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
 from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, now, versions
 from brats_fl_tools.runs.lists import find_seen
@@ -85,6 +86,7 @@ def count_synthetic(sites: Path, names: Iterable[str], split: str) -> int:
     )
 
 
+@writes("out")
 def evaluate_sites(
     bundle: Path,
     model: Path,

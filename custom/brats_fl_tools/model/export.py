@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import warnings
@@ -17,7 +18,8 @@ from brats_fl.failures import explain
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.trained import TUNED_FILE, check_model, profile_of, resolve_bundle, tuned_settings
+from brats_fl_tools.model.trained import READER, TUNED_FILE, check_model, profile_of, resolve_bundle, tuned_settings
+from brats_fl_tools.one_writer import writes
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +56,7 @@ def export(
         typer.echo(f"trained with profile {profile}: name {last} last in --config_file when you use it")
 
 
+@writes("bundle", within="models")
 def export_model(
     model: Path, bundle: Path, torchscript: bool = False, onnx: bool = False, force: bool = False
 ) -> list[Path]:
@@ -92,7 +95,7 @@ def export_model(
 
 def _write_tuned(model: Path, models: Path) -> Path:
     """Post-processing that was chosen for the model, beside its export."""
-    content = json.loads(model.with_name(TUNED_FILE).read_text(encoding="utf-8"))
+    content = READER.json_object(model.with_name(TUNED_FILE))
     content["tuned"]["model_sha256"] = hash_file(models / "model.pt")
     write_whole(models / TUNED_FILE, json.dumps(content, indent=1) + "\n")
     return models / TUNED_FILE
@@ -109,15 +112,17 @@ def _write(writer: Callable[[torch.nn.Module, Path], None], network: torch.nn.Mo
 
 
 def _write_weights(network: torch.nn.Module, path: Path) -> None:
-    import torch
+    from brats_fl.network.checkpoints import save_whole
 
-    torch.save(network.state_dict(), path)
+    save_whole(path, network.state_dict())
 
 
 def _write_torchscript(network: torch.nn.Module, path: Path) -> None:
     import torch
 
-    torch.jit.script(network).save(str(path))
+    buffer = io.BytesIO()  # of a full disk torch says what nobody understands
+    torch.jit.save(torch.jit.script(network), buffer)
+    write_whole(path, buffer.getbuffer())
     _check_same(path, network, torch.jit.load(str(path)))
 
 

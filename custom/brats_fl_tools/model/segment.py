@@ -16,6 +16,7 @@ from brats_fl_tools.data.given_cases import GivenCases, read_given
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.model.segmentation import Gatekeeper, as_items, make_evaluator, make_gatekeeper
 from brats_fl_tools.model.trained import TrainedModel, find_model, tuned_settings
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, is_ours
 from brats_fl_tools.pages.formats import format_duration
 from brats_fl_tools.runs.processes import Interrupted
@@ -81,6 +82,7 @@ def one_source(data: Path, mapping: Path | None) -> GivenCases:
     return given[0]
 
 
+@writes("out")
 def segment_cases(
     model: TrainedModel, given: GivenCases, out: Path, settings: Mapping[str, Any], force: bool
 ) -> list[SegmentedCase]:

@@ -17,6 +17,7 @@ from brats_fl.failures import explain
 from brats_fl.gate import RULES, Finding, errors_of, mark_accepted, read_acceptances
 from brats_fl.gate.acceptance import Acceptance
 from brats_fl.gate.lists import Entry, find_copies, find_repeats
+from brats_fl.reading import Reader
 from brats_fl_tools.check.verdict import check_case_safely
 from brats_fl_tools.data.given_cases import GivenCases
 from brats_fl_tools.model.trained import TrainedModel
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 NOT_SETTINGS = ("imports", "bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "load_pretrain")
 """Variables of the configuration that the command sets itself."""
+
+READER = Reader(CaseError, "remove it and the mask, and segment the case again")
 
 NO_VARIABLES = ("network", "handlers", "initialize", "run", "finalize")
 """Of the other keys those that are parts, and no variables."""
@@ -62,8 +65,11 @@ class Gatekeeper:
 
     def recall(self, case: str, judgement: str) -> list[Finding]:
         """What the gate found in a case, now or, where that is all there is, when its mask was made."""
-        remembered = (Finding(**finding) for finding in json.loads(judgement or "[]"))
-        return self.findings[case] if case in self.findings else mark_accepted(remembered, self.acceptances)
+        if case in self.findings:
+            return self.findings[case]
+        place = f"the record of the mask of {case}"
+        remembered = READER.typed(list[Finding], READER.parse(place, judgement or "[]"), place)
+        return mark_accepted(remembered, self.acceptances)
 
 
 def describe(finding: Finding, case: Case) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from brats_fl.bundle import build_network, bundle_names, is_bundle, profiles_of
 from brats_fl.errors import ModelError
 from brats_fl.provenance import hash_file
+from brats_fl.reading import Reader, read_if_sound
 from brats_fl.scoring.postprocessing import PostProcessing
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, RUN_FILE
+
+READER = Reader(ModelError, "remove it, or run `brats-fl tune` again")
 
 TUNED_FILE = "postprocessing.json"
 """Beside a model: what `brats-fl tune` chose for it. A bundle's configuration takes it as an overlay, too."""
@@ -99,18 +101,12 @@ def tuned_settings(weights: Path) -> dict[str, Any]:
     file = weights.with_name(TUNED_FILE)
     if not file.is_file():
         return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        chosen = PostProcessing(
-            tuple(float(value) for value in content["thresholds"]),
-            float(content["smallest_wt_share"]),
-            float(content["smallest_et_ml"]),
-        )
-        chosen_for = content["tuned"]["model_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file}: cannot be used ({error!r}); remove it, or run `brats-fl tune` again") from None
+    content = READER.json_object(file)
+    chosen_for = READER.at(str, content, ["tuned", "model_sha256"], file)
+    names = [field.name for field in fields(PostProcessing)]
+    chosen = READER.typed(PostProcessing, {name: READER.at(object, content, [name], file) for name in names}, file)
     if chosen_for != hash_file(weights):
-        raise ModelError(f"{file}: was chosen for other weights; remove it, or run `brats-fl tune` again")
+        READER.refuse(file, "was chosen for other weights")
     return asdict(chosen) | {"thresholds": list(chosen.thresholds)}
 
 
@@ -133,10 +129,8 @@ def profile_of(model: Path) -> str:
 
 
 def _in_run(weights: Path, key: str) -> str | None:
-    try:
-        return str(json.loads((weights.parent / RUN_FILE).read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    value = read_if_sound(weights.parent / RUN_FILE).get(key)
+    return value if isinstance(value, str) else None
 
 
 def resolve_bundle(bundle: Path) -> Path:

@@ -21,6 +21,7 @@ from brats_fl.scoring.postprocessing import MM3_PER_ML, PostProcessing
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.evaluate import sites_with_cases
 from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, find_model
+from brats_fl_tools.one_writer import only_writer
 
 if TYPE_CHECKING:
     from brats_fl.scoring.tuning import Prediction
@@ -55,6 +56,11 @@ def tune_model(model: TrainedModel, sites: Path, force: bool = False) -> PostPro
         DataListError: No site has a validation case.
         RunError: There are too few cases, or the file is there already.
     """
+    with only_writer(model.weights.with_name(TUNED_FILE)):
+        return _tune(model, sites, force)
+
+
+def _tune(model: TrainedModel, sites: Path, force: bool) -> PostProcessing:
     from brats_fl.scoring.tuning import choose, refuse_few
 
     target = model.weights.with_name(TUNED_FILE)

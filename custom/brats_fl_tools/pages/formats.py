@@ -88,7 +88,8 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     word = ""
     for character in name + "\0":
         if word and character.isdecimal() != word[-1].isdecimal():
-            parts.append((0, int(word), "") if word.isdecimal() else (1, 0, word))
+            digits = word.lstrip("0")  # the longer number is the larger: Python makes none of thousands of digits
+            parts.append((0, len(digits), digits) if word.isdecimal() else (1, 0, word))
             word = ""
         word += character
     return tuple(parts)

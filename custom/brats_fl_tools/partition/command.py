@@ -23,6 +23,7 @@ from brats_fl.files import is_passed_over, write_whole
 from brats_fl_tools.data.case_labels import with_volumes
 from brats_fl_tools.data.case_table import GRADES, CaseRow, check_files, read_case_table
 from brats_fl_tools.data.institutions import UNLISTED, assign_origins, read_origins, shortened
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, refuse_foreign
 from brats_fl_tools.partition.manifest import MANIFEST_FILE, build_manifest, check_inputs, check_result, read_manifest
 from brats_fl_tools.partition.plan import OWN_STRATEGY, Options, Partition, Strategy, option_fault, partition_cases
@@ -37,6 +38,7 @@ DEPTHS = ("*", f"{LEFT_OUT_FOLDER}/*")
 """Where the hospitals' folders lie below that of the sites."""
 
 
+@writes("out")
 def write_partition(
     out: Path, partition: Partition, manifest: Mapping[str, Any], page: bool = True, force: bool = False
 ) -> None:

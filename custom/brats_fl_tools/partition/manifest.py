@@ -17,11 +17,25 @@ from typing import Any
 from brats_fl.cases.datalists import DataList
 from brats_fl.constants import SPLITS
 from brats_fl.errors import DataListError
+from brats_fl.reading import Reader
 from brats_fl_tools.data.case_table import CaseRow
-from brats_fl_tools.partition.plan import Options, Partition, Strategy, option_fault
+from brats_fl_tools.partition.plan import Options, Partition, option_fault
 from brats_fl_tools.partition.splits import SPLIT_RULE
 
 MANIFEST_FILE = "partition.json"
+READER = Reader(DataListError, f"give the {MANIFEST_FILE} that `brats-fl partition` wrote")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a partition was made from."""
+
+    cases: str
+    """Name of the table."""
+    institutions: str | None
+    """Name of the table that was given with ``--institutions``."""
+    sha256: str
+    """Of all that the partition may depend on."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +97,7 @@ def build_manifest(
         "study_sha256": hash_study(partition),
         "brats_fl": version("brats-fl"),
         "options": {**asdict(options), "strategy": options.strategy.value},
-        "inputs": {
-            "cases": cases.name,
-            "institutions": institutions.name if institutions else None,
-            "sha256": hash_cases(rows),
-        },
+        "inputs": asdict(Inputs(cases.name, institutions.name if institutions else None, hash_cases(rows))),
         "rule": partition.rule,
         "split_rule": SPLIT_RULE,
         "stratified_by": partition.strata,
@@ -115,20 +125,12 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         DataListError: The file cannot be read, lacks a field, or has an option that is unknown or out of its range.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        options = Options(**{**content["options"], "strategy": Strategy(content["options"]["strategy"])})
-        fault = option_fault(options)
-        inputs = content["inputs"]
-        manifest = Manifest(path, options, inputs["sha256"], inputs["institutions"], content["study_sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataListError(
-            f"{path}: cannot be read as a partition's record ({type(error).__name__}: {error}); give the "
-            f"{MANIFEST_FILE} that `brats-fl partition` wrote"
-        ) from error
-    if fault:
-        raise DataListError(f"{path}: option {fault[0]} {fault[1]}")
-    return manifest
+    content = READER.json_object(path)
+    options = READER.at(Options, content, ["options"], path)
+    if fault := option_fault(options):
+        READER.refuse(path, f"option {fault[0]} {fault[1]}")
+    study, inputs = READER.at(str, content, ["study_sha256"], path), READER.at(Inputs, content, ["inputs"], path)
+    return Manifest(path, options, inputs.sha256, inputs.institutions, study)
 
 
 def check_inputs(manifest: Manifest, rows: Iterable[CaseRow], cases: Path, institutions: Path | None) -> None:

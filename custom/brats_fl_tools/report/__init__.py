@@ -12,6 +12,7 @@ import typer
 
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.report.comparison import as_json, compare
 from brats_fl_tools.report.metrics import build_metrics, build_reported_metrics, read_reported, score
 from brats_fl_tools.report.page import render_page, render_reported
@@ -64,6 +65,7 @@ def report(
     typer.echo(f"wrote {files.page}")
 
 
+@writes("run", within=REPORT_FILE)
 def write_report(
     run: Path, against: Sequence[Path] = (), *, force: bool = False, sites: Path | None = None
 ) -> ReportFiles:

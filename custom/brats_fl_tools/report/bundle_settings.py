@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from brats_fl.bundle import is_bundle
 from brats_fl.provenance import bundle_digest
+from brats_fl.reading import read_if_sound
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import JOB_FOLDER
@@ -25,9 +25,8 @@ def read_settings(run: RunFolder) -> Mapping[str, Any]:
     profile = str(run.info.get("profile") or "full")
     settings: dict[str, Any] = {}
     for name in ("train", *([profile] if profile != "full" else [])):
-        try:
-            content = json.loads((bundle / "configs" / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        content = read_if_sound(bundle / "configs" / f"{name}.json")
+        if not content:
             return {}
         for key, value in content.items():
             _set(settings, key, value)
@@ -38,7 +37,9 @@ def _set(settings: dict[str, Any], key: str, value: Any) -> None:
     """Set a key as MONAI's bundle does: ``network_def#channels`` is one within another."""
     *outer, last = key.split("#")
     for name in outer:
-        settings = settings.setdefault(name, {})
+        if not isinstance(settings.setdefault(name, {}), dict):
+            settings[name] = {}
+        settings = settings[name]
     settings[last] = value
 
 
@@ -55,9 +56,7 @@ def find_bundle(run: RunFolder) -> Path | None:
 
 def _read_required(job: Path) -> Mapping[str, Any]:
     for path in sorted(job.glob("*/config/config_fed_server.json")):
-        try:
-            required = json.loads(path.read_text(encoding="utf-8")).get("required_code")
-        except (OSError, ValueError, AttributeError):
-            continue
-        return required if isinstance(required, Mapping) else {}
+        required = read_if_sound(path).get("required_code")
+        if isinstance(required, Mapping):
+            return required
     return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -159,7 +159,9 @@ def _target(settings: Mapping[str, Any], name: str) -> str:
 
 
 def _times(sizes: Any) -> str:
-    return " x ".join(f"{size:g}" for size in sizes) if isinstance(sizes, Sequence) else str(sizes)
+    if not isinstance(sizes, list):
+        return str(sizes)
+    return " x ".join(f"{size:g}" if isinstance(size, float) else str(size) for size in sizes)
 
 
 def _describe_evaluation(run: RunFolder, scores: Scores | None) -> Iterator[str]:

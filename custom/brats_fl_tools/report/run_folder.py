@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,15 +13,20 @@ from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
 from brats_fl.numbers import is_finite
+from brats_fl.reading import Reader
 from brats_fl.round_records import MEAN_PHASE, read_records
+from brats_fl.typed import shorten
 from brats_fl_tools.pages.formats import natural_key
-from brats_fl_tools.report.text_files import read_object, read_text
+from brats_fl_tools.report.run_facts import EVALUATION_FACTS, RUN_FACTS, read_facts
 from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, invited_sites, records_files
 
 TEST_SPLIT = "testing"
 VALIDATION_SPLIT = "validation"
 ORDER = MappingProxyType({"train": 0, "final": 1})
 """Phases of the rounds; lines of others are the server's own."""
+
+SIMULATE = "`brats-fl simulate NAME --sites SITES --out RUN` makes it"
+READER = Reader(RunError, "remove it or write it again")
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -168,16 +172,17 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder; `brats-fl simulate NAME --sites SITES --out RUN` makes one")
     if not (path / RUN_FILE).exists() and (path / EVALUATION_FILE).is_file():
-        evaluation = read_object(path / EVALUATION_FILE)
+        evaluation = read_facts(READER, path / EVALUATION_FILE, EVALUATION_FACTS)
         return RunFolder(path, _EMPTY, (), read_evaluation(path / CASE_TABLE_FILE), evaluation, invited=())
-    info = read_object(path / RUN_FILE, "`brats-fl simulate NAME --sites SITES --out RUN` makes it")
+    info = read_facts(Reader(RunError, SIMULATE), path / RUN_FILE, RUN_FACTS)
     rounds = records_files(path, info.get("state"))
+    told = path / EVALUATION_FILE
     return RunFolder(
         path=path,
         info=info,
         records=read_rounds(*rounds) if with_rounds or rounds[0].exists() else (),
         results=read_evaluation(path / CASE_TABLE_FILE) if with_cases else (),
-        evaluation=read_object(path / EVALUATION_FILE) if (path / EVALUATION_FILE).exists() else _EMPTY,
+        evaluation=read_facts(READER, told, EVALUATION_FACTS) if told.exists() else _EMPTY,
         invited=invited_sites(path, info),
         means=read_means(*(path for path in rounds if path.is_file())),
     )
@@ -189,15 +194,14 @@ def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
     Raises:
         RunError: The file is missing or empty, or a line is no record.
     """
-    mend = "`brats-fl simulate NAME --sites SITES --out RUN` makes it"
     records: dict[tuple[str, int, str], RoundRecord] = {}
     for path in paths:
         if not path.is_file():
-            raise RunError(f"{path}: no such file; {mend}")
+            raise RunError(f"{path}: no such file; {SIMULATE}")
         found = (_as_record(content) for content in read_records(path) if content["phase"] in ORDER)
         records |= {(record.phase, record.round, record.site): record for record in found}
     if not records:
-        raise RunError(f"{paths[-1]}: holds no round; {mend}")
+        raise RunError(f"{paths[-1]}: holds no round; {SIMULATE}")
     return tuple(
         sorted(records.values(), key=lambda record: (ORDER[record.phase], record.round, natural_key(record.site)))
     )
@@ -241,30 +245,30 @@ def read_evaluation(path: Path) -> tuple[CaseResult, ...]:
     Raises:
         RunError: The file is missing, a column is, or a row is wrong, double or missing.
     """
-    mend = "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it"
-    reader = csv.DictReader(read_text(path, mend).split("\n"))
-    missing = [column for column in CASE_TABLE_COLUMNS if column not in (reader.fieldnames or ())]
+    reader = Reader(RunError, "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it")
+    columns, rows = reader.table(path)
+    missing = [column for column in CASE_TABLE_COLUMNS if column not in columns]
     if missing:
-        raise RunError(f"{path}: has no column {missing[0]!r}; {mend}")
+        reader.refuse(path, f"has no column {shorten(missing[0])}")
     cases: dict[tuple[str, str, str], dict[str, tuple[float | None, ...]]] = {}
-    for row in reader:
-        _add_row(f"{path}:{reader.line_num}", row, cases)
+    for line, row in rows:
+        _add_row(f"{path}:{line}", row, cases)
     if not cases:
-        raise RunError(f"{path}: holds no case; {mend}")
+        reader.refuse(path, "holds no case")
     return tuple(_as_results(path, cases))
 
 
 def _add_row(
     place: str,
-    row: Mapping[str, str | None],
+    row: Mapping[str, str],
     cases: dict[tuple[str, str, str], dict[str, tuple[float | None, ...]]],
 ) -> None:
     region, split = row["region"], row["split"]
     if region not in REGIONS:
-        raise RunError(f"{place}: region must be one of {', '.join(REGIONS)} (got {region!r})")
+        raise RunError(f"{place}: region must be one of {', '.join(REGIONS)} (got {shorten(region)})")
     if split not in SPLITS:
-        raise RunError(f"{place}: split must be one of {', '.join(SPLITS)} (got {split!r})")
-    regions = cases.setdefault((str(row["site"]), str(row["case"]), split), {})
+        raise RunError(f"{place}: split must be one of {', '.join(SPLITS)} (got {shorten(split)})")
+    regions = cases.setdefault((row["site"], row["case"], split), {})
     if region in regions:
         raise RunError(f"{place}: case {row['case']} of {row['site']} has two rows for {region}; evaluate it again")
     dice = _as_number(place, row, "dice", high=1.0)
@@ -272,8 +276,8 @@ def _add_row(
     regions[region] = (dice, hd95_mm, *(_as_number(place, row, name) for name in CASE_TABLE_COLUMNS[6:]))
 
 
-def _as_number(place: str, row: Mapping[str, str | None], column: str, high: float = math.inf) -> float | None:
-    text = (row[column] or "").strip()
+def _as_number(place: str, row: Mapping[str, str], column: str, high: float = math.inf) -> float | None:
+    text = row[column]
     if text.lower() in ("", "nan"):  # no reference: nothing to score against
         return None
     try:
@@ -283,7 +287,9 @@ def _as_number(place: str, row: Mapping[str, str | None], column: str, high: flo
     if not (0.0 <= number <= high and math.isfinite(number)):
         limit = "0 or more" if math.isinf(high) else f"from 0 to {high:g}"
         hint = f"; a missed region has {MISSED_HD95_MM}" if column == "hd95_mm" else ""
-        raise RunError(f"{place}: {column} must be a number {limit} (got {text!r}){hint}; evaluate the case again")
+        raise RunError(
+            f"{place}: {column} must be a number {limit} (got {shorten(text)}){hint}; evaluate the case again"
+        )
     return number
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 
 from brats_fl.constants import MODALITIES, REGIONS
 from brats_fl.errors import RunError
+from brats_fl.reading import Reader
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.sharing.case_features import FEATURES, Feature, feature_of
 from brats_fl.sharing.site_statistics import Protection
@@ -25,8 +25,11 @@ from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.runs.folder import RUN_FILE
 
 STATISTICS_FILE = "statistics.json"
+READER = Reader(RunError, "give the run folder of a job brats_statistics of this release")
 DATASET = "cases"
 """As in ``brats_fl.components.statistics``, which is not imported here: it would bring all of FLARE along."""
+
+T = TypeVar("T")
 
 ALL = "Global"
 """FLARE's name for all hospitals together."""
@@ -75,7 +78,7 @@ def render_statistics(run: Path) -> str:
     refused = {record["site"]: record["status"] for record in records if record["status"] != "ok"}
     template = page_environment().get_template("statistics_page.html")
     return template.render(
-        facts=_read(run / RUN_FILE),
+        facts=READER.json_object(run / RUN_FILE),
         hospitals=hospitals,
         all=next(column for column in columns if column.site == ALL),
         refused=refused,
@@ -122,28 +125,27 @@ def read_statistics(path: Path, noise: Mapping[str, float] = MappingProxyType({}
     Raises:
         RunError: The file is missing, or not of the present release.
     """
-    content = _read(path)
-    try:
-        sites = sorted(content[FEATURES[0].name]["count"], key=lambda site: (site == ALL, site))
-        return [_read_column(content, site, noise.get(site)) for site in sites]
-    except (KeyError, TypeError, IndexError) as error:
-        raise RunError(f"{path}: {error!r} is missing; run the job with this version of brats-fl") from error
+    content = READER.json_object(path)
+    listed = READER.at(dict, content, [FEATURES[0].name, "count"], path)
+    sites = sorted(listed, key=lambda site: (site == ALL, site))
+    if ALL not in listed:
+        READER.refuse(path, f"has no {ALL}, all hospitals together")
+    return [_read_column(path, content, site, noise.get(site)) for site in sites]
 
 
-def _read_column(content: Mapping[str, Any], site: str, noise_scale: float | None) -> Column:
-    def values(statistic: str) -> dict[str, Any]:
-        return {feature.name: content[feature.name][statistic][site][DATASET] for feature in FEATURES}
+def _read_column(path: Path, content: Mapping[str, Any], site: str, noise_scale: float | None) -> Column:
+    def values(statistic: str, kind: type[T]) -> dict[str, T]:
+        keys = {feature.name: [feature.name, statistic, site, DATASET] for feature in FEATURES}
+        return {name: READER.at(kind, content, where, path) for name, where in keys.items()}
 
-    histograms = {name: [count for _, _, count in bins] for name, bins in values("histogram").items()}
-    count = int(values("count")[FEATURES[0].name])
-    return Column(site, count, values("mean"), values("stddev"), histograms, noise_scale)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); give the run folder of a job brats_statistics") from error
+    histograms = {}
+    for feature in FEATURES:
+        bins = values("histogram", list[list[float]])[feature.name]
+        if len(bins) != feature.bins or any(len(one) != 3 or one[2] < 0 for one in bins):
+            READER.refuse(path, f"{feature.name}: histogram of {site} must have {feature.bins} bins: from, to, count")
+        histograms[feature.name] = [count for _, _, count in bins]
+    count = values("count", int)[FEATURES[0].name]
+    return Column(site, count, values("mean", float), values("stddev", float), histograms, noise_scale)
 
 
 def stands_out(counts: Sequence[float], noise_scale: float | None) -> npt.NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from brats_fl.best_model import mean_votes
 from brats_fl.errors import ModelError, RunError
 from brats_fl.files import write_whole
 from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
+from brats_fl.typed import shorten
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.runs.curves import keep_curves, take_curves
 from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL
@@ -162,14 +163,16 @@ def rounds_done(model: Path) -> int:
     import torch
 
     try:
-        return int(torch.load(model, map_location="cpu", weights_only=True)["rounds_done"])
+        done = torch.load(model, map_location="cpu", weights_only=True)["rounds_done"]
     except Exception as error:  # torch, zipfile and pickle each raise their own
         raise ModelError(f"{model}: damaged, or not of this release ({error!r}); start the job again") from error
+    if not isinstance(done, int) or done < 0:
+        raise ModelError(f"{model}: rounds_done must be a whole number (got {shorten(done)}); start the job again")
+    return done
 
 
 def count_parameters(model: Path) -> int:
-    """Number of values in a checkpoint's ``model``."""
-    import torch
+    """Number of values in a checkpoint."""
+    from brats_fl.network.checkpoints import read_state
 
-    state = torch.load(model, map_location="cpu", weights_only=True)["model"]
-    return sum(value.numel() for value in state.values())
+    return sum(value.numel() for value in read_state(model).values())

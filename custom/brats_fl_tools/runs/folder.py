@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from brats_fl.errors import JobError
 from brats_fl.files import write_whole
 from brats_fl.machine import MACHINE_FILE
+from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.jobs.source import read_object, sites_of
@@ -81,22 +82,14 @@ def write_facts(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]
 
 def _read_machine(run: Path) -> dict[str, Any]:
     """What the server, or the simulator's, said of its machine; empty before it has started."""
-    for folder in (run / SERVER_FILES, run / SIMULATED_SERVER):
-        try:
-            content = json.loads((folder / MACHINE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return content if isinstance(content, dict) else {}
-    return {}
+    servers = (run / SERVER_FILES, run / SIMULATED_SERVER)
+    return next(filter(None, (read_if_sound(folder / MACHINE_FILE) for folder in servers)), {})
 
 
 def read_state(run: Path) -> State | None:
     """The state that ``run.json`` tells; None where it does not."""
-    try:
-        state: State | None = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("state")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return state
+    state = read_if_sound(run / RUN_FILE).get("state")
+    return next((one for one in get_args(State) if one == state), None)
 
 
 def records_files(run: Path, state: str | None) -> list[Path]:
@@ -126,8 +119,9 @@ def invited_sites(run: Path, info: Mapping[str, Any]) -> tuple[str, ...] | None:
     if isinstance(listed := info.get("invited"), list):
         return tuple(str(site) for site in listed)
     try:
-        return sites_of(read_object(run / JOB_FOLDER / str(info.get("job")) / "meta.json"))
-    except (JobError, KeyError, AttributeError, TypeError):
+        meta = run / JOB_FOLDER / str(info.get("job")) / "meta.json"
+        return sites_of(read_object(meta), meta)
+    except JobError:
         return None
 
 

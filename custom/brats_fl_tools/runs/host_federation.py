@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from brats_fl.errors import RunError
-from brats_fl_tools.kit.checks import check_scripts, running_processes
+from brats_fl_tools.kit.checks import check_path, check_scripts, running_processes
 from brats_fl_tools.kit.kits import Federation, Kit
 from brats_fl_tools.kit.server import check_port_free, without_proxy
 from brats_fl_tools.runs.processes import GRACE_SECONDS, last_lines, reason
@@ -30,6 +30,9 @@ OUTCOME_WAIT_SECONDS = 60
 
 START_SECONDS = 120.0
 """How long a start may take; on two idle cores it takes under 20 s, on a busy machine a minute."""
+
+
+START_CHECKS = (check_scripts, check_path)
 
 
 def marker_of(federation: Federation) -> str:
@@ -107,9 +110,9 @@ def start(federation: Federation, admin: Kit, environment: Mapping[str, str], wa
 
 
 def refuse_unfit(federation: Federation) -> None:
-    """Raise ``RunError`` where a start would fail without a word: the port is taken, or a script may not be run."""
+    """Raise ``RunError`` where a start, or every job, would fail without a word: by port, scripts or a kit's path."""
     everyone = (federation.server, *federation.clients)
-    results = [check_port_free(federation.server.port), *(check_scripts(kit) for kit in everyone)]
+    results = [check_port_free(federation.server.port), *(check(kit) for kit in everyone for check in START_CHECKS)]
     if wrong := [result for result in results if result.state == "error"]:
         raise RunError(f"{federation.folder}: nothing was started: {wrong[0].found}; {wrong[0].mend}")
 

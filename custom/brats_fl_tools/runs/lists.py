@@ -28,6 +28,7 @@ from brats_fl.cases.scans import split_volume
 from brats_fl.constants import SPLITS
 from brats_fl.errors import DataListError
 from brats_fl.files import write_whole
+from brats_fl.reading import Reader, read_if_sound
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.partition.manifest import MANIFEST_FILE, hash_list, hash_split
 from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL
@@ -58,16 +59,14 @@ def describe_lists(sites: Path, chosen: Sequence[str]) -> dict[str, Any]:
         "synthetic": [site for site, found in lists.items() if any(map(is_synthetic, found.training[:1]))],
     }
     if _is_as_dealt(lists, partition):
-        facts["study_sha256"] = partition["study_sha256"]
+        facts["study_sha256"] = partition.get("study_sha256")
     return facts
 
 
 def _read_partition(sites: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((sites / MANIFEST_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) and isinstance(content.get("sites"), dict) else {}
+    content = read_if_sound(sites / MANIFEST_FILE)
+    dealt = content.get("sites")
+    return content if isinstance(dealt, dict) and all(isinstance(facts, dict) for facts in dealt.values()) else {}
 
 
 def _is_as_dealt(lists: dict[str, DataList], partition: dict[str, Any]) -> bool:
@@ -127,11 +126,9 @@ def find_seen(model: Path, sites: Path, names: Iterable[str], split: str) -> lis
 
 def _read_seen(path: Path) -> tuple[str, frozenset[str]]:
     """Key and marks of ``SEEN_FILE``."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return str(content["key"]), frozenset(content["cases"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataListError(f"{path}: damaged ({error!r}); remove it, and what was seen is not checked") from error
+    reader = Reader(DataListError, "remove it, and what was seen is not checked")
+    content = reader.json_object(path)
+    return reader.at(str, content, ["key"], path), reader.at(frozenset[str], content, ["cases"], path)
 
 
 def _hash_files(files: Sequence[Path]) -> list[str]:

@@ -21,6 +21,7 @@ from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
 from brats_fl.names import check_folder
+from brats_fl.reading import Reader
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
 from brats_fl_tools.jobs.description import hash_at_site
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
@@ -30,7 +31,8 @@ from brats_fl_tools.kit.approvals import approve_job
 from brats_fl_tools.kit.checks import read_rules
 from brats_fl_tools.kit.kits import Federation, Kit, provision, read_federation, read_project
 from brats_fl_tools.kit.site_files import site_files, write_site_files
-from brats_fl_tools.own_folders import fresh_folder, refuse_foreign
+from brats_fl_tools.one_writer import writes
+from brats_fl_tools.own_folders import emptied_on_failure, fresh_folder, refuse_foreign
 from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.federated import POC_MODE, carry_out
@@ -44,6 +46,7 @@ from brats_fl_tools.runs.submit import print_status
 from brats_fl_tools.runs.workload import profile_here, warn_of_hours
 
 POC_FILE = "poc.json"
+READER = Reader(KitError, "prepare the workspace again", "no POC workspace there; make one with `brats-fl poc prepare`")
 
 app = typer.Typer(help="A federation of real processes with TLS on this host.", no_args_is_help=True)
 
@@ -96,14 +99,11 @@ def read_poc(folder: Path) -> Poc:
     Raises:
         KitError: There is none.
     """
-    try:
-        content = json.loads((folder / POC_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise KitError(f"{folder}: no POC workspace there; make one with `brats-fl poc prepare`") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise KitError(f"{folder / POC_FILE}: cannot be read as JSON ({error}); prepare the workspace again") from error
-    sites = Path(content["sites"]) if content["sites"] else None
-    return Poc(folder, sites, read_federation(folder / content["kits"]))
+    path = folder / POC_FILE
+    content = READER.json_object(path)
+    kits = READER.at(Path, content, ["kits"], path)
+    sites = READER.at(Path, content, ["sites"], path) if content.get("sites") else None
+    return Poc(folder, sites, read_federation(folder / kits))
 
 
 @app.command()
@@ -116,7 +116,9 @@ def prepare(
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     project: Annotated[Path, typer.Option("--project", help="FLARE's project file.")] = POC_WORKSPACE / "project.yml",
-    port: Annotated[int | None, typer.Option("--port", help="Port of the server; default: a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Port of the server; default: a free one.")
+    ] = None,
     policy: Annotated[
         str, typer.Option("--policy", help="Of every site: open or strict (jobs bring no code).")
     ] = "open",
@@ -126,6 +128,7 @@ def prepare(
     prepare_poc(workspace, sites, project, port, policy, force)
 
 
+@writes("workspace")
 def prepare_poc(
     workspace: Path,
     sites: Path | None,
@@ -149,7 +152,14 @@ def prepare_poc(
     if (workspace / POC_FILE).is_file() and fed.processes(read_poc(workspace).kits):
         raise RunError(f"{workspace}: its processes are running; run `brats-fl poc stop` first")
     fresh_folder(workspace, "POC workspace", force, "--workspace")
-    port = port or free_port()
+    with emptied_on_failure(workspace):
+        poc = _write_workspace(workspace, sites, project, port or free_port(), policy)
+    names = ", ".join(kit.name for kit in poc.kits.clients)
+    typer.echo(f"{workspace}: kits for {poc.kits.server.name}, {names}; port {poc.kits.server.port}")
+    return poc
+
+
+def _write_workspace(workspace: Path, sites: Path | None, project: Path, port: int, policy: str) -> Poc:
     kits = provision(project, workspace, "localhost", port)
     federation = read_federation(kits)
     for kit in (federation.server, *federation.clients):
@@ -160,10 +170,7 @@ def prepare_poc(
         "sites": str(sites.resolve()) if sites is not None else None,
     }
     write_whole(workspace / POC_FILE, json.dumps(content, indent=1) + "\n")
-    poc = read_poc(workspace)
-    names = ", ".join(kit.name for kit in poc.kits.clients)
-    typer.echo(f"{workspace}: kits for {poc.kits.server.name}, {names}; port {port}")
-    return poc
+    return read_poc(workspace)
 
 
 def free_port() -> int:
@@ -216,6 +223,7 @@ def submit(
     submit_poc(poc, name, out, options, force)
 
 
+@writes("run")
 def submit_poc(poc: Poc, name: str | Path, run: Path, options: JobOptions, force: bool = False) -> None:
     """As the command.
 

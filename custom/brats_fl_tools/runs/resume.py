@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +10,12 @@ from typing import Annotated
 import typer
 
 from brats_fl.errors import RunError
+from brats_fl.names import check_folder
 from brats_fl.provenance import find_commit
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure, describe_job
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import read_kit
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.runs import federated, simulator
 from brats_fl_tools.runs.collect import FLARE_FINAL, collect, keep_earlier_part, model_of, rounds_done
 from brats_fl_tools.runs.folder import EARLIER, JOB_FOLDER, LAST_MODEL, SERVER_FILES, SIMULATED_SERVER, now, read_state
@@ -39,6 +42,7 @@ def resume(
     resume_run(run.resolve(), server_files)
 
 
+@writes("run")
 def resume_run(run: Path, server_files: Path | None = None) -> None:
     """As the command.
 
@@ -73,6 +77,8 @@ def _resume_in_federation(run: Path, before: BuiltJob, submission: Submission, s
 
 
 def _resume_in_simulator(run: Path, before: BuiltJob, submission: Submission) -> None:
+    check_folder(run, "run folder")
+    check_folder(Path(sys.executable), "Python environment")
     if simulator.is_simulating(run):
         raise RunError(f"{run}: is still being simulated by another process; wait for it, or end it first")
     files = run / SIMULATED_SERVER

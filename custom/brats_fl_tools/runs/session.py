@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from brats_fl.errors import RunError
 from brats_fl.round_records import RECORDS_COMMAND, check_record
 from brats_fl_tools.jobs.assembly import BuiltJob
@@ -36,6 +38,10 @@ PATIENCE_SECONDS = 60.0
 """A link that is down for a moment, or a server with a full disk, does not end the watching."""
 FINISHED = "FINISHED"
 RUNNING = "RUNNING"
+SUBMITTED = "SUBMITTED"
+
+_DETAILS = re.compile(r"not enough sites .*|required sites.*")
+"""What FLARE's scheduler says of a job that it does not start, after the time."""
 
 _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d+):(\d+(?:\.\d+)?)")
 """How FLARE writes how long a job ran: Python's ``str`` of a ``timedelta``."""
@@ -124,7 +130,7 @@ def follow(session: Any, job_id: str, progress: Progress, begun: Callable[[], No
         RunError: The server has not answered for ``PATIENCE_SECONDS``, or it was away and came back without the job.
     """
     answered = news = time.monotonic()
-    known, was_away, gone_since, running_since = 0, False, None, None
+    known, was_away, gone_since, running_since, waits_for = 0, False, None, None, ""
     while True:
         has_settled = running_since is not None and answered - running_since >= SETTLE_SECONDS
         try:
@@ -148,6 +154,8 @@ def follow(session: Any, job_id: str, progress: Progress, begun: Callable[[], No
                     f"job {job_id}: the server was away and does not run it any more; go on from the last global model "
                     "with `brats-fl resume RUN`"
                 )
+            if status == SUBMITTED:
+                waits_for = tell_why_it_waits(session, job_id, waits_for)
             if status == RUNNING and running_since is None:
                 running_since = answered
                 begun()
@@ -158,6 +166,17 @@ def follow(session: Any, job_id: str, progress: Progress, begun: Callable[[], No
 def pause(silence: float) -> float:
     """Seconds until the next question, after so many without news."""
     return min(max(POLL_SECONDS, silence / 10), LONGEST_POLL_SECONDS)
+
+
+def tell_why_it_waits(session: Any, job_id: str, before: str) -> str:
+    """Print why the server has not started a job yet, once: who is not fit for it; returns what was printed."""
+    try:
+        found = [text for line in deployment(session, job_id) for text in _DETAILS.findall(line)]
+    except RunError:
+        return before
+    if found and found[-1] != before:
+        typer.echo(f"the job waits: {found[-1]}")
+    return found[-1] if found else before
 
 
 def is_running(session: Any, job_id: str) -> bool:

@@ -14,6 +14,7 @@ from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
 from brats_fl_tools.jobs.options import ForceOption, JobFlags, NameArgument, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, check_sites, choose_sites, in_folder
 from brats_fl_tools.jobs.source import read_source
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.runs.folder import JOB_FOLDER, now, prepare_run_folder
 from brats_fl_tools.runs.lists import describe_lists, write_seen
 from brats_fl_tools.runs.simulator import MODE, POLLING_SECONDS, carry_out, gpu_groups
@@ -48,6 +49,7 @@ def simulate(
     run_simulation(name, sites, out, options, force, gpu)
 
 
+@writes("run")
 def run_simulation(
     name: str | Path, sites: Path, run: Path, options: JobOptions, force: bool = False, gpu: str | None = None
 ) -> BuiltJob:

@@ -16,11 +16,17 @@ from typing import Any, Final
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
 from brats_fl.provenance import find_commit
+from brats_fl.reading import Reader
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
 from brats_fl_tools.runs.folder import State, write_facts
 
 SUBMISSION_FILE: Final = "submission.json"
+READER: Final = Reader(
+    RunError,
+    "it is damaged: fetch the job with FLARE's own `nvflare job download`",
+    "not there; give the run folder of a job that was started",
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,18 @@ class Submission:
     def first_round(self) -> int:
         """Where this part began."""
         return int(self.options.values.get("start_round", 0))
+
+    def __post_init__(self) -> None:
+        """Check what is read from a file.
+
+        Raises:
+            ValueError: A time is none, or the first round is no whole number.
+        """
+        for started in filter(None, (self.started, *(part.started for part in self.earlier))):
+            datetime.fromisoformat(started)
+        begun = self.options.values.get("start_round", 0)
+        if not isinstance(begun, int) or begun < 0:
+            raise ValueError(f"start_round must be a whole number, 0 or more (got {begun!r})")
 
     def part(self, seconds: float) -> Part:
         """This part, once it has ended."""
@@ -103,19 +121,8 @@ def read_submission(run: Path) -> Submission:
         RunError: There is none, or it is damaged.
     """
     path = run / SUBMISSION_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        options, earlier = content.pop("options"), content.pop("earlier")
-        checkpoint, sites = options.pop("checkpoint"), options.pop("sites")
-        found = JobOptions(
-            checkpoint=Path(checkpoint) if checkpoint else None, sites=tuple(sites) if sites else None, **options
-        )
-        known = {"commit": "", **content}  # a run of an earlier release did not note it
-        return Submission(options=found, earlier=tuple(Part(**part) for part in earlier), **known)
-    except FileNotFoundError:
-        raise RunError(f"{run}: no {SUBMISSION_FILE} there; give the run folder of a job that was started") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: damaged ({error!r}); fetch the job with FLARE's own `nvflare job download`") from error
+    known = {"commit": "", **READER.json_object(path)}  # a run of an earlier release did not note it
+    return READER.typed(Submission, known, path)
 
 
 def seconds_until_lost(submission: Submission, server_files: Path) -> float:

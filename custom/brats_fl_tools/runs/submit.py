@@ -14,6 +14,7 @@ from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags,
 from brats_fl_tools.jobs.participants import Asked, choose_sites, in_federation
 from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.kit.kits import Kit, read_kit
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.runs.federated import carry_out, watch
 from brats_fl_tools.runs.folder import JOB_FOLDER, prepare_run_folder
 from brats_fl_tools.runs.session import admin_session, connected_clients, job_status
@@ -23,6 +24,7 @@ KitOption = Annotated[Path, typer.Option("--kit", help="Startup kit of an admin 
 
 
 @takes_job_options
+@writes("out")
 def submit(
     name: NameArgument,
     kit: KitOption,
@@ -60,6 +62,7 @@ def choose_connected(admin: Kit, source: JobSource, asked: Asked, options: JobOp
     return choose_sites(source, asked, in_federation(source, asked, connected, updates_of_a_round(source, options)))
 
 
+@writes("run")
 def collect_run(run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a submitted job.")]) -> None:
     """Watch the job of RUN until it ends, and write its models, rounds.jsonl and run.json into RUN."""
     run, submission = run.resolve(), read_submission(run)

@@ -29,6 +29,7 @@ from brats_fl.constants import MODALITIES, SITES
 from brats_fl.errors import BratsFLError
 from brats_fl_tools.data.case_table import CaseRow, write_case_table
 from brats_fl_tools.data.synthetic import SYNTHETIC
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, refuse_foreign
 from brats_fl_tools.sample.anatomy import load_atlas
 from brats_fl_tools.sample.case import case_name, make_case
@@ -96,6 +97,7 @@ def plan_entries(cases_per_site: int) -> list[Entry]:
     return entries
 
 
+@writes("out")
 def write_sample(
     out: Path,
     cases_per_site: int,

@@ -82,7 +82,7 @@ def test_file_that_is_no_text_is_refused(tmp_path: Path):
     path = tmp_path / "datalist.json"
     path.write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(DataListError, match="cannot be read as JSON"):
+    with pytest.raises(DataListError, match=r"line 1: is no text in UTF-8 \(holds the byte 0xff\)"):
         read_datalist(path)
 
 

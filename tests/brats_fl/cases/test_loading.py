@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import namedtuple
@@ -17,6 +19,7 @@ from brats_fl.cases import loading
 from brats_fl.cases.cache import CaseCache
 from brats_fl.cases.loading import CaseDataset, PrefetchLoader, affordable_workers
 from brats_fl.errors import CaseError, StepError
+from brats_fl.machine import shared_memory_fault
 
 
 def numbers(count: int, transform: Any = None) -> Dataset:
@@ -128,9 +131,25 @@ def test_container_with_little_shared_memory_reads_its_cases_in_one_process(
     assert ("--shm-size" in caplog.text) is (workers == 0)
 
 
-def test_machine_without_shared_memory_is_asked_nothing(tmp_path: Path):
+def test_machine_without_shared_memory_reads_its_cases_in_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.WARNING, loading.__name__):
+        assert affordable_workers(4, tmp_path / "none") == 0
+    assert "none is not there: cases are read in the process that trains" in caplog.text
+    assert affordable_workers(0, tmp_path / "none") == 0
+    monkeypatch.setattr(sys, "platform", "darwin")  # a Mac has another kind
     assert affordable_workers(4, tmp_path / "none") == 4
-    assert affordable_workers(0, tmp_path) == 0
+
+
+def test_shared_memory_that_may_not_be_written_is_none(tmp_path: Path):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)], check=False)
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        assert shared_memory_fault(4, tmp_path) == f"{tmp_path} may not be written"
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 def test_transform_that_fails_names_case_and_files_from_a_dataset_and_from_the_cache(tmp_path: Path):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey, ReturnCode
 from nvflare.fuel.f3.message import Message
 from nvflare.private.admin_defs import Message as AdminMessage
+from tests.flare import Engine
 
-from brats_fl.components.door import judge, refusal
+from brats_fl.components.door import BLOCKED, SiteDoor, judge, refusal
 
 
 @pytest.mark.parametrize(
@@ -41,3 +44,16 @@ def test_refused_request_is_answered_and_logged_without_what_it_holds(caplog):
     assert "a request of hospital-2.0f7a (admin, sys.shell) was refused: it is of another site" in caplog.text
     assert "7391" not in caplog.text + str(reply.headers)
     assert judge(Message({MessageHeaderKey.ORIGIN: "server"}, None), "hospital-1") is None
+
+
+@pytest.mark.parametrize(("folder", "reason"), [("kit", None), ("hospital-5 (1)", f"FOLDER_ERROR: {BLOCKED}")])
+def test_job_does_not_come_in_where_it_could_not_be_started_and_no_path_goes_out(folder, reason, tmp_path, caplog):
+    engine, door = Engine(tmp_path / folder, "hospital-5"), SiteDoor()
+    fl_ctx = engine.new_context()
+
+    door.handle_event(EventType.BEFORE_CHECK_RESOURCE_MANAGER, fl_ctx)
+
+    # FLARE's client tells the server this reason with its name, and its scheduler goes on without it, if it may.
+    assert fl_ctx.get_prop(FLContextKey.JOB_BLOCK_REASON) == reason
+    assert str(tmp_path) not in (reason or "")
+    assert ("holds a space" in caplog.text) is (reason is not None)

@@ -75,6 +75,26 @@ def test_sites_that_failed_sent_nonsense_or_have_another_key_are_named_and_end_n
     assert matcher.shared_with("hospital-1")["DXO"]["data"]["shared"] == {"b": ["hospital-2"]}
 
 
+@pytest.mark.parametrize("code", ["a\nhospital-1: ok", "x" * 65, 7, ["ok"]])
+def test_code_and_fingerprints_of_a_site_are_words_before_they_are_written(code: Any, engine, tmp_path):
+    """What stands in the server's file is no other hospital's line, and no text without end."""
+    matcher = FingerprintMatcher()
+    answers = {"hospital-1": sent("key", "a"), "hospital-2": sent("key", "b"), "hospital-3": failure("CASE_ERROR")}
+    answers["hospital-3"].set_header(ERROR_HEADER, code)
+    answers["hospital-4"] = sent("key", "a\nb", "x" * 65)
+    for site, response in answers.items():
+        take(matcher, engine, site, response, TASK_FINGERPRINTS)
+
+    assert matcher.final_process(engine.new_context())
+    statuses = {site: facts["status"] for site, facts in written(engine, tmp_path)["sites"].items()}
+    assert statuses == {
+        "hospital-1": "ok",
+        "hospital-2": "ok",
+        "hospital-3": "UNKNOWN_ERROR",
+        "hospital-4": "BAD_RESULT",
+    }
+
+
 def test_fewer_than_two_sites_end_the_job_and_write_nothing(engine, tmp_path):
     matcher = FingerprintMatcher()
     take(matcher, engine, "hospital-1", sent("key", "a"), TASK_FINGERPRINTS)

@@ -57,7 +57,7 @@ def test_case_that_the_table_does_not_name_is_refused(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "must begin with a line of column names"),
-        ("subject,site\na,b\n", r"must have the columns case and institution.*got columns subject, site"),
+        ("subject,site\na,b\n", r"must have the columns case and institution.*got columns \['subject', 'site'"),
         ("case,institution\na,\n", "line 2: case or institution is empty"),
         ("case,institution\na,X\na,Y\n", "line 3: case a has two different lines"),
     ],

@@ -108,7 +108,7 @@ def test_table_names_volumes_and_convention_and_survives_being_read(tmp_path: Pa
         ({"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd"}}, "modality must name t1gd, t1w, t2w, flair, each once"),
         ({"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "ADC"}}, r"\(got flair, t1w, t1gd, adc\)"),
         ({"labels": {"0": "background", "1": "tumour"}}, "labels must be 0 background, 1 edema, .*got 0 backgr"),
-        ({"modality": None}, "cannot be read as the decathlon's"),
+        ({"modality": None}, "modality must be an object"),
     ],
 )
 def test_dataset_json_of_another_order_or_task_is_refused(tmp_path: Path, dataset: Any, message: str) -> None:

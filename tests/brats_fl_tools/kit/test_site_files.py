@@ -170,7 +170,9 @@ def test_data_list_that_lies_in_the_kit_itself_is_left_there(kits: TinyKits, dat
 def test_damaged_default_of_flare_names_the_file(kits: TinyKits) -> None:
     (kits.hospital.folder / "local" / "resources.json.default").write_text("[]", encoding="utf-8")
 
-    with pytest.raises(KitError, match=r"resources\.json\.default: must hold an object; ask for the kit again"):
+    with pytest.raises(
+        KitError, match=r"resources\.json\.default: must hold a JSON object \(got \[\]\); ask for the kit again"
+    ):
         site_files(kits.hospital, "strict")
 
 

@@ -251,11 +251,15 @@ def test_manifest_asks_for_the_table_that_it_was_made_with(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"strategy": "even"', '"strategy": "odd"', "cannot be read as a partition's record (ValueError: 'odd'"),
-        ('"seed": 0', '"sed": 0', "cannot be read as a partition's record (TypeError"),
+        (
+            '"strategy": "even"',
+            '"strategy": "odd"',
+            "strategy must be one of institution, even, size, dirichlet, grade, scanner (got 'odd')",
+        ),
+        ('"seed": 0', '"sed": 0', "unknown key 'options.sed'"),
         ('"test": 0.2', '"test": 0.9', "option test must be below 1 together with validation (got 0.2 and 0.9)"),
         ('"study_sha256": "', '"study_sha256": "0', "the same cases gave other lists, study "),
-        ("{", "", "cannot be read as a partition's record (JSONDecodeError"),
+        ("{", "", "cannot be read as JSON"),
     ],
 )
 def test_spoilt_manifest_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -113,7 +113,7 @@ def test_damaged_record_of_what_was_seen_is_named(sites: Path, tmp_path: Path) -
     model = trained(tmp_path / "run", sites, "hospital-1")
     model.with_name("seen_cases.json").write_text("{")
 
-    with pytest.raises(DataListError, match=r"seen_cases.json: damaged .*; remove it"):
+    with pytest.raises(DataListError, match=r"seen_cases.json: cannot be read as JSON .*; remove it"):
         find_seen(model, sites, ["hospital-1"], "testing")
 
 

@@ -68,10 +68,10 @@ def test_submission_reads_back_as_it_was_written(tmp_path):
 
 
 def test_folder_without_a_submission_and_a_damaged_one_are_named(tmp_path):
-    with pytest.raises(RunError, match=r"no submission\.json there; give the run folder of a job that was started"):
+    with pytest.raises(RunError, match=r"submission\.json: not there; give the run folder of a job that was started"):
         read_submission(tmp_path)
     (tmp_path / "submission.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RunError, match=r"submission\.json: damaged"):
+    with pytest.raises(RunError, match=r"submission\.json: has no 'job'; it is damaged"):
         read_submission(tmp_path)
 
 

@@ -1,0 +1,113 @@
+"""A disk that is full: the message names it, nothing partial passes for whole, and the next try is not in the way."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from tests.run_folders import write_run
+from tests.tiny_kits import write_project
+
+from brats_fl.bundle import build_network
+from brats_fl.errors import BratsFLError, KitError
+from brats_fl_tools.cli import explain
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.kit.kits import provision, read_federation
+from brats_fl_tools.model.export import export_model
+from brats_fl_tools.report import write_report
+from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.runs.poc import prepare_poc
+
+JOB = "brats_unet_fedavg"
+SIZE = 120_000
+"""Bytes of the disk: some files of what is written fit on it, the whole does not."""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is soon full; only root can mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def write_kits(disk: Path) -> None:
+    provision(write_project(disk.parent / "project.yml"), disk / "kits", "localhost", 18700)
+
+
+def write_report_of_run(disk: Path) -> None:
+    run = write_run(disk / "run")
+    (disk / "ballast").write_bytes(bytes(SIZE // 3))
+    write_report(run)
+
+
+def write_weights(disk: Path) -> None:
+    (disk / "bundle" / "configs").mkdir(parents=True)
+    for name in ("train", "small"):
+        config = (BUNDLES / "brats_unet" / "configs" / f"{name}.json").read_bytes()
+        (disk / "bundle" / "configs" / f"{name}.json").write_bytes(config)
+    model = disk.parent / "global_model.pt"
+    torch.save(build_network(BUNDLES / "brats_unet", "full", 0).state_dict(), model)
+    export_model(model, disk / "bundle")
+
+
+WRITERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
+    "job build": (lambda disk: build_job(JOB, disk / "jobs", JobOptions()), f"jobs/{JOB}"),
+    "kit provision": (write_kits, "kits/brats_federation"),
+    "poc prepare": (lambda disk: prepare_poc(disk / "poc", None), "poc"),
+    "report": (write_report_of_run, "run/report.html"),
+    "export": (write_weights, "bundle/models/model.pt"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_full_disk_is_told_and_nothing_partial_passes_for_whole(name: str, small_disk: Path):
+    write, made = WRITERS[name]
+
+    with pytest.raises((BratsFLError, OSError)) as caught:
+        write(small_disk)
+
+    words = explain(caught.value)  # type: ignore[arg-type]
+    assert str(small_disk) in words
+    assert "disk is full" in words or "No space left on device" in words
+    assert len(words) < 400
+    assert not (small_disk / made).exists()
+    assert not [path for path in small_disk.rglob(".*") if ".brats-fl-" in path.name], "no half of it is left"
+
+
+def test_provisioning_that_fails_leaves_the_authority_and_the_kits_as_they_were(tmp_path: Path, small_disk: Path):
+    project = write_project(tmp_path / "project.yml")
+    subprocess.run(["mount", "-o", f"remount,size={10 * SIZE}", str(small_disk)], check=True)
+    first = provision(project, small_disk, "localhost", 18700)
+    files = {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()}
+    (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - SIZE // 3))
+
+    more = write_project(tmp_path / "more.yml", ("server", "hospital-1", "hospital-2", "hospital-6"))
+    with pytest.raises(OSError, match="No space left"):
+        provision(more, small_disk, "localhost", 18700)
+
+    (small_disk / "ballast").unlink()
+    assert {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()} == files
+    assert read_federation(first).clients
+    assert provision(more, small_disk, "localhost", 18700).name == "prod_01"
+
+
+def test_project_that_flare_does_not_take_says_why(tmp_path: Path):
+    project = write_project(tmp_path / "project.yml")
+    project.write_text(project.read_text(encoding="utf-8").replace("role: lead", "role: 7"), encoding="utf-8")
+
+    with pytest.raises(KitError, match=r"project\.yml: cannot be provisioned: .*role.*; mend"):
+        provision(project, tmp_path / "out", "localhost", 18700)
+    assert not list((tmp_path / "out").rglob("*.key"))

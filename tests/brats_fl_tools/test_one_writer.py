@@ -1,0 +1,112 @@
+"""Two commands that write one folder at once: the second is refused, whichever command it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.run_folders import write_run
+
+from brats_fl.errors import FolderError
+from brats_fl_tools.data.case_table import write_case_table
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.kit.kits import provision
+from brats_fl_tools.model.evaluate import evaluate_sites
+from brats_fl_tools.model.export import export_model
+from brats_fl_tools.model.segment import segment_cases
+from brats_fl_tools.model.trained import TrainedModel
+from brats_fl_tools.model.tune import tune_model
+from brats_fl_tools.one_writer import lock_file, only_writer
+from brats_fl_tools.partition.command import write_partition
+from brats_fl_tools.report import write_report
+from brats_fl_tools.runs.poc import prepare_poc, submit_poc
+from brats_fl_tools.runs.resume import resume_run
+from brats_fl_tools.runs.simulate import run_simulation
+from brats_fl_tools.runs.submit import collect_run
+from brats_fl_tools.sample.write import write_sample
+
+JOB = "brats_unet_fedavg"
+HOLD = """
+import sys
+from pathlib import Path
+from brats_fl_tools.one_writer import only_writer
+with only_writer(Path(sys.argv[1])):
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another(target: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process writes a folder or file."""
+    command = [sys.executable, "-c", HOLD, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "mine\n"
+        yield holder
+        holder.kill()
+
+
+Nothing: Any = None
+"""In place of what is not looked at before the folder is."""
+
+COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
+    "sample": (lambda out: write_sample(out, 3, 0, False, print), ""),
+    "import": (lambda out: write_case_table(out, []), ""),
+    "partition": (lambda out: write_partition(out, Nothing, {}), ""),
+    "job build": (lambda out: build_job(JOB, out, JobOptions()), JOB),
+    "simulate": (lambda out: run_simulation(JOB, out, out, JobOptions()), ""),
+    "poc prepare": (lambda out: prepare_poc(out, None), ""),
+    "poc submit": (lambda out: submit_poc(Nothing, JOB, out, JobOptions()), ""),
+    "collect": (collect_run, ""),
+    "resume": (resume_run, ""),
+    "evaluate": (lambda out: evaluate_sites(out, out, out, out), ""),
+    "tune": (lambda out: tune_model(TrainedModel(out, out / "m.pt", "small"), out), "postprocessing.json"),
+    "segment": (lambda out: segment_cases(Nothing, Nothing, out, {}, False), ""),
+    "export": (lambda out: export_model(out, out), "models"),
+    "report": (write_report, "report.html"),
+    "kit provision": (lambda out: provision(out, out), ""),
+}
+
+
+def test_every_command_refuses_a_folder_that_another_process_writes(tmp_path: Path):
+    for name, (command, within) in COMMANDS.items():
+        out = tmp_path / name.replace(" ", "-")
+        with held_by_another(out / within), pytest.raises(FolderError, match="another command of brats-fl") as caught:
+            command(out)
+        assert str(out) in str(caught.value), name
+        assert not (out / within).exists(), name
+
+
+def test_message_names_the_process_and_a_killed_one_holds_nothing(tmp_path: Path):
+    with held_by_another(tmp_path / "run") as holder:
+        with pytest.raises(FolderError, match=rf"run: another command of brats-fl \(process {holder.pid}\)"):
+            only_writer(tmp_path / "run").__enter__()
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+
+        with only_writer(tmp_path / "run"):
+            assert lock_file(tmp_path / "run").read_text() == f"{os.getpid()}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_does_not_stand_in_its_own_way_and_leaves_no_lock(tmp_path: Path):
+    with only_writer(tmp_path / "run"), only_writer(tmp_path / "run"), only_writer(tmp_path / "other"):
+        assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_of_a_run_can_be_written_while_the_run_goes_on(tmp_path: Path):
+    run = write_run(tmp_path / "run")
+
+    with held_by_another(run):
+        write_report(run)
+
+    assert (run / "report.html").is_file()

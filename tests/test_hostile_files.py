@@ -1,0 +1,649 @@
+"""Whatever a file holds, who reads it gets values of their types, or one of our errors that names the file.
+
+A few examples a reader in every run; ``make fuzz`` makes 5,000.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from tests.hostile import Make, made_by, odd_bytes, odd_content, odd_csv, odd_json, odd_lines, odd_yaml, one_of
+from tests.run_folders import SITES, train, write_run
+
+import brats_fl
+import brats_fl_tools
+from brats_fl.bundle import profiles_of
+from brats_fl.cases.cache_folder import read_strings
+from brats_fl.cases.datalists import as_monai_item, parse_datalist, read_datalist, write_datalist
+from brats_fl.cases.msd import read_volume_order
+from brats_fl.cases.nnunet import read_cases
+from brats_fl.constants import MODALITIES, REGIONS
+from brats_fl.errors import BratsFLError
+from brats_fl.gate import Finding
+from brats_fl.gate.acceptance import Acceptance, mark_accepted, read_acceptances
+from brats_fl.network.checkpoints import read_state
+from brats_fl.round_records import as_lines, read_records
+from brats_fl.scoring.mask_records import Maker, MaskRecord, read_record
+from brats_fl.settings import read_settings
+from brats_fl.sharing.case_features import FEATURES
+from brats_fl.sharing.site_statistics import Release, read_releases
+from brats_fl.site_state import read_own, write_own
+from brats_fl_tools.data.case_table import read_case_table, write_case_table
+from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
+from brats_fl_tools.data.institutions import read_origins
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure, describe_job
+from brats_fl_tools.jobs.options import parse_values
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_source
+from brats_fl_tools.jobs.timeouts import limits_from
+from brats_fl_tools.kit.certificates import check_certificates
+from brats_fl_tools.kit.checks import check_not_running, check_rules
+from brats_fl_tools.kit.kits import Kit, read_kit, read_project
+from brats_fl_tools.kit.machine import LIGHT_NEEDS, read_facts, read_stated_job
+from brats_fl_tools.kit.site_files import site_files, write_site_files
+from brats_fl_tools.model.segmentation import Gatekeeper
+from brats_fl_tools.model.trained import profile_in_run, tuned_settings
+from brats_fl_tools.own_folders import is_ours
+from brats_fl_tools.partition.manifest import read_manifest
+from brats_fl_tools.partition.plan import Options, Strategy
+from brats_fl_tools.report.facts import list_details, list_facts
+from brats_fl_tools.report.methods import write_methods
+from brats_fl_tools.report.metrics import build_metrics, score
+from brats_fl_tools.report.run_folder import read_evaluation, read_run
+from brats_fl_tools.report.statistics_page import ALL, read_statistics
+from brats_fl_tools.repository import JOBS, POC_WORKSPACE
+from brats_fl_tools.runs.collect import count_parameters, rounds_done
+from brats_fl_tools.runs.folder import invited_sites
+from brats_fl_tools.runs.folder import read_state as read_run_state
+from brats_fl_tools.runs.lists import SEEN_FILE, describe_lists, find_seen
+from brats_fl_tools.runs.poc import read_poc
+from brats_fl_tools.runs.progress import describe_record
+from brats_fl_tools.runs.submission import Part, Submission, read_submission
+
+EXAMPLES = 20 if settings.get_current_profile_name() == "default" else settings().max_examples
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch and cryptography about what a damaged file holds
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A file that may hold anything, and who reads it."""
+
+    file: Path
+    good: bytes
+    odd: Make
+    read: Callable[[], Any]
+    """Reads it and uses what it got."""
+    place: str = ""
+    """What an error must name; by default the file."""
+
+
+def json_file(file: Path, good: Any, read: Callable[[], Any], **more: Any) -> Hostile:
+    return Hostile(file, json.dumps(good).encode(), odd_json(good), read, **more)
+
+
+def csv_file(file: Path, rows: list[dict[str, str]], read: Callable[[], Any]) -> Hostile:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return Hostile(file, text.getvalue().encode(), odd_csv(rows), read)
+
+
+def binary_file(file: Path, good: bytes, read: Callable[[], Any], **more: Any) -> Hostile:
+    return Hostile(file, good, odd_bytes(good), read, **more)
+
+
+def torch_file(file: Path, good: Any, read: Callable[[], Any]) -> Hostile:
+    """A file of torch's: damaged bytes, or something else within."""
+
+    def saved(content: Any) -> bytes:
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        return buffer.getvalue()
+
+    odd = odd_content(good)
+    return Hostile(file, saved(good), one_of(lambda rng: saved(odd(rng)), odd_bytes(saved(good))), read)
+
+
+CASE = {
+    "case": "a",
+    "patient": "p",
+    "image": ["1.nii", "2.nii", "3.nii", "4.nii#0"],
+    "label": "s.nii",
+    "labels": "brats2023",
+}
+DATALIST = {"site": "hospital-1", "training": [CASE], "validation": [CASE | {"case": "b"}], "testing": []}
+RECORD = train(0, "hospital-1")
+CONFIG = JOBS / "brats_unet_fedavg"
+
+
+def datalist(folder: Path) -> Hostile:
+    def read() -> None:
+        content = parse_datalist(file)
+        for name in ("training", "validation", "testing"):
+            [as_monai_item(case) for case in content.split(name)]
+        write_datalist(folder / "copy.json", content)
+
+    file = folder / "datalist.json"
+    return json_file(file, DATALIST, read)
+
+
+def datalist_that_is_whole(folder: Path) -> Hostile:
+    file = folder / "datalist.json"
+    return json_file(file, DATALIST | {"validation": []}, lambda: read_datalist(file))
+
+
+def decathlon(folder: Path) -> Hostile:
+    labels = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
+    good = {"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "labels": labels}
+    return json_file(folder / "dataset.json", good, lambda: read_volume_order(folder))
+
+
+def nnunet(folder: Path) -> Hostile:
+    (folder / "imagesTr").mkdir()
+    for number in range(4):
+        (folder / "imagesTr" / f"a_{number:04d}.nii.gz").touch()
+    channels = {"0": "T1c", "1": "T1n", "2": "T2w", "3": "FLAIR"}
+    labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
+    good = {"channel_names": channels, "labels": labels, "numTraining": 1}
+    return json_file(folder / "dataset.json", good, lambda: read_cases(folder))
+
+
+def acceptances(folder: Path) -> Hostile:
+    def read() -> None:
+        mark_accepted([finding], read_acceptances(folder / "datalist.json"))
+
+    finding = Finding("G33-brains-differ", "3 of 4 agree", "a", "t1c", "hospital-1")
+    good = {"accepted": [asdict(Acceptance("G33-brains-differ", "a", "t1c", "found 3", "Dr A", "2026-02-01"))]}
+    return json_file(folder / "accepted.json", good, read)
+
+
+def releases(folder: Path) -> Hostile:
+    def read() -> None:
+        for release in read_releases(folder / "statistics_releases.json"):
+            float(release.count), [float(value) for values in release.histograms.values() for value in values]
+
+    good = [asdict(Release("0f", "2026-02-01", 9.0, 5, 20.5, {f.name: [1.0] * f.bins for f in FEATURES}))]
+    return json_file(folder / "statistics_releases.json", good, read)
+
+
+def mask_record(folder: Path) -> Hostile:
+    def read() -> None:
+        if record := read_record(folder / "a_seg.nii.gz"):
+            Gatekeeper({}, ()).recall("a", record.judgement)
+
+    judgement = json.dumps([asdict(Finding("G33-brains-differ", "3 of 4 agree", "a", "t1c", "hospital-1"))])
+    good = asdict(MaskRecord(Maker("00", "11"), "22", "33", judgement))
+    return json_file(folder / "a_seg.json", good, read, place="record of the mask of a")
+
+
+def judgement(folder: Path) -> Hostile:
+    """What a mask's record remembers of the gate, which is JSON within JSON."""
+    file = folder / "judgement"
+    good = [asdict(Finding("G33-brains-differ", "3 of 4 agree", "a", "t1c", "hospital-1"))]
+    read = lambda: Gatekeeper({}, ()).recall("a", file.read_text("utf-8", errors="surrogateescape"))  # noqa: E731
+    return json_file(file, good, read, place="record of the mask of a")
+
+
+def hashes(folder: Path) -> Hostile:
+    return json_file(folder / "h.json", {"0 10 20 30": "ab"}, lambda: "".join(read_strings(folder / "h.json").values()))
+
+
+def settings_table(folder: Path) -> Hostile:
+    def read() -> None:
+        for setting in read_settings(file, {"rate": 0.5, "size": [32, 32], "mode": "a"}).values():
+            setting.rule, setting.allows(64), setting.allows("a"), setting.allows([32, 64])
+
+    file = folder / "settings.json"
+    bounds = {"meaning": "how fast", "unit": "1", "above": 0, "maximum": 1.0}
+    size = {"meaning": "how large", "multiple_of": 16, "length": 2, "minimum": 16}
+    return json_file(file, {"rate": bounds, "size": size, "mode": {"meaning": "how", "words": ["a", "b"]}}, read)
+
+
+def profile(folder: Path) -> Hostile:
+    (folder / "configs").mkdir()
+    return json_file(folder / "configs" / "small.json", {"epochs": 2, "size": [1, 2]}, lambda: profiles_of(folder))
+
+
+def records(folder: Path) -> Hostile:
+    def read() -> None:
+        for record in read_records(file):
+            describe_record(record)
+        as_lines(read_records(file))
+
+    file = folder / "rounds.jsonl"
+    good = {**RECORD, "shares": {"hospital-1": 0.5}, "epsilon": 1.0, "dropped": 2}
+    return Hostile(file, json.dumps(good).encode() + b"\n", odd_lines(good), read)
+
+
+def records_that_tell_time_limits(folder: Path) -> Hostile:
+    return Hostile(
+        folder / "rounds.jsonl", json.dumps(RECORD).encode() + b"\n", odd_lines(RECORD), lambda: limits_from(folder)
+    )
+
+
+def local_state(folder: Path) -> Hostile:
+    write_own(folder, 3, {"control": {"w": np.ones(2, np.float32)}})
+    return torch_file(folder / "round-0003.pt", {"control": {"w": torch.ones(2)}}, lambda: read_own(folder, 4))
+
+
+def checkpoint(folder: Path) -> Hostile:
+    return torch_file(folder / "m.pt", {"model": {"w": torch.ones(2)}}, lambda: read_state(folder / "m.pt"))
+
+
+def global_model(folder: Path) -> Hostile:
+    def read() -> None:
+        rounds_done(file), count_parameters(file)
+
+    file = folder / "m.pt"
+    return torch_file(file, {"model": {"w": torch.ones(2)}, "rounds_done": 3}, read)
+
+
+def case_table(folder: Path) -> Hostile:
+    def read() -> None:
+        write_case_table(folder / "copy.csv", read_case_table(file), force=True)
+
+    file = folder / "cases.csv"
+    row = {"case": "a", "patient": "p", "time_point": "1", "institution": "x", "grade": "HGG", "labels": "brats2023"}
+    row |= {name: f"{name}.nii" for name in (*MODALITIES, "seg")}
+    return csv_file(file, [row | {"tumour_ml": "1.5", "shape": "240x240x155", "spacing_mm": "1x1x1"}], read)
+
+
+def origins(folder: Path) -> Hostile:
+    file = folder / "t.csv"
+    rows = [{"case": "a", "institution": "x", "hospital": "h"}, {"case": "b", "institution": "y", "hospital": ""}]
+    return csv_file(file, rows, lambda: read_origins(file))
+
+
+def name_mapping(folder: Path) -> Hostile:
+    file = folder / "t.csv"
+    row = {
+        "Grade": "HGG",
+        "BraTS_2019_subject_ID": "BraTS19_TCIA01_231_1",
+        "BraTS_2020_subject_ID": "BraTS20_Training_001",
+    }
+    return csv_file(file, [row], lambda: read_origins(file))
+
+
+def mapping(folder: Path) -> Hostile:
+    file = folder / "m.json"
+    (folder / "scans" / "p1").mkdir(parents=True)
+    for kind in (*MODALITIES, "seg"):
+        (folder / "scans" / "p1" / f"p1_{kind}.nii.gz").touch()
+    good = {kind: f"{{patient}}/{{patient}}*{kind}.nii.gz" for kind in (*MODALITIES, "seg")} | {"labels": "brats2023"}
+    return json_file(file, good, lambda: find_mapped_cases(folder / "scans", read_mapping(file)))
+
+
+def manifest(folder: Path) -> Hostile:
+    file = folder / "partition.json"
+    options = {**asdict(Options(Strategy.SIZE)), "strategy": "size"}
+    good = {
+        "study_sha256": "00",
+        "options": options,
+        "inputs": {"cases": "c.csv", "institutions": None, "sha256": "11"},
+    }
+    return json_file(file, good, lambda: read_manifest(file))
+
+
+def partition_beside_lists(folder: Path) -> Hostile:
+    write_datalist(
+        folder / "hospital-1" / "datalist.json", parse_datalist(write(folder / "d.json", DATALIST | {"validation": []}))
+    )
+    good = {"study_sha256": "00", "sites": {"hospital-1": {"sha256": "11", "shift": 0.5, "left_out": False}}}
+    return json_file(folder / "partition.json", good, lambda: describe_lists(folder, ["hospital-1"]))
+
+
+def seen_cases(folder: Path) -> Hostile:
+    write_datalist(
+        folder / "hospital-1" / "datalist.json", parse_datalist(write(folder / "d.json", DATALIST | {"validation": []}))
+    )
+    read = lambda: find_seen(folder / "final_model.pt", folder, ["hospital-1"], "training")  # noqa: E731
+    return json_file(folder / SEEN_FILE, {"key": "00", "cases": ["11", "22"]}, read)
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def run_facts(folder: Path) -> Hostile:
+    """``run.json`` as the report's tables and sentences use it."""
+    machine = {"processor": "x", "cores": 2, "memory_gib": 4.0, "gpus": ["A, 40 GiB"]}
+    run = write_run(folder / "run", started="2026-02-01T10:00:00+00:00", seconds=3.5, machine=machine, mode="simulator",
+                    parts=[asdict(Part("2026", 1.0, 0)), asdict(Part("2026", 1.0, 2))], options={"algorithm": "fedavg"},
+                    versions={"brats_fl": "1", "monai": "2"}, invited=list(SITES), left_out=[], local_epochs=1, seed=0,
+                    parameters=100, state="interrupted", rounds_done=2, commit="ab-dirty", best_round=1,
+                    synthetic=[], profile="small", content_hash="00")  # fmt: skip
+
+    def read() -> None:
+        found = read_run(run)
+        scores = score(found)
+        json.dumps(build_metrics(found, scores), allow_nan=False)
+        list_facts(found, "m", 3), list_details(found), write_methods(found, scores), found.sites
+        read_run_state(run), profile_in_run(run / "final_model.pt"), invited_sites(run, found.info)
+
+    return json_file(run / "run.json", json.loads((run / "run.json").read_text(encoding="utf-8")), read)
+
+
+def evaluation_facts(folder: Path) -> Hostile:
+    run = write_run(folder / "run")
+    (run / "run.json").unlink()
+    good = {"bundle": "b", "model": "m", "model_sha256": "00", "profile": "small", "split": "testing", "cases": 2,
+            "synthetic_cases": 0, "seen_in_training": ["a/b"], "seconds_per_case": 1.5, "finished": "2026",
+            "versions": {"brats_fl": "1"}, "machine": {"processor": "x", "cores": 2}}  # fmt: skip
+
+    def read() -> None:
+        found = read_run(run)
+        scores = score(found)
+        json.dumps(build_metrics(found, scores), allow_nan=False)
+        list_facts(found, "m", 3), list_details(found), write_methods(found, scores)
+
+    return json_file(run / "evaluation.json", good, read, place="evaluat")  # the case table may be what does not fit
+
+
+def evaluation_table(folder: Path) -> Hostile:
+    file = folder / "evaluation.csv"
+    figures = {"dice": "0.5", "hd95_mm": "3.0", "volume_ml": "1", "reference_volume_ml": "2"}
+    rows = [{"case": "a", "site": "h", "split": "testing", "region": region, **figures} for region in REGIONS]
+    return csv_file(file, rows, lambda: read_evaluation(file))
+
+
+def statistics(folder: Path) -> Hostile:
+    def read() -> None:
+        for column in read_statistics(file):
+            column.is_noise, [float(value) for value in (*column.means.values(), *column.deviations.values())]
+
+    file = folder / "statistics.json"
+    bins = {f.name: [[float(i), float(i + 1), 2.0] for i in range(f.bins)] for f in FEATURES}
+    good = {
+        f.name: {
+            statistic: {site: {"cases": value} for site in ("hospital-1", ALL)}
+            for statistic, value in (("count", 3), ("mean", 1.5), ("stddev", 0.5), ("histogram", bins[f.name]))
+        }
+        for f in FEATURES
+    }
+    return json_file(file, good, read)
+
+
+def submission(folder: Path) -> Hostile:
+    def read() -> None:
+        found = read_submission(folder)
+        found.first_round, found.part(3.0), describe_options(found.options)
+
+    options, began = JobOptions("small", 4, {"start_round": 2}), "2026-11-24T20:00:00+00:00"
+    begun = Submission("j", "j", began, options, {"mode": "poc"}, "k", "0f", (Part(began, 70.5, 0, "9854"),), "ab")
+    return json_file(folder / "submission.json", asdict(begun), read)
+
+
+def describe_options(options: JobOptions) -> str:
+    return f"{options.profile.upper()} {options.rounds or 0:d} {sorted(options.values)} {options.gpus:d}"
+
+
+def poc_workspace(folder: Path) -> Hostile:
+    copy_kits(folder / "kits")
+    return json_file(
+        folder / "poc.json", {"kits": "kits", "port": 1, "sites": None}, lambda: read_poc(folder), place="/"
+    )
+
+
+def copy_kits(folder: Path) -> None:
+    for name, file, content in (
+        ("server", "fed_server.json", SERVER_KIT),
+        ("hospital-1", "fed_client.json", CLIENT_KIT),
+    ):
+        (folder / name / "startup").mkdir(parents=True)
+        write(folder / name / "startup" / file, content)
+
+
+SERVER_KIT = {"servers": [{"name": "x", "service": {"target": "localhost:8002", "scheme": "grpc"}}]}
+CLIENT_KIT = {**SERVER_KIT, "client": {"fqsn": "hospital-1"}}
+ADMIN_KIT = {"admin": {"username": "lead@x.org", "host": "localhost", "port": 8002}}
+
+
+def kit_of(folder: Path, file: str, content: Any) -> Hostile:
+    def read() -> str:
+        kit = read_kit(folder)
+        return f"{kit.name.upper()} {kit.host.upper()} {kit.port:d}"
+
+    (folder / "startup").mkdir()
+    return json_file(folder / "startup" / file, content, read)
+
+
+def hospital_kit(folder: Path) -> Hostile:
+    return kit_of(folder, "fed_client.json", CLIENT_KIT)
+
+
+def server_kit(folder: Path) -> Hostile:
+    return kit_of(folder, "fed_server.json", SERVER_KIT)
+
+
+def admin_kit(folder: Path) -> Hostile:
+    return kit_of(folder, "fed_admin.json", ADMIN_KIT)
+
+
+def project(folder: Path) -> Hostile:
+    file, good = folder / "project.yml", yaml.safe_load((POC_WORKSPACE / "project.yml").read_text(encoding="utf-8"))
+    return Hostile(file, yaml.safe_dump(good).encode(), odd_yaml(good), lambda: read_project(file))
+
+
+def hospital(folder: Path) -> Kit:
+    (folder / "startup").mkdir()
+    (folder / "local").mkdir()
+    return Kit(folder, "client", "hospital-1", "localhost", 8002)
+
+
+RESOURCES = {
+    "format_version": 2,
+    "client": {"retry_timeout": 30},
+    "components": [
+        {"id": "resource_manager", "path": "a.B", "args": {"num_of_gpus": 0, "mem_per_gpu_in_GiB": 0}},
+        {"id": "job_manager", "path": "a.B", "args": {"uri_root": "/tmp"}},
+        {"id": "site_log_streamer", "path": "a.B"},
+    ],
+    "snapshot_persistor": {"path": "a.B", "args": {"storage": {"path": "a.B", "args": {"root_dir": "/tmp"}}}},
+}
+
+
+def default_resources(folder: Path) -> Hostile:
+    kit = hospital(folder)
+    file = folder / "local" / "resources.json.default"
+    return json_file(file, RESOURCES, lambda: write_site_files(site_files(kit, "strict", gpus=1)))
+
+
+def site_resources(folder: Path) -> Hostile:
+    kit = hospital(folder)
+    write(folder / "local" / "authorization.json", {"permissions": {"lead": {"byoc": "none"}}})
+    read = lambda: refused(check_rules(kit, None, None, LIGHT_NEEDS))  # noqa: E731
+    return json_file(folder / "local" / "resources.json", RESOURCES, read)
+
+
+def site_authorization(folder: Path) -> Hostile:
+    kit = hospital(folder)
+    write(folder / "local" / "resources.json", RESOURCES)
+    good = {"format_version": "1.0", "permissions": {"lead": {"byoc": "none", "submit_job": "any"}, "member": "none"}}
+    read = lambda: refused(check_rules(kit, None, None, LIGHT_NEEDS))  # noqa: E731
+    return json_file(folder / "local" / "authorization.json", good, read)
+
+
+def refused(results: Any) -> None:
+    """A check of a kit says what is wrong in a row of its table."""
+    for result in results:
+        if result.state == "error" and ".json" in result.found:
+            raise BratsFLError(result.found)
+
+
+def daemon_pid(folder: Path) -> Hostile:
+    kit = hospital(folder)
+    return binary_file(folder / "daemon_pid.fl", b"4711\n", lambda: check_not_running(kit, []))
+
+
+def certificate(folder: Path) -> Hostile:
+    kit = hospital(folder)
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from tests.tiny_kits import sign
+
+    _, own = sign(None, "hospital-1", "localhost")
+    kit.authority.write_bytes(own.public_bytes(Encoding.PEM))
+    return binary_file(kit.certificate, own.public_bytes(Encoding.PEM), lambda: check_certificates(kit))
+
+
+def marker(folder: Path) -> Hostile:
+    return binary_file(folder / ".brats-fl", b"run\n", lambda: is_ours(folder, "run"))
+
+
+def tuned(folder: Path) -> Hostile:
+    from brats_fl.provenance import hash_file
+
+    (folder / "m.pt").write_bytes(b"weights")
+    good = {"thresholds": [0.4, 0.5, 0.6], "smallest_wt_share": 0.1, "smallest_et_ml": 0.2}
+    good |= {"tuned": {"model_sha256": hash_file(folder / "m.pt"), "cases": 3}}
+    return json_file(folder / "postprocessing.json", good, lambda: tuned_settings(folder / "m.pt"))
+
+
+def job_as_written(folder: Path) -> Hostile:
+    shutil.copytree(CONFIG, folder / "j")
+    good = {
+        **json.loads((CONFIG / "job.json").read_text(encoding="utf-8")),
+        "components": {"aggregator": {"args": {"max_share": 0.4}}, "model_selector": None},
+        "client_filters": [{"id": "f", "path": "nvflare.app_common.filters.exclude_vars.ExcludeVars", "args": {}}],
+        "add": {"variables": {"extra": 1}},
+    }
+    return json_file(
+        folder / "j" / "job.json", good, lambda: configure(read_source(folder / "j"), JobOptions()), place="j"
+    )
+
+
+def job_meta(folder: Path) -> Hostile:
+    shutil.copytree(CONFIG, folder / "j")
+    good = json.loads((CONFIG / "meta.json").read_text(encoding="utf-8"))
+    return json_file(
+        folder / "j" / "meta.json", good, lambda: configure(read_source(folder / "j"), JobOptions()), place="j"
+    )
+
+
+def built(folder: Path, file: Path) -> Hostile:
+    job = build_job("brats_unet_fedavg", folder, JobOptions(preinstalled=True)).folder
+
+    def read() -> None:
+        found = read_stated_job(job)
+        found.job.total_rounds + found.job.gpus, [site.upper() for site in found.job.sites]
+        describe_job(job)
+
+    good = json.loads((job / file).read_text(encoding="utf-8"))
+    return json_file(job / file, good, read, place="j" if file.name == "meta.json" else "")
+
+
+def built_meta(folder: Path) -> Hostile:
+    return built(folder, Path("meta.json"))
+
+
+def built_client(folder: Path) -> Hostile:
+    return built(folder, CLIENT_CONFIG)
+
+
+def built_server(folder: Path) -> Hostile:
+    return built(folder, SERVER_CONFIG)
+
+
+def environment(folder: Path) -> Hostile:
+    file = folder / "said"
+    good = {"executable": "/p", "python": "3.11", "failed": {}, "optional": [], "versions": {"monai": "1", "x": None},
+            "code": {"b": {"version": "1"}}, "gpus_gib": [40.0]}  # fmt: skip
+    return json_file(file, good, lambda: read_facts(file.read_text("utf-8", errors="replace")))
+
+
+def set_option(folder: Path) -> Hostile:
+    file = folder / "said"
+    read = lambda: parse_values([f"a={file.read_text('utf-8', errors='replace')}"])  # noqa: E731
+    return json_file(file, {"a": [1, 2.5]}, read)
+
+
+READERS: Mapping[str, Callable[[Path], Hostile]] = {
+    one.__name__: one
+    for one in (
+        *(datalist, datalist_that_is_whole, decathlon, nnunet, acceptances, releases, mask_record, judgement, hashes),
+        *(settings_table, profile, records, records_that_tell_time_limits, local_state, checkpoint, global_model),
+        *(case_table, origins, name_mapping, mapping, manifest, partition_beside_lists, seen_cases, run_facts),
+        *(
+            evaluation_facts,
+            evaluation_table,
+            statistics,
+            submission,
+            poc_workspace,
+            hospital_kit,
+            server_kit,
+            admin_kit,
+        ),
+        *(project, default_resources, site_resources, site_authorization, daemon_pid, certificate, marker, tuned),
+        *(job_as_written, job_meta, built_meta, built_client, built_server, environment, set_option),
+    )
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_good_file_is_read(name: str, tmp_path: Path):
+    hostile = READERS[name](tmp_path)
+    hostile.file.write_bytes(hostile.good)
+
+    hostile.read()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_odd_file_is_read_or_refused_by_its_name(name: str, tmp_path: Path):
+    hostile = READERS[name](tmp_path)
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(content=made_by(hostile.odd))
+    def read(content: bytes) -> None:
+        hostile.file.write_bytes(content)
+        try:
+            hostile.read()
+        except BratsFLError as error:
+            words = str(error)
+            assert (hostile.place or hostile.file.name) in words
+            assert len(words) < 4000
+            words.encode()
+
+    read()
+
+
+ONE_HOME = {
+    "json.load": {"brats_fl/reading.py", "brats_fl/bundle.py", "brats_fl/cases/cache.py"},
+    "json.loads": {"brats_fl/reading.py", "brats_fl/bundle.py", "brats_fl/cases/cache.py"},
+    "csv.reader": {"brats_fl/reading.py"},
+    "csv.DictReader": set(),
+    "yaml.safe_load": {"brats_fl_tools/kit/kits.py"},
+    "yaml.load": set(),
+    "tomllib.load": set(),
+    "tomllib.loads": set(),
+}
+"""What parses -> the modules that may call it: the one home, and who reads what the same process wrote."""
+
+
+def test_nothing_is_parsed_outside_the_one_home():
+    """Who needs a new reader uses ``brats_fl.reading``, and adds its file to ``READERS``."""
+    calls = set()
+    for package in (Path(brats_fl.__file__).parent, Path(brats_fl_tools.__file__).parent):
+        for path in package.rglob("*.py"):
+            module = path.relative_to(package.parent).as_posix()
+            if module.startswith("brats_fl_tools/drill/"):
+                continue  # reads what it wrote itself
+            source = path.read_text(encoding="utf-8")
+            if any(call in source for call in ONE_HOME):
+                nodes = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+                calls |= {(ast.unparse(node), module) for node in nodes if ast.unparse(node) in ONE_HOME}
+
+    assert calls <= {(call, module) for call, modules in ONE_HOME.items() for module in modules}
