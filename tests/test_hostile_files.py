@@ -25,6 +25,7 @@ from tests.run_folders import SITES, train, write_run
 
 import brats_fl
 import brats_fl_tools
+from brats_fl.approval import Approval, read_approvals
 from brats_fl.bundle import profiles_of
 from brats_fl.cases.cache_folder import read_strings
 from brats_fl.cases.datalists import as_monai_item, parse_datalist, read_datalist, write_datalist
@@ -169,6 +170,11 @@ def acceptances(folder: Path) -> Hostile:
     finding = Finding("G33-brains-differ", "3 of 4 agree", "a", "t1c", "hospital-1")
     good = {"accepted": [asdict(Acceptance("G33-brains-differ", "a", "t1c", "found 3", "Dr A", "2026-02-01"))]}
     return json_file(folder / "accepted.json", good, read)
+
+
+def approvals(folder: Path) -> Hostile:
+    good = {"approved": [asdict(Approval("0f" * 32, "brats_unet_fedavg", "3c", "it", "2026-02-01T10:00:00+00:00"))]}
+    return json_file(folder / "approved_jobs.json", good, lambda: read_approvals(folder / "approved_jobs.json"))
 
 
 def releases(folder: Path) -> Hostile:
@@ -574,7 +580,18 @@ def set_option(folder: Path) -> Hostile:
 READERS: Mapping[str, Callable[[Path], Hostile]] = {
     one.__name__: one
     for one in (
-        *(datalist, datalist_that_is_whole, decathlon, nnunet, acceptances, releases, mask_record, judgement, hashes),
+        *(
+            datalist,
+            datalist_that_is_whole,
+            decathlon,
+            nnunet,
+            acceptances,
+            approvals,
+            releases,
+            mask_record,
+            judgement,
+            hashes,
+        ),
         *(settings_table, profile, records, records_that_tell_time_limits, local_state, checkpoint, global_model),
         *(case_table, origins, name_mapping, mapping, manifest, partition_beside_lists, seen_cases, run_facts),
         *(
@@ -622,7 +639,7 @@ def test_odd_file_is_read_or_refused_by_its_name(name: str, tmp_path: Path):
 
 ONE_HOME = {
     "json.load": {"brats_fl/reading.py", "brats_fl/bundle.py", "brats_fl/cases/cache.py"},
-    "json.loads": {"brats_fl/reading.py", "brats_fl/bundle.py", "brats_fl/cases/cache.py"},
+    "json.loads": {"brats_fl/reading.py", "brats_fl/bundle.py", "brats_fl/cases/cache.py", "brats_fl/approval.py"},
     "csv.reader": {"brats_fl/reading.py"},
     "csv.DictReader": set(),
     "yaml.safe_load": {"brats_fl_tools/kit/kits.py"},
@@ -630,7 +647,7 @@ ONE_HOME = {
     "tomllib.load": set(),
     "tomllib.loads": set(),
 }
-"""What parses -> the modules that may call it: the one home, and who reads what the same process wrote."""
+"""What parses -> the modules that may call it: the one home, who reads what the same process wrote, and who hashes it."""
 
 
 def test_nothing_is_parsed_outside_the_one_home():

@@ -17,6 +17,7 @@ from typing import Any, Final
 from brats_fl.errors import KitError, NotApprovedError
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_bytes, hash_text
+from brats_fl.reading import Reader
 
 APPROVED_FILE: Final = "approved_jobs.json"
 """The site's list, in ``local`` of its kit."""
@@ -24,6 +25,7 @@ APPROVED_FILE: Final = "approved_jobs.json"
 ADDED_BY_FLARE: Final = frozenset({".__nvfl_sig.json", ".__nvfl_submitter.crt"})
 """Signatures and the submitter's certificate: FLARE puts them into each folder of a job."""
 
+READER: Final = Reader(KitError, "no job runs here until it is mended: remove it, and approve each job again")
 CLIENT_CONFIG: Final = "config/config_fed_client.json"
 FIRST_ROUND: Final = "start_round"
 SPECS: Final[Mapping[str, str]] = {"launcher_spec": "default", "resource_spec": "@default"}
@@ -107,19 +109,9 @@ def read_approvals(file: Path) -> tuple[Approval, ...]:
     Raises:
         KitError: It cannot be read, or is no such list.
     """
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))["approved"]
-        approvals = tuple(Approval(**entry) for entry in entries)
-        if any(not isinstance(value, str) for approval in approvals for value in asdict(approval).values()):
-            raise TypeError("a value is no text")
-        return approvals
-    except FileNotFoundError:
+    if not file.exists():
         return ()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise KitError(
-            f"{file}: is no list of approved jobs ({error!r}); no job runs here until it is mended: remove it, and "
-            "approve each job again"
-        ) from error
+    return READER.at(tuple[Approval, ...], READER.json_object(file), ["approved"], file)
 
 
 def add_approval(file: Path, approval: Approval) -> None:

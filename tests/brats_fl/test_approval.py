@@ -189,7 +189,7 @@ def test_damaged_list_approves_nothing_and_says_so(text: str, tmp_path: Path) ->
     file = tmp_path / "approved_jobs.json"
     file.write_bytes(text.encode("latin-1"))
 
-    with pytest.raises(KitError, match="is no list of approved jobs"):
+    with pytest.raises(KitError, match="no job runs here until it is mended"):
         check_approved(file, "aa")
     with pytest.raises(KitError, match="no job runs here until it is mended"):
         add_approval(file, approval("aa"))

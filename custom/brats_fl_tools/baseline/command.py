@@ -13,6 +13,7 @@ import typer
 from brats_fl.constants import REGIONS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
+from brats_fl.reading import Reader
 from brats_fl.settings import bundle_settings
 from brats_fl_tools.baseline.parts import Kind, Part, parts_of
 from brats_fl_tools.jobs.assembly import JobOptions
@@ -21,6 +22,7 @@ from brats_fl_tools.jobs.participants import choose_sites, in_folder
 from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.own_folders import claim, fresh_folder, is_ours, refuse_foreign
+from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.runs.folder import BEST_MODEL, EVALUATION_FILE, RUN_FILE
 from brats_fl_tools.runs.simulate import run_simulation
 from brats_fl_tools.runs.simulator import POLLING_SECONDS
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 BASELINE_FILE: Final = "baseline.json"
 """In the folder of a baseline: what was asked for, so that a second call goes on and does not mix two baselines."""
 
+READER: Final = Reader(RunError, "remove the folder, and run the command again")
 DEFAULT_JOB: Final = "brats_unet_fedavg"
 
 SitesOption = Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json for each hospital.")]
@@ -169,10 +172,7 @@ def carry_out(part: Part, source: JobSource, sites: Path, out: Path, options: Jo
 
 
 def _is_finished(run: Path) -> bool:
-    try:
-        return bool(json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("state") == "finished")
-    except (OSError, ValueError, AttributeError):
-        return False
+    return (run / RUN_FILE).is_file() and READER.json_object(run / RUN_FILE).get("state") == "finished"
 
 
 def write_table(out: Path, parts: Sequence[Part], tables: Sequence[pd.DataFrame]) -> None:
@@ -208,8 +208,8 @@ def write_table(out: Path, parts: Sequence[Part], tables: Sequence[pd.DataFrame]
 
 
 def _evaluation(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / EVALUATION_FILE).read_text(encoding="utf-8"))
-    return found
+    """What its evaluation stated, typed."""
+    return dict(read_facts(READER, run / EVALUATION_FILE, EVALUATION_FACTS))
 
 
 def _print_means(table: pd.DataFrame) -> None:
