@@ -647,7 +647,7 @@ ONE_HOME = {
     "tomllib.load": set(),
     "tomllib.loads": set(),
 }
-"""What parses -> the modules that may call it: the one home, who reads what the same process wrote, and who hashes it."""
+"""What parses -> the modules that may call it: the one home, who reads what the same process wrote, who hashes it."""
 
 
 def test_nothing_is_parsed_outside_the_one_home():

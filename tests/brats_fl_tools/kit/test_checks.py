@@ -528,7 +528,7 @@ def test_folder_that_is_no_job_of_ours_is_refused(tmp_path: Path, jobs: Mapping[
     for name in ("meta.json", "app_server/config/config_fed_server.json", "app_client/config/config_fed_client.json"):
         (foreign / name).parent.mkdir(parents=True, exist_ok=True)
         (foreign / name).write_text("{}", encoding="utf-8")
-    with pytest.raises(JobError, match=r"has no name; give a folder that `brats-fl job build` wrote"):
+    with pytest.raises(JobError, match=r"has no 'name'; mend it, or build the job again"):
         kit_machine.read_stated_job(foreign)
 
 

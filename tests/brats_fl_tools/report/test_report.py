@@ -606,7 +606,7 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
         ("<b>", "<i>site</i>", "testing", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
         ('"><img src=x>', "$x^2$ & 病院", "testing", (0.6, 0.6, 0.6), (1.0, 1.0, 1.0)),
     ]
-    run = write_run(tmp_path / "run", rows=rows, job="<script>alert(1)</script>", sites={})
+    run = write_run(tmp_path / "run", rows=rows, job="job<script>alert(1)<script>", sites={})
     write_rounds(run, [train(0, row[1]) for row in rows] + [train(1, "<u>")])
 
     page = page_of(run)
