@@ -1,0 +1,128 @@
+"""Who may take part: kits that must not be let in, and a kit that is started twice."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Final
+
+from brats_fl.constants import SITES
+from brats_fl_tools.drill.certificates import expire, foreign_kit, new_kit, renew
+from brats_fl_tools.drill.faults.verdicts import SITE, Fault, expect, expect_others_finished
+from brats_fl_tools.drill.federation import Drill
+from brats_fl_tools.drill.waiting import wait_until
+from brats_fl_tools.runs.host_federation import CONSOLE_LOG
+
+LIFETIME_RESTARTS: Final = 7
+"""How long the certificate is valid, in times of a server's restart: until the second round it takes four."""
+
+TRY_SECONDS: Final = 12.0
+"""A hospital with a valid certificate is connected within 3 s on two idle cores."""
+
+
+@contextlib.contextmanager
+def started(drill: Drill, kit: Path) -> Iterator[None]:
+    """While the block runs, the client of a kit that is not of the five hospitals."""
+    command = drill.hosts.command(SITE, ["bash", str(kit / "startup" / "sub_start.sh"), "--once"])
+    with (kit / CONSOLE_LOG).open("ab") as output, drill.foreign_process(command, output):
+        yield
+
+
+def stranger(drill: Drill, kit: Path, name: str, seconds: float) -> str:
+    """Start a kit that must not be let in, beside an honest hospital's; its log, which says why it was not.
+
+    Args:
+        drill: The federation.
+        kit: Of the stranger.
+        name: That it must not be connected by.
+        seconds: How long it tries.
+    """
+    with started(drill, kit):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            connected = drill.connected()
+            expect(name not in connected or name in SITES, f"{name} was let in")
+            expect(set(SITES) <= connected, f"only {', '.join(sorted(connected))} are connected")
+            time.sleep(0.5)
+    return (kit / CONSOLE_LOG).read_text(encoding="utf-8", errors="replace")
+
+
+def wrong_certificate(drill: Drill) -> str:
+    """A kit of another provisioning, with the same names."""
+    kit = foreign_kit(drill, drill.hosts.files(SITE) / "foreign")
+    log = stranger(drill, kit, "hospital-9", TRY_SECONDS)
+    expect("CERTIFICATE_VERIFY_FAILED" in log, "its log does not say that the certificate was the reason")
+    return "not let in; the five hospitals stayed connected"
+
+
+def expired_certificate(drill: Drill) -> str:
+    """A kit whose certificate ran out yesterday, and one made in the same way whose has not."""
+    valid = new_kit(drill, "hospital-7", drill.hosts.files(SITE) / "valid")
+    with started(drill, valid):
+        took = wait_until(lambda: "hospital-7" in drill.connected(), "a new hospital to be let in", seconds=60)
+    expired = new_kit(drill, "hospital-8", drill.hosts.files(SITE) / "expired")
+    expire(drill, expired)
+    stranger(drill, expired, "hospital-8", max(TRY_SECONDS, 3 * took))
+    return "not let in, as one with a valid certificate was; the five hospitals stayed connected"
+
+
+def kit_started_twice(drill: Drill) -> str:
+    """A hospital's start script is run again while it runs."""
+    command = drill.hosts.command(SITE, ["bash", str(drill.kit_folder(SITE) / "startup" / "start.sh")])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    expect("one instance" in done.stdout, f"it said {done.stdout.strip()!r}")
+    expect(len(drill.processes(f"{SITE} parent")) == 1, "two clients run")
+    outcome = drill.run("started-twice", 1)
+    text = expect_others_finished(drill, outcome, 1)
+    expect(outcome.status(SITE, 0) == "ok", f"{SITE} is {outcome.status(SITE, 0)}")
+    return f"{text}; the second start was refused"
+
+
+def server_certificate_expires(drill: Drill) -> str:
+    """The server's certificate runs out while a job runs."""
+    certificate = drill.federation.server.certificate
+    valid = certificate.read_bytes()
+    try:
+        lifetime_s = LIFETIME_RESTARTS * restart_server(drill)
+        now = datetime.now(timezone.utc)
+        end = now + timedelta(seconds=lifetime_s)
+        renew(drill, certificate, now - timedelta(days=1), end)
+        restart_server(drill)
+
+        def during(run: Path) -> None:
+            drill.wait_round(run, 1)
+            expect(datetime.now(timezone.utc) < end, "the certificate had run out before the second round")
+            wait_until(lambda: datetime.now(timezone.utc) > end + timedelta(seconds=2), "the certificate to run out")
+            said = drill.on_lead("status", "--kit", str(drill.kit_folder("lead")))
+            expect(said.returncode == 1, "a new session was let in by a certificate that has run out")
+
+        outcome = drill.run("certificate", 8, during, {"steps_per_epoch": 40})
+    finally:
+        certificate.write_bytes(valid)
+        restart_server(drill)
+    expect_others_finished(drill, outcome, 8)
+    expect(outcome.status(SITE, 7) == "ok", f"{SITE} is {outcome.status(SITE, 7)} in the last round")
+    return "five sites finished 8 rounds on their connections; new sessions refused until the certificate was renewed"
+
+
+def restart_server(drill: Drill) -> float:
+    """Seconds until all hospitals were connected to the server again."""
+    begin = time.monotonic()
+    drill.end("server")
+    drill.start(["server"])
+    drill.wait_connected()
+    return time.monotonic() - begin
+
+
+FAULTS: Final[Mapping[str, Fault]] = {
+    "wrong-certificate": Fault("not let in", wrong_certificate),
+    "expired-certificate": Fault("not let in", expired_certificate),
+    "server-certificate-expires": Fault(
+        "the job goes on; new sessions are refused until it is renewed", server_certificate_expires
+    ),
+    "kit-started-twice": Fault("the second start is refused", kit_started_twice),
+}
