@@ -19,6 +19,7 @@ from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, read_datalis
 from brats_fl.cases.scans import name_volume, split_volume
 from brats_fl.constants import SITES, SPLITS
 from brats_fl.errors import RunError
+from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE
 from brats_fl_tools.drill.broken_sites import remove_plan, write_harness, write_plan
 from brats_fl_tools.drill.hosts import Hosts
 from brats_fl_tools.drill.waiting import wait_until
@@ -32,6 +33,8 @@ SERVER_NAME = "fl.consortium.example"
 LEAD, MEMBER, ADMIN = "lead", "member", "admin"
 HOSTS = ("server", *SITES, LEAD)
 PORT = 8002
+HOST_ENVIRONMENT: Mapping[str, str] = {"OMP_NUM_THREADS": "1", MIN_CASES_VARIABLE: "2"}
+"""The hospitals of a drill have three cases each; by default statistics ask for more."""
 
 
 class Houses:
@@ -100,7 +103,7 @@ class Houses:
         """Start server and hospitals as their houses would, with FLARE's watchdog."""
         for name in names:
             kit = self.federation.server if name == "server" else self.kit_of(name)
-            environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.fault_folder(name))}
+            environment = {**HOST_ENVIRONMENT, "PYTHONPATH": str(self.fault_folder(name))}
             fed.start_kit(self.federation, kit, environment, True, lambda k, c: self.hosts.command(k.name, c))
 
     def kit_of(self, site: str) -> Kit:

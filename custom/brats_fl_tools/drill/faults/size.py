@@ -77,9 +77,9 @@ def write_study(folder: Path, datalist: Path, names: Sequence[str]) -> Path:
         "description": "Rounds without training",
         "bundle": bundle.name,
         "executors": [{"tasks": ["train", "validate"], "executor": executor}],
-        "min_clients": HOSPITALS,
+        "min_clients": len(names),
     }
-    meta = {"name": "twenty", "min_clients": HOSPITALS, "deploy_map": {"app_server": ["server"], "app_client": names}}
+    meta = {"name": "twenty", "min_clients": len(names), "deploy_map": {"app_server": ["server"], "app_client": names}}
     (job / "job.json").write_text(json.dumps(differences), encoding="utf-8")
     (job / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     return job
