@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from brats_fl.round_records import MEAN_PHASE
 from brats_fl.site_state import LOCAL_MODEL_FILE, find_state_dir
 
 Array = npt.NDArray[np.floating]
@@ -40,6 +41,11 @@ def status_of(records: Records, site: str, round_index: int) -> str:
         if record["phase"] == "train" and record["site"] == site and record["round"] == round_index
     ]
     return found[-1] if found else "absent"
+
+
+def means(records: Records) -> Records:
+    """The server's own lines, one a round that is over."""
+    return [record for record in records if record["phase"] == MEAN_PHASE]
 
 
 def accepted_cases(records: Records, round_index: int) -> dict[str, int]:

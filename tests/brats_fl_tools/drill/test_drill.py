@@ -72,3 +72,10 @@ def test_cases_are_copied_with_the_numbers_of_their_volumes(tmp_path):
     assert copied.image == tuple(f"{tmp_path}/host/a/all.nii.gz#{k}" for k in (2, 1, 3, 0))
     assert copied.label == f"{tmp_path}/host/a/seg.nii"
     assert sorted(path.name for path in (tmp_path / "host" / "a").iterdir()) == ["all.nii.gz", "seg.nii"]
+
+
+@pytest.mark.parametrize(
+    ("passed", "skipped", "word"), [(True, False, "passed"), (False, False, "FAILED"), (True, True, "skipped")]
+)
+def test_fault_that_this_machine_cannot_make_is_neither_passed_nor_failed(passed, skipped, word):
+    assert command.Result("lossy-link", "", "", passed, 0.0, skipped).word == word

@@ -14,9 +14,11 @@ from brats_fl.constants import SITES
 from brats_fl_tools.drill.certificates import expire, foreign_kit, new_kit, renew
 from brats_fl_tools.drill.faults.verdicts import SITE, Fault, expect, expect_others_finished
 from brats_fl_tools.drill.federation import Drill
+from brats_fl_tools.drill.outcome import means
 from brats_fl_tools.drill.waiting import wait_until
 from brats_fl_tools.runs.host_federation import CONSOLE_LOG
 
+CERTIFICATE_ROUNDS: Final = 12
 LIFETIME_RESTARTS: Final = 7
 """How long the certificate is valid, in times of a server's restart: until the second round it takes four."""
 
@@ -97,16 +99,18 @@ def server_certificate_expires(drill: Drill) -> str:
             drill.wait_round(run, 1)
             expect(datetime.now(timezone.utc) < end, "the certificate had run out before the second round")
             wait_until(lambda: datetime.now(timezone.utc) > end + timedelta(seconds=2), "the certificate to run out")
+            expect(len(means(drill.live_records(run))) < CERTIFICATE_ROUNDS, "the job was over before that")
             said = drill.on_lead("status", "--kit", str(drill.kit_folder("lead")))
             expect(said.returncode == 1, "a new session was let in by a certificate that has run out")
 
-        outcome = drill.run("certificate", 8, during, {"steps_per_epoch": 40})
+        outcome = drill.run("certificate", CERTIFICATE_ROUNDS, during, {"steps_per_epoch": 40})
     finally:
         certificate.write_bytes(valid)
         restart_server(drill)
-    expect_others_finished(drill, outcome, 8)
-    expect(outcome.status(SITE, 7) == "ok", f"{SITE} is {outcome.status(SITE, 7)} in the last round")
-    return "five sites finished 8 rounds on their connections; new sessions refused until the certificate was renewed"
+    expect_others_finished(drill, outcome, CERTIFICATE_ROUNDS)
+    last = outcome.status(SITE, CERTIFICATE_ROUNDS - 1)
+    expect(last == "ok", f"{SITE} is {last} in the last round")
+    return f"five sites finished {CERTIFICATE_ROUNDS} rounds; new sessions were refused until it was renewed"
 
 
 def restart_server(drill: Drill) -> float:

@@ -18,7 +18,6 @@ from typing import Any, Final
 from brats_fl.best_model import vote
 from brats_fl.constants import SITES
 from brats_fl.errors import RunError
-from brats_fl.round_records import MEAN_PHASE
 from brats_fl_tools.drill.faults.searching import expect_nothing_leaked
 from brats_fl_tools.drill.faults.verdicts import (
     SITE,
@@ -39,6 +38,7 @@ from brats_fl_tools.drill.outcome import (
     largest_difference,
     load,
     local_model_file,
+    means,
     weighted_mean_of,
 )
 from brats_fl_tools.drill.waiting import WAIT_SECONDS, wait_until
@@ -63,7 +63,7 @@ class Round:
     @property
     def mean(self) -> Mapping[str, Any]:
         """The server's own line."""
-        return next(r for r in self.records if r["phase"] == MEAN_PHASE and r["round"] == self.index)
+        return next(r for r in means(self.records) if r["round"] == self.index)
 
     def record(self, site: str) -> Mapping[str, Any]:
         """A site's line."""
@@ -124,7 +124,7 @@ def has_a_bounded_share(seen: Round) -> str:
 def was_repeated(seen: Round) -> str:
     """The round failed, the model stayed, and the next one had enough updates again."""
     expect(seen.mean["status"] == "TOO_FEW_UPDATES", f"the round is {seen.mean['status']}")
-    after = next(r for r in seen.records if r["phase"] == MEAN_PHASE and r["round"] == seen.index + 1)
+    after = next(r for r in means(seen.records) if r["round"] == seen.index + 1)
     expect(after["status"] == "ok", f"the next round is {after['status']}")
     return "; TOO_FEW_UPDATES, the next round went on"
 
@@ -233,7 +233,7 @@ def wait_for_mean(drill: Drill, run: Path, round_index: int, process: subprocess
     def is_over() -> bool:
         if not (run / "submission.json").is_file():
             return False
-        return any(r["phase"] == MEAN_PHASE and r["round"] == round_index for r in drill.live_records(run))
+        return any(r["round"] == round_index for r in means(drill.live_records(run)))
 
     wait_until(lambda: is_over() or process.poll() is not None, f"round {round_index} to end", poll_seconds=0.1)
     return is_over()
@@ -268,7 +268,7 @@ def compare(
     model = load(model_file)
     if round_index in flipped and SITE in trained:
         trained[SITE] = {name: 2 * before[name] - value for name, value in trained[SITE].items()}
-    status = next(r["status"] for r in records if r["phase"] == MEAN_PHASE and r["round"] == round_index)
+    status = next(r["status"] for r in means(records) if r["round"] == round_index)
     should = weighted_mean_of(trained, cases) if status == "ok" else before
     return model, largest_difference(model, should)
 

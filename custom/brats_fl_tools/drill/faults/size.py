@@ -21,9 +21,10 @@ import psutil
 from brats_fl.cases.datalists import DATALIST_FILE, DataList, read_datalist, write_datalist
 from brats_fl.constants import SITES
 from brats_fl.errors import RunError
-from brats_fl.round_records import MEAN_PHASE, read_records
+from brats_fl.round_records import read_records
 from brats_fl_tools.drill.faults.verdicts import Fault, expect
 from brats_fl_tools.drill.federation import Drill
+from brats_fl_tools.drill.outcome import means
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import SIMULATED_SERVER
 from brats_fl_tools.runs.processes import running
@@ -98,7 +99,7 @@ def run_and_measure(folder: Path, job: Path) -> dict[int, float]:
     with running(command, folder / "simulate.log") as process:
         while process.poll() is None and time.monotonic() < deadline:
             records = read_records(folder / "run" / SIMULATED_SERVER / "rounds.jsonl")
-            done = max((record["round"] for record in records if record["phase"] == MEAN_PHASE), default=-1)
+            done = max((record["round"] for record in means(records)), default=-1)
             if done >= 0 and done not in memory:
                 memory[done] = server_mb(process.pid)
             time.sleep(0.1)
