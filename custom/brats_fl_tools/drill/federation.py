@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ class Drill(Houses):
     def wait_connected(self, names: Sequence[str] = SITES) -> None:
         """Return when the hospitals are connected."""
         wait_until(lambda: set(names) <= self.connected(), f"{', '.join(names)} to be connected")
+
+    def restart_server(self, names: Sequence[str] = SITES) -> float:
+        """Seconds until the hospitals of these names were connected to the server again."""
+        begin = time.monotonic()
+        self.end("server")
+        self.start(["server"])
+        self.wait_connected(names)
+        return time.monotonic() - begin
 
     def lead_command(self, *arguments: str) -> list[str]:
         """A ``brats-fl`` command on the lead's host."""

@@ -89,11 +89,11 @@ def server_certificate_expires(drill: Drill) -> str:
     certificate = drill.federation.server.certificate
     valid = certificate.read_bytes()
     try:
-        lifetime_s = LIFETIME_RESTARTS * restart_server(drill)
+        lifetime_s = LIFETIME_RESTARTS * drill.restart_server()
         now = datetime.now(timezone.utc)
         end = now + timedelta(seconds=lifetime_s)
         renew(drill, certificate, now - timedelta(days=1), end)
-        restart_server(drill)
+        drill.restart_server()
 
         def during(run: Path) -> None:
             drill.wait_round(run, 1)
@@ -106,20 +106,11 @@ def server_certificate_expires(drill: Drill) -> str:
         outcome = drill.run("certificate", CERTIFICATE_ROUNDS, during, {"steps_per_epoch": 40})
     finally:
         certificate.write_bytes(valid)
-        restart_server(drill)
+        drill.restart_server()
     expect_others_finished(drill, outcome, CERTIFICATE_ROUNDS)
     last = outcome.status(SITE, CERTIFICATE_ROUNDS - 1)
     expect(last == "ok", f"{SITE} is {last} in the last round")
     return f"five sites finished {CERTIFICATE_ROUNDS} rounds; new sessions were refused until it was renewed"
-
-
-def restart_server(drill: Drill) -> float:
-    """Seconds until all hospitals were connected to the server again."""
-    begin = time.monotonic()
-    drill.end("server")
-    drill.start(["server"])
-    drill.wait_connected()
-    return time.monotonic() - begin
 
 
 FAULTS: Final[Mapping[str, Fault]] = {

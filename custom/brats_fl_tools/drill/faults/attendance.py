@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from brats_fl_tools.drill.faults.verdicts import SITE, Fault, expect, expect_others_finished, statuses
+from brats_fl_tools.drill.faults.verdicts import HONEST, SITE, Fault, expect, expect_others_finished, statuses
 from brats_fl_tools.drill.federation import Drill
 from brats_fl_tools.drill.waiting import wait_until
+from brats_fl_tools.runs.host_federation import CONSOLE_LOG
 
 STOP_SECONDS: Final = 60
 
@@ -25,12 +26,12 @@ def next_job(drill: Drill, name: str) -> str:
 def joins_late(drill: Drill) -> str:
     """A hospital is started when the job is in its second round."""
     drill.end(SITE)
-    wait_until(lambda: SITE not in drill.connected(), f"the server to miss {SITE}")
+    drill.restart_server(HONEST)  # a server that knows the hospital misses it after ten minutes only
+    expect(SITE not in drill.connected(), f"{SITE} is there")
 
     def during(run: Path) -> None:
         drill.wait_round(run, 1)
-        drill.start([SITE])
-        drill.wait_connected()
+        start_again(drill)
 
     outcome = drill.run("late", 3, during, {"steps_per_epoch": 20})
     text = expect_others_finished(drill, outcome, 3)
@@ -44,14 +45,25 @@ def leaves_and_returns(drill: Drill) -> str:
         drill.wait_round(run, 1)
         stop(drill)
         drill.wait_round(run, 3)
-        drill.start([SITE])
-        drill.wait_connected()
+        start_again(drill)
 
     outcome = drill.run("leaves", 5, during, {"steps_per_epoch": 20})
     text = expect_others_finished(drill, outcome, 5)
     expect(outcome.status(SITE, 0) == "ok", f"{SITE} is {outcome.status(SITE, 0)} before it left")
     expect(outcome.status(SITE, 2) != "ok", f"{SITE} was not away")
     return f"{text}; {SITE}: {statuses(outcome, 5)}, connected again, {next_job(drill, 'leaves-next')}"
+
+
+def start_again(drill: Drill) -> None:
+    """Start the hospital; returns when its own log says that the server has let it in."""
+
+    def times() -> int:
+        log = drill.kit_folder(SITE) / CONSOLE_LOG
+        return log.read_text(encoding="utf-8", errors="replace").count("Successfully registered client")
+
+    before = times()
+    drill.start([SITE])
+    wait_until(lambda: times() > before, f"{SITE} to be let in")
 
 
 def stop(drill: Drill) -> None:
