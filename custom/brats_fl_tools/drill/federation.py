@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -174,6 +175,10 @@ class Drill(Houses):
     def server_files(self, run: Path) -> Path:
         """Folder of a run's job in the server's kit."""
         return self.kit_folder("server") / self.job_id(run)
+
+    def copy_server_files(self, run: Path) -> Path:
+        """A copy of them on the lead's host, which the lead asks the server's IT for."""
+        return Path(shutil.copytree(self.server_files(run), self.hosts.files(LEAD) / f"{run.name}-server-files"))
 
     def live_records(self, run: Path) -> list[dict[str, Any]]:
         """Records of a running job, as they lie at the server."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -67,9 +66,7 @@ def server_killed(drill: Drill) -> str:
     expect(lost.exit_code == 1, f"submit ended with {lost.exit_code}")
     drill.wait_connected()
     wait_until(lambda: not drill.trainers(), "the sites to let go of the lost job")
-    copy = drill.hosts.files("lead") / "server-files"  # the lead asks the server's IT for it
-    shutil.copytree(drill.server_files(lost.run), copy)
-    text, outcome = expect_resumed(drill, lost.run, 4, "--server-files", str(copy))
+    text, outcome = expect_resumed(drill, lost.run, 4, "--server-files", str(drill.copy_server_files(lost.run)))
     lines = sum(record["phase"] == "train" for record in outcome.records)
     expect(lines == 4 * len(SITES), f"the records hold {lines} lines, expected {4 * len(SITES)}")
     return text
