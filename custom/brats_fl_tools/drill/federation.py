@@ -37,7 +37,7 @@ JOB_VALUES: Mapping[str, Any] = {
     "steps_per_epoch": 4,
     "wait_time_after_min_received": 20,
     "train_timeout": 300,
-    "validation_timeout": 60,
+    "validation_timeout": 30,
 }
 
 

@@ -33,8 +33,11 @@ SERVER_NAME = "fl.consortium.example"
 LEAD, MEMBER, ADMIN = "lead", "member", "admin"
 HOSTS = ("server", *SITES, LEAD)
 PORT = 8002
-HOST_ENVIRONMENT: Mapping[str, str] = {"OMP_NUM_THREADS": "1", MIN_CASES_VARIABLE: "2"}
-"""The hospitals of a drill have three cases each; by default statistics ask for more."""
+HOST_ENVIRONMENT: Mapping[str, str] = {
+    "OMP_NUM_THREADS": "1",
+    MIN_CASES_VARIABLE: "2",  # a drill's hospitals have three cases each; by default statistics ask for more
+    "NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": "15",  # s, at a job's end for a site that was lost: it does not come
+}
 
 
 class Houses:
