@@ -17,6 +17,7 @@ BratsFLError
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
 ├── SiteNameError   a name that no hospital can have
+├── StatisticsError   what a site released as statistics is none
 ├── StepError       a step that failed on a case for a reason that is not ours
 └── TrainerError    a site's training process that died
 
@@ -165,6 +166,12 @@ class SiteNameError(BratsFLError):
     """A hospital's name that FLARE does not bear."""
 
     code = "SITE_NAME_ERROR"
+
+
+class StatisticsError(BratsFLError):
+    """What a site released as statistics has not their form, or no plausible numbers."""
+
+    code = "STATISTICS_ERROR"
 
 
 class StepError(BratsFLError):

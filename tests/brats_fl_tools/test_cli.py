@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -124,3 +125,12 @@ def test_command_for_which_memory_ran_out_says_so(monkeypatch: pytest.MonkeyPatc
 
     assert end.value.code == 1
     assert capsys.readouterr().err.strip() == "error: memory ran out; free some, or take a machine with more"
+
+
+def test_command_line_itself_loads_neither_torch_nor_monai():
+    heavy = {"torch", "monai", "nvflare", "pandas"}
+    program = f"import sys, brats_fl_tools.cli; sys.exit(' '.join({heavy} & set(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stderr.strip() == ""

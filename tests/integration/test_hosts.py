@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from brats_fl_tools.drill.federation import wait_until
 from brats_fl_tools.drill.hosts import Hosts, hosts, why_no_hosts
+from brats_fl_tools.drill.waiting import wait_until
 
 REASON = why_no_hosts()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no hosts on this machine: {REASON}")

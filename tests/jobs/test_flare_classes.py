@@ -112,6 +112,7 @@ OVERRIDDEN = {
     "FingerprintExecutor": {"execute"},
     "FingerprintMatcher": {"create_task_data", "final_process", "process_client_response"},
     "PayloadGenerator": {"learnable_to_shareable"},
+    "ReleaseFilter": {"process"},
     "RoundRecords": {"handle_event"},
     "SharedScansTeller": {"control_flow"},
     "SiteStatistics": {"count", "features", "histogram", "mean", "stddev", "sum", "variance_with_mean"},

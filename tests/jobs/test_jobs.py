@@ -36,7 +36,8 @@ def read_config(built: jobs.BuiltJob, side: str) -> dict[str, Any]:
 def components(config: dict[str, Any]) -> list[dict[str, Any]]:
     """Every ``{"path", "args"}`` of an app's configuration."""
     executors = [entry["executor"] for entry in config.get("executors", [])]
-    return [*config.get("workflows", []), *config.get("components", []), *executors]
+    filters = [part for entry in config.get("task_result_filters", []) for part in entry["filters"]]
+    return [*config.get("workflows", []), *config.get("components", []), *executors, *filters]
 
 
 @pytest.mark.parametrize("name", job_names())

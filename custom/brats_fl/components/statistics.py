@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+from nvflare.apis.dxo import from_shareable
+from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.statistics_spec import Bin, DataType, Feature, Histogram, HistogramType, Statistics
+from nvflare.app_common.app_constant import StatisticsConstants
 from nvflare.app_common.executors.statistics.statistics_executor import StatisticsExecutor
+from nvflare.fuel.utils import fobs
 
 from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import check_code
 from brats_fl.components.executor import failure
-from brats_fl.errors import BratsFLError, JobError
+from brats_fl.errors import BratsFLError, JobError, StatisticsError
+from brats_fl.numbers import is_finite
+from brats_fl.round_records import MOST
 from brats_fl.sharing.case_features import FEATURES, feature_of
 from brats_fl.sharing.site_statistics import Release, read_protection, released
 
@@ -24,6 +31,9 @@ DATASET = "cases"
 
 EPSILON_HEADER: Final = "brats_fl_epsilon"
 """Of an answer: how much noise is in it. It is a setting, not a figure of a case, and costs no privacy."""
+
+TOLD: Final = frozenset(name for names in StatisticsConstants.ordered_statistics.values() for name in names)
+"""Names of FLARE's statistics."""
 
 
 class SiteStatistics(Statistics):
@@ -118,3 +128,65 @@ class SiteStatisticsExecutor(StatisticsExecutor):
             return answer
         self.log_error(fl_ctx, f"{task_name} failed: {text}", fire_event=False)
         return failure(code, ReturnCode.EXECUTION_RESULT_ERROR)
+
+
+class ReleaseFilter(Filter):
+    """At the server: an answer that is no statistics is a failure of the site, and the job goes on without it.
+
+    FLARE's controller adds up whatever a site states: a text ends the job, and is written into the log.
+    """
+
+    def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        """The answer, or a failure in its place."""
+        if shareable.get_return_code() not in (None, ReturnCode.OK):
+            return shareable
+        try:
+            check_answer(from_shareable(shareable).data)
+        except Exception as error:  # of what a site sends, FLARE's reader raises whatever it likes
+            reason = str(error) if isinstance(error, StatisticsError) else type(error).__name__
+            peer = fl_ctx.get_peer_context()
+            self.log_error(fl_ctx, f"statistics of {peer.get_identity_name() if peer else '?'} are refused: {reason}")
+            return failure(StatisticsError.code, ReturnCode.EXECUTION_RESULT_ERROR)
+        return shareable
+
+
+def check_answer(data: Mapping[str, Any]) -> None:
+    """Refuse what is not of the form and the size of statistics; what a site states does not stand in the message.
+
+    Args:
+        data: Of a site's answer to a task of FLARE's statistics controller.
+
+    Raises:
+        StatisticsError: It is none.
+    """
+    task = data[StatisticsConstants.STATISTICS_TASK_KEY]
+    if task not in StatisticsConstants.ordered_statistics:
+        raise StatisticsError("they answer no task of the job")
+    features = data.get(StatisticsConstants.STATS_FEATURES)
+    if features is not None:
+        _check_names(fobs.loads(features), {DATASET})
+    for statistic, told in fobs.loads(data[task]).items():
+        if statistic not in TOLD:
+            raise StatisticsError("they hold another statistic than those of the job")
+        _check_names(told, {DATASET})
+        _check_names(told[DATASET], {feature.name for feature in FEATURES})
+        if not all(_is_told(statistic, name, value) for name, value in told[DATASET].items()):
+            raise StatisticsError(f"their {statistic} is no plausible number or histogram")
+
+
+def _check_names(told: Any, known: set[str]) -> None:
+    if not isinstance(told, Mapping) or not set(told) <= known:
+        raise StatisticsError("they name other data than the job asks for")
+
+
+def _is_told(statistic: str, name: str, value: Any) -> bool:
+    if statistic != StatisticsConstants.STATS_HISTOGRAM:
+        return value is None or (is_finite(value) and abs(value) <= MOST)
+    edges = feature_of(name).edges
+    if not isinstance(value, Histogram) or not isinstance(value.bins, list) or len(value.bins) != len(edges) - 1:
+        return False
+    numbers = [number for part in value.bins for number in (part.low_value, part.high_value, part.sample_count)]
+    if not all(is_finite(number) and abs(number) <= MOST for number in numbers):
+        return False
+    lows, highs = ([getattr(part, end) for part in value.bins] for end in ("low_value", "high_value"))
+    return bool(np.allclose(lows, edges[:-1]) and np.allclose(highs, edges[1:]))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from brats_fl.cases.regions import labels_to_regions
 from brats_fl.constants import REGIONS
 from brats_fl.errors import RunError
-from brats_fl.scoring.postprocessing import ET, TC, WT, PostProcessing, finish
+from brats_fl.scoring.finishing import ET, TC, WT, PostProcessing, finish
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 WT_SHARES = (0.0, 0.1, 0.25)

@@ -1,57 +1,27 @@
-"""Sites that misbehave: code that a host runs before everything else and that breaks its own training.
+"""How what runs on a host is broken: a module that Python runs before everything else, and a plan beside it.
 
-The honest code knows nothing of it: Python runs a ``sitecustomize`` module that it finds on its path, and this one
-replaces ``train_round`` in the site's trainer.
+The honest code knows nothing of it: Python runs a ``sitecustomize`` module that it finds on its path. Every host has
+one; it does nothing where there is no plan, so that a fault needs no restart of a hospital.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-CANARY: Final = "canary-7391"
-"""Stands in every text that a broken site produces, and must not be found at the server."""
+from brats_fl.files import write_whole
 
-BODIES: Final[Mapping[str, str]] = {
-    "raises": f'raise RuntimeError("{CANARY} /secret/path/case-001.nii.gz")',
-    "nan": "return change(honest(training, task), lambda name, value: value * float('nan'))",
-    "huge": "return change(honest(training, task), lambda name, value: value * 1e6)",
-    "shapes": "return change(honest(training, task), lambda name, value: value[..., None])",
-    "keys": f"""result = honest(training, task)
-        first = next(iter(result.update))
-        update = {{("{CANARY}" if name == first else name): value for name, value in result.update.items()}}
-        return dataclasses.replace(result, payloads={{"weights": update}})""",
-    "cases": """result = honest(training, task)
-        return dataclasses.replace(result, statistics={**result.statistics, "cases": 10**9})""",
-    "nonsense": f"""result = honest(training, task)
-        stated = {{"steps": "{CANARY}", "train_seconds": ["{CANARY}"], "{CANARY}": "{CANARY}" * 100_000}}
-        votes = {{"val_mean_dice": 1e6, "{CANARY} site=hospital-1": 0.5}}
-        return dataclasses.replace(result, statistics={{**result.statistics, **stated}}, metrics=votes)""",
-    "slow": """begin = time.monotonic()
-        result = honest(training, task)
-        time.sleep(9 * (time.monotonic() - begin))
-        return result""",
-}
+HARNESS_FILE: Final = "sitecustomize.py"
+PLAN_FILE: Final = "plan.json"
 
-TEMPLATE: Final = """import sys
+HARNESS: Final = f"""import pathlib
 
-if "brats_fl.trainer_process" in sys.orig_argv:
-    import dataclasses
-    import time
+if (plan := pathlib.Path(__file__).with_name("{PLAN_FILE}")).is_file():
+    from brats_fl_tools.drill.injected import break_process
 
-    import brats_fl.training
-
-    honest = brats_fl.training.train_round
-
-    def change(result, of):
-        update = {{name: of(name, value) for name, value in result.update.items()}}
-        return dataclasses.replace(result, payloads={{"weights": update}})
-
-    def train_round(training, task):
-        {body}
-
-    brats_fl.training.train_round = train_round
+    break_process(plan)
 """
 
 ALTERED_AFTER_SIGNING: Final = """import sys
@@ -71,14 +41,44 @@ if any(argument.endswith("brats-fl") for argument in sys.orig_argv):
     signing.sign_folders = sign_folders
 """
 
+EDITED_BEFORE_SIGNING: Final = """import sys
+
+if any(argument.endswith("brats-fl") for argument in sys.orig_argv):
+    import json
+    import pathlib
+
+    import nvflare.lighter.utils as signing
+
+    honest = signing.sign_folders
+
+    def sign_folders(folder, *arguments, **keywords):
+        for path in pathlib.Path(folder).rglob("config_fed_client.json"):
+            config = json.loads(path.read_text())
+            path.write_text(json.dumps({{**config, "overrides": {{**config["overrides"], **{edits!r}}}}}))
+        honest(folder, *arguments, **keywords)
+
+    signing.sign_folders = sign_folders
+"""
+"""A lead who edits what was built and signs it properly; ``edits`` are settings of the bundle."""
+
 
 def write_fault(folder: Path, code: str) -> str:
-    """Write the module; the value for ``PYTHONPATH`` on the host that is to run it."""
+    """Write code that runs before everything else; the value for ``PYTHONPATH`` of what is to run it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    (folder / HARNESS_FILE).write_text(code, encoding="utf-8")
     return str(folder)
 
 
-def broken_training(kind: str) -> str:
-    """Code of a site that breaks its training in a way of ``BODIES``."""
-    return TEMPLATE.format(body=BODIES[kind])
+def write_harness(folder: Path) -> str:
+    """Write the module that breaks a process where there is a plan; the value for ``PYTHONPATH``."""
+    return write_fault(folder, HARNESS)
+
+
+def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Have processes that are started from now on broken; see ``injected.break_process`` for what a plan says."""
+    write_whole(folder / PLAN_FILE, json.dumps(plan))
+
+
+def remove_plan(folder: Path) -> None:
+    """Have processes that are started from now on left alone."""
+    (folder / PLAN_FILE).unlink(missing_ok=True)

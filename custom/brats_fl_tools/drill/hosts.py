@@ -97,10 +97,30 @@ class Hosts:
             name: The host.
             kilobits_per_s: Of each direction.
         """
+        with self._queued(name, "tbf", "rate", f"{kilobits_per_s}kbit", "burst", "64kbit", "latency", "2s"):
+            yield
+
+    @contextlib.contextmanager
+    def lossy(self, name: str, loss_percent: int, delay_ms: int) -> Iterator[None]:
+        """While the block runs, lose and delay packets that a host receives and sends, by tc's netem.
+
+        Args:
+            name: The host.
+            loss_percent: Of the packets of each direction.
+            delay_ms: Of each direction, give or take a quarter.
+
+        Raises:
+            RunError: The kernel has no netem; see ``why_no_netem``.
+        """
+        jitter = f"{delay_ms // 4}ms"
+        with self._queued(name, "netem", "loss", f"{loss_percent}%", "delay", f"{delay_ms}ms", jitter):
+            yield
+
+    @contextlib.contextmanager
+    def _queued(self, name: str, *discipline: str) -> Iterator[None]:
         both_ends = ((self.namespace(HUB), f"to-{self.names.index(name)}"), (self.namespace(name), "eth0"))
         for namespace, link in both_ends:
-            rate = ("rate", f"{kilobits_per_s}kbit", "burst", "64kbit", "latency", "2s")
-            _run("tc", "-n", namespace, "qdisc", "replace", "dev", link, "root", "tbf", *rate)
+            _run("tc", "-n", namespace, "qdisc", "replace", "dev", link, "root", *discipline)
         try:
             yield
         finally:
@@ -123,6 +143,19 @@ def why_no_hosts() -> str | None:
         _run("ip", "netns", "exec", probe, "unshare", "--mount", "mount", "--make-rprivate", "/")
     except RunError as error:
         return f"this machine does not let network namespaces be made ({error})"
+    finally:
+        subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)
+    return None
+
+
+def why_no_netem() -> str | None:
+    """Why this machine cannot lose packets; None where it can."""
+    probe = f"brfl-netem-{os.getpid()}"
+    try:
+        _ip("netns", "add", probe)
+        _run("tc", "-n", probe, "qdisc", "add", "dev", "lo", "root", "netem", "loss", "1%")
+    except RunError:
+        return "this kernel has no netem (sch_netem)"
     finally:
         subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)
     return None

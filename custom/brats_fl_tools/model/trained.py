@@ -11,7 +11,7 @@ from brats_fl.bundle import build_network, bundle_names, is_bundle, profiles_of
 from brats_fl.errors import ModelError
 from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader, read_if_sound
-from brats_fl.scoring.postprocessing import PostProcessing
+from brats_fl.scoring.finishing import PostProcessing
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, RUN_FILE
 

@@ -17,7 +17,7 @@ from brats_fl.cases.datalists import DATALIST_FILE
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
-from brats_fl.scoring.postprocessing import MM3_PER_ML, PostProcessing
+from brats_fl.scoring.finishing import MM3_PER_ML, PostProcessing
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.evaluate import sites_with_cases
 from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, find_model

@@ -11,7 +11,8 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from brats_fl.cases.regions import labels_to_regions
-from brats_fl.scoring.postprocessing import FinishMaskd, PostProcessing, finish, keep_large_parts
+from brats_fl.scoring.finishing import PostProcessing, finish, keep_large_parts
+from brats_fl.scoring.postprocessing import FinishMaskd
 
 ED, NCR, ET = 2, 1, 3
 

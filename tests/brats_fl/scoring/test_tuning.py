@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brats_fl.errors import RunError
-from brats_fl.scoring.postprocessing import PostProcessing
+from brats_fl.scoring.finishing import PostProcessing
 from brats_fl.scoring.tuning import Prediction, choose, pick
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from brats_fl.approval import read_approvals
 from brats_fl.constants import SITES
-from brats_fl_tools.drill.federation import LEAD, Drill
-from brats_fl_tools.drill.verdicts import SITE, expect, expect_others_finished, statuses
+from brats_fl_tools.drill.faults.verdicts import SITE, Fault, expect, expect_others_finished, statuses
+from brats_fl_tools.drill.federation import Drill
+from brats_fl_tools.drill.houses import LEAD
 from brats_fl_tools.kit.site_files import approvals_file
 
 
@@ -51,3 +53,8 @@ def expect_nothing_of(drill: Drill, run: Path, site: str) -> None:
     """Nothing of a run's job was put in place at a hospital, and no process of a job is there."""
     expect(not (drill.kit_folder(site) / drill.job_id(run)).exists(), f"{site} has files of the job")
     expect(not drill.processes(f"{site} job"), f"a process of a job runs at {site}")
+
+
+FAULTS: Final[Mapping[str, Fault]] = {
+    "job-not-approved": Fault("refused before anything of it runs; those that approve it go on", job_not_approved),
+}
