@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 from brats_fl.bundle import is_bundle
 from brats_fl.errors import JobError
 from brats_fl.reading import Reader
+from brats_fl.typed import shorten
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, JOBS
 
+_BUNDLE = re.compile(r"\w[\w.-]{0,99}")
 READER = Reader(JobError, "mend it, or build the job again")
 
 SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
@@ -64,6 +67,8 @@ class JobSource:
         name = self.differences.get("bundle")
         if not name:
             return None
+        if not isinstance(name, str) or not _BUNDLE.fullmatch(name):
+            READER.refuse(self.folder / "job.json", f"bundle must be the name of a folder (got {shorten(name)})")
         places = dict.fromkeys((self.folder.parent.parent / "bundles", BUNDLES))
         for place in places:
             if is_bundle(place / str(name)):

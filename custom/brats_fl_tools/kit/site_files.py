@@ -138,7 +138,7 @@ def read_rules_file(path: Path) -> dict[str, Any]:
         READER.at(dict, {"args": {}, **part}, ["args"], path)
     for role, rights in READER.at(dict[str, Any], {"permissions": {}, **content}, ["permissions"], path).items():
         if not isinstance(rights, (str, dict)):
-            READER.refuse(path, f"permissions of {role} must be text or an object (got {shorten(rights)})")
+            READER.refuse(path, f"permissions of {shorten(role)} must be text or an object (got {shorten(rights)})")
     return content
 
 
