@@ -57,10 +57,10 @@ def test_choice_is_that_of_the_file_beside_the_model(model: Path):
             {"tuned": {"model_sha256": "0" * 64}},
             "was chosen for other weights; remove it, or run `brats-fl tune` again",
         ),
-        ({"tuned": None}, "cannot be used"),
-        ({"thresholds": ["$print(1)", 0.5, 0.5]}, "cannot be used"),
-        ({"thresholds": [0.5, 0.5]}, "cannot be used"),
-        ({"smallest_wt_share": 2}, "cannot be used"),
+        ({"tuned": None}, "remove it, or run `brats-fl tune` again"),
+        ({"thresholds": ["$print(1)", 0.5, 0.5]}, "remove it, or run `brats-fl tune` again"),
+        ({"thresholds": [0.5, 0.5]}, "remove it, or run `brats-fl tune` again"),
+        ({"smallest_wt_share": 2}, "remove it, or run `brats-fl tune` again"),
     ],
 )
 def test_choice_that_is_none_or_of_another_model_is_an_error(model: Path, changes: dict[str, Any], message: str):
