@@ -191,7 +191,7 @@ def _check_class(place: str, part: Mapping[str, Any]) -> None:
     except (ImportError, AttributeError, ValueError) as error:
         raise JobError(f"{place}: no class {shorten(part['path'])} ({error})") from error
     except TypeError as error:
-        raise JobError(f"{place}: {part['path']}: {error}; it takes {inspect.signature(found)}") from error
+        raise JobError(f"{place}: {part['path']}: {str(error)[:200]}; it takes {inspect.signature(found)}") from error
 
 
 def _check_variables(place: str, config: Config) -> None:

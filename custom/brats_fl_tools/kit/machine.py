@@ -113,7 +113,8 @@ def read_stated_job(folder: Path) -> StatedJob:
     client = read_object(folder / CLIENT_CONFIG)
     profile = job.variables.get("profile") if job.bundle else None
     if job.bundle and profile not in NEEDS:
-        raise JobError(f"{folder / CLIENT_CONFIG}: profile must be one of {', '.join(NEEDS)} (got {shorten(profile)})")
+        place = f"{folder}: {CLIENT_CONFIG} and {SERVER_CONFIG}"
+        raise JobError(f"{place}: profile must be one of {', '.join(NEEDS)} (got {shorten(profile)})")
     if job.bundle:
         refuse_more_than_data(folder, job.bundle, str(profile), client.get("overrides") or {})
     required = READER.at(dict[str, str], {"required_code": {}, **client}, ["required_code"], folder / CLIENT_CONFIG)
