@@ -41,7 +41,7 @@ MOST: Final = 1e12
 
 MOST_METRICS: Final = 64
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_:.-]{0,63}")
-_SITE = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,200}")
+_SITE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}")
 
 
 def _is_count(value: object) -> bool:

@@ -29,6 +29,7 @@ from brats_fl.components.executor import ERROR_HEADER, failure
 from brats_fl.constants import SPLITS
 from brats_fl.errors import BratsFLError
 from brats_fl.files import write_whole
+from brats_fl.names import check_site_names
 from brats_fl.round_records import typed_status
 from brats_fl.sharing.fingerprints import find_shared, fingerprint_case, mark_key, read_key, sites_with_another_key
 from brats_fl.typed import typed
@@ -193,7 +194,9 @@ class FingerprintExecutor(Executor):
     def _write_shared(self, shared: Mapping[str, Any], fl_ctx: FLContext) -> Shareable:
         also_at: dict[str, set[str]] = {}
         for fingerprint in sorted(set(shared) & set(self.case_of)):
-            also_at.setdefault(self.case_of[fingerprint], set()).update(shared[fingerprint])
+            sites = typed(list[str], list(shared[fingerprint]))
+            check_site_names(sites, "the server's answer")
+            also_at.setdefault(self.case_of[fingerprint], set()).update(sites)
         found = {case: sorted(names) for case, names in sorted(also_at.items())}
         write_whole(run_folder(fl_ctx) / SHARED_FILE, json.dumps(found, indent=1) + "\n")
         for case, names in found.items():

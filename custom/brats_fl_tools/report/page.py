@@ -50,6 +50,7 @@ STATUS_MEANINGS = {
     "TOO_FEW_CASES": "the site has fewer cases than its own rule asks for",
     "SITE_NAME_ERROR": "the site's name cannot be used",
     "UNKNOWN_ERROR": "the site's code for it is none of ours",
+    "STATISTICS_ERROR": "what the site released is no statistics",
     "NOT_APPROVED": "the hospital has not approved the job",
     "CODE_MISMATCH": "another version of the software is installed at the site",
     "EXECUTION_EXCEPTION": "an error in the site's training",

@@ -84,13 +84,19 @@ def test_what_no_table_knows_is_shown_as_it_is_and_none_of_it_is_run(tmp_path: P
 
 
 def test_text_of_a_job_cannot_change_what_the_terminal_shows(tmp_path: Path) -> None:
-    job = change(built(tmp_path), **{"hidden\x1b[2J": 1, "reversed\u202e": 2}, profile="small")
+    job = change(built(tmp_path), **{"reversed\u202e": 2}, profile="small")
 
     text = "\n".join(describe_built(job, SITE))
 
-    assert "\x1b" not in text
     assert "\u202e" not in text
-    assert "  hidden\\x1b[2J = 1\n" in text
+    assert "  reversed\\u202e = 2\n" in text
+
+
+def test_job_with_a_text_that_a_terminal_acts_on_is_not_shown_at_all(tmp_path: Path) -> None:
+    job = change(built(tmp_path), **{"hidden\x1b[2J": 1}, profile="small")
+
+    with pytest.raises(JobError, match=r"a text holds the character '\\x1b'"):
+        describe_built(job, SITE)
 
 
 @pytest.mark.parametrize("executors", [1, [1], [{}], [{"executor": 1, "tasks": []}]])
