@@ -64,7 +64,7 @@ def describe_built(job: BuiltJob, site: str) -> list[str]:
         lines = list(_lines(job, site))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise JobError(f"{job.folder}: is not laid out as `brats-fl job build` does it ({error!r})") from error
-    return ["".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in line) for line in lines]
+    return ["".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line) for line in lines]
 
 
 def _lines(job: BuiltJob, site: str) -> Iterator[str]:

@@ -89,14 +89,16 @@ def test_text_of_a_job_cannot_change_what_the_terminal_shows(tmp_path: Path) -> 
     text = "\n".join(describe_built(job, SITE))
 
     assert "\u202e" not in text
-    assert "  reversed\\u202e = 2\n" in text
+    assert [line for line in text.splitlines() if "reversed" in line] == [r"  reversed\u202e = 2"]
 
 
 def test_job_with_a_text_that_a_terminal_acts_on_is_not_shown_at_all(tmp_path: Path) -> None:
-    job = change(built(tmp_path), **{"hidden\x1b[2J": 1}, profile="small")
+    job = built(tmp_path)
 
-    with pytest.raises(JobError, match=r"a text holds the character '\\x1b'"):
-        describe_built(job, SITE)
+    with pytest.raises(JobError, match="a text holds the character") as refused:
+        change(job, **{"hidden\x1b[2J": 1})
+
+    assert "\x1b" not in str(refused.value)
 
 
 @pytest.mark.parametrize("executors", [1, [1], [{}], [{"executor": 1, "tasks": []}]])
