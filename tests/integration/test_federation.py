@@ -134,6 +134,7 @@ def test_run_folder_whose_path_flare_would_split_is_refused_and_nothing_starts(r
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_one_hospital_alone_takes_the_same_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sites = make_tiny_sites(tmp_path / "sites", {"Praxis_Nord": (1, 1, 0)})
 

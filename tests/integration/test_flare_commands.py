@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from tests.integration.test_federation import CASES, JOB, TINY
 from tests.tiny_sites import make_tiny_sites
 
@@ -16,6 +17,7 @@ from brats_fl_tools.runs.processes import last_lines, running
 NVFLARE = str(Path(sys.executable).with_name("nvflare"))
 
 
+@pytest.mark.slow
 def test_built_job_runs_with_flares_own_simulator_command(tmp_path: Path) -> None:
     names = ("hospital-1", "hospital-2")
     sites = make_tiny_sites(tmp_path / "sites", {name: CASES[name] for name in names})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FunctionType
@@ -18,6 +19,9 @@ VERSIONED: Final = frozenset({"monai", *sys.stdlib_module_names})
 """Packages of which the version says enough."""
 
 LIBRARY: Final = "brats_fl"
+_PARSING: Final = threading.Lock()
+"""Python 3.11 parses in one thread at a time: with two, one may end with a SystemError on its recursion depth."""
+
 INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 """Folders of what pip installs."""
 
@@ -74,7 +78,9 @@ def _imports(module: str, source: Path) -> Iterator[str]:
     if source.suffix != ".py":
         return
     package = module if source.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source.read_bytes())):
+    with _PARSING:
+        tree = ast.parse(source.read_bytes())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

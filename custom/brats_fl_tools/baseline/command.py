@@ -21,6 +21,7 @@ from brats_fl_tools.jobs.options import ForceOption, JobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites, in_folder
 from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.model.evaluate import evaluate_sites
+from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, fresh_folder, is_ours, refuse_foreign
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.runs.folder import BEST_MODEL, EVALUATION_FILE, RUN_FILE
@@ -89,6 +90,7 @@ def leave_one_out(
     write_baseline("leave-one-out", sites, out, flags, job, force)
 
 
+@writes("out")
 def write_baseline(
     kind: Kind, sites: Path, out: Path, flags: JobFlags, job: str, force: bool, equal: str = "steps"
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -120,3 +121,13 @@ def test_module_of_a_package_s_own_is_followed_however_it_is_imported(tmp_path: 
     (package / "d.py").write_text("# changed\n")
     changed = hash_sources([step])
     assert {name for name in found if found[name] != changed[name]} == {"own_package.d"}
+
+
+def test_threads_hash_the_same_sources_at_the_same_time():
+    steps = [transforms.LabelToRegionsd()]
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: hash_sources(steps), range(12)))
+
+    assert all(one == found[0] for one in found)
+    assert "brats_fl.cases.transforms" in found[0]

@@ -14,7 +14,8 @@ import pytest
 from brats_fl_tools.runs.processes import end_marked, reason
 
 COMMAND = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born without it
 from pathlib import Path
 from brats_fl_tools.runs.processes import running
 child = "import subprocess, sys, time; "
