@@ -111,6 +111,14 @@ def test_final_model_that_is_the_best_as_well_is_called_both(tmp_path: Path) -> 
     assert "Model evaluated final model, the best on validation " in words(page_of(run))
 
 
+def test_models_of_a_baseline_are_named_by_their_number(tmp_path: Path) -> None:
+    run = evaluated(tmp_path / "run", b"best")
+    told = {"model": "2 models of local", "models_sha256": {"hospital-1": "0a", "hospital-2": "0b"}}
+    (run / "evaluation.json").write_text(json.dumps(told))
+
+    assert "Model evaluated 2 models of local " in words(page_of(run))
+
+
 def test_model_of_a_table_without_a_digest_is_not_guessed(tmp_path: Path) -> None:
     assert "Model evaluated not recorded " in words(page_of(write_run(tmp_path / "run", best_round=2)))
 
