@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.federations import stopped_afterwards
 from tests.integration.test_federation import JOB, TINY
 from tests.tiny_kits import write_project
 from tests.tiny_sites import make_tiny_sites
@@ -15,7 +16,6 @@ from typer.testing import CliRunner, Result
 from brats_fl.round_records import read_records
 from brats_fl_tools.cli import app
 from brats_fl_tools.kit.kits import Kit
-from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.poc import Poc, prepare_poc, start_poc
 from brats_fl_tools.runs.simulator import POLLING_SECONDS
 
@@ -38,12 +38,9 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poc]:
     sites = make_tiny_sites(root / "sites", dict.fromkeys(HOSPITALS, (1, 1, 0)))
     project = write_project(root / "project.yml")
     poc = prepare_poc(root / "workspace", sites, project, policy="strict")
-    try:
+    with stopped_afterwards(poc.kits):
         start_poc(poc)
         yield poc
-    finally:
-        fed.stop(poc.kits)
-        assert fed.processes(poc.kits) == []
 
 
 def submit(poc: Poc, run: Path) -> tuple[Result, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from nvflare.fuel.f3.cellnet.defs import ReturnCode
+from tests.federations import stopped_afterwards
 from tests.integration.test_federation import JOB, TINY
 from tests.tiny_kits import write_project
 from tests.tiny_sites import make_tiny_sites
@@ -33,12 +34,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poc]:
     sites = make_tiny_sites(root / "sites", dict.fromkeys(HOSPITALS, (1, 1, 0)))
     project = write_project(root / "project.yml", ("server", *HOSPITALS, "lead@consortium.example"))
     poc = prepare_poc(root / "workspace", sites, project)
-    try:
+    with stopped_afterwards(poc.kits):
         start_poc(poc)
         yield poc
-    finally:
-        fed.stop(poc.kits)
-        assert fed.processes(poc.kits) == []
 
 
 def test_hospitals_of_the_project_take_part_in_place_of_the_jobs_five(
@@ -69,17 +67,14 @@ def test_any_number_of_hospitals_finishes_a_round(count: int, tmp_path: Path) ->
     sites = make_tiny_sites(tmp_path / "sites", dict.fromkeys(names, (1, 0, 0)))
     project = write_project(tmp_path / "project.yml", ("server", *names, "lead@consortium.example"))
     poc = prepare_poc(tmp_path / "workspace", sites, project)
-    try:
+    with stopped_afterwards(poc.kits):
         start_poc(poc)
         submit_poc(poc, JOB, tmp_path / "run", JobOptions("small", 1, TINY, True, polling_seconds=POLLING_SECONDS))
-    finally:
-        fed.stop(poc.kits)
 
     records = read_records(tmp_path / "run" / "rounds.jsonl")
     assert sorted((r["site"], r["status"]) for r in records if r["phase"] == "train") == [(n, "ok") for n in names]
     facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert facts["options"]["min_clients"] == max(1, count - 1)  # of the job's five, one may be missing
-    assert fed.processes(poc.kits) == []
 
 
 ATTACKER = """

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.federations import stopped_afterwards
 from tests.integration.test_federation import CASES, JOB, TINY
 from tests.integration.test_flare_commands import NVFLARE
 from tests.integration.test_tracking import curves_of_records, tracker_if_installed
@@ -51,15 +52,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     sites = make_tiny_sites(root / "sites", CASES)
     (sites / KEY_FILE).write_bytes(bytes(range(32)))
     poc = prepare_poc(root / "workspace", sites)
-    try:
+    with stopped_afterwards(poc.kits):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("https_proxy", "http://127.0.0.1:9")  # as in many a hospital, and no way to this host
             environment.setenv(MIN_CASES_VARIABLE, "3")  # what the hospitals ask for; hospital-4 has two cases
             start_poc(poc)
         yield Running(poc, sites)
-    finally:
-        fed.stop(poc.kits)
-        assert fed.processes(poc.kits) == []
 
 
 @pytest.fixture(scope="module")

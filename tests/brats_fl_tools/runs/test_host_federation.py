@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.tiny_kits import TinyKits, make_tiny_kits
 
 from brats_fl.errors import RunError
 from brats_fl_tools.kit.site_files import site_files, write_site_files
+from brats_fl_tools.repository import ROOT
 from brats_fl_tools.runs import host_federation as fed
 
 
@@ -58,3 +63,28 @@ def test_no_proxy_of_the_site_stands_between_processes_of_one_host(kits: TinyKit
 
     assert environment["no_proxy"] == "intranet.example,localhost"
     assert os.environ["no_proxy"] == "intranet.example"
+
+
+def test_federation_of_a_test_ends_when_the_tests_are_killed(kits: TinyKits) -> None:
+    script = """
+import os, pathlib, signal, subprocess, sys
+from types import SimpleNamespace
+from tests.federations import fed, stopped_afterwards
+federation = SimpleNamespace(folder=pathlib.Path(sys.argv[1]))
+with stopped_afterwards(federation):
+    marked = {**os.environ, fed.MARKER: fed.marker_of(federation)}
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    print(subprocess.Popen(sleep, env=marked, stdout=subprocess.DEVNULL, start_new_session=True).pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(kits.federation.folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = [psutil.Process(int(done.stdout))] if psutil.pid_exists(int(done.stdout)) else []
+    assert psutil.wait_procs(left, timeout=30)[1] == []
