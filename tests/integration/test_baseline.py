@@ -37,7 +37,7 @@ def test_each_hospital_alone_is_tested_on_its_own_cases_and_compared_with_a_pool
     told = baseline("local", sites, tmp_path / "local")
     baseline("central", sites, tmp_path / "central")
 
-    assert "2 runs of one hospital each: 1 rounds, 2 steps one after the other" in told
+    assert "2 runs of one hospital each, each of 1 round: 2 steps one after the other" in told
     table = pd.read_csv(tmp_path / "local" / "evaluation.csv")
     assert {site: set(rows.case) for site, rows in table.groupby("site")}.keys() == {"hospital-1", "hospital-2"}
     assert table[["site", "case"]].drop_duplicates().shape[0] == 3

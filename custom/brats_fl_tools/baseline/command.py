@@ -15,7 +15,7 @@ from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.reading import Reader
 from brats_fl.settings import bundle_settings
-from brats_fl_tools.baseline.parts import Kind, Part, parts_of
+from brats_fl_tools.baseline.parts import LISTS_FOLDER, Kind, Part, parts_of, write_pooled
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.options import ForceOption, JobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites, in_folder
@@ -23,8 +23,10 @@ from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, fresh_folder, is_ours, refuse_foreign
+from brats_fl_tools.pages.formats import format_count
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.runs.folder import BEST_MODEL, EVALUATION_FILE, RUN_FILE
+from brats_fl_tools.runs.lists import describe_lists
 from brats_fl_tools.runs.simulate import run_simulation
 from brats_fl_tools.runs.simulator import POLLING_SECONDS
 from brats_fl_tools.runs.workload import profile_here, warn_of_hours, workload_of
@@ -110,11 +112,14 @@ def write_baseline(
     asked = {
         "baseline": kind, "job": source.name, "sites_dir": str(sites), "sites": list(chosen),
         "profile": options.profile, "rounds": options.rounds, "values": dict(options.values),
+        "lists": describe_lists(sites, chosen)["lists"],
     }  # fmt: skip
-    begin_or_go_on(out, asked, force)
     parts = parts_of(kind, sites, chosen, out)
-    warn_of_hours(source, replace(options, sites=parts[0].trained))
     typer.echo(describe(kind, source, options, parts, equal))
+    warn_of_hours(source, replace(options, sites=parts[0].trained))
+    begin_or_go_on(out, asked, force)
+    if kind == "central":
+        write_pooled(sites, chosen, out / LISTS_FOLDER)
     tables = [carry_out(part, source, sites, out, options) for part in parts]
     write_table(out, parts, tables)
 
@@ -155,7 +160,8 @@ def describe(kind: Kind, source: JobSource, options: JobOptions, parts: Sequence
         "steps": f"{work.rounds * work.steps:,} steps one after the other, as each hospital of the federation makes",
         "passes": f"{work.rounds * work.steps:,} steps, so that every case is seen as often as in the federation",
     }
-    return f"{len(parts)} run{'s' * (len(parts) != 1)} {whom[kind]}: {work.rounds} rounds, {held[equal]}"
+    runs, rounds = format_count(len(parts), "run"), format_count(work.rounds, "round")
+    return f"{runs} {whom[kind]}, each of {rounds}: {held[equal]}"
 
 
 def carry_out(part: Part, source: JobSource, sites: Path, out: Path, options: JobOptions) -> pd.DataFrame:
@@ -197,7 +203,7 @@ def write_table(out: Path, parts: Sequence[Part], tables: Sequence[pd.DataFrame]
     table, last = pd.concat(tables, ignore_index=True), facts[parts[-1].name]
     told = {
         **{key: last[key] for key in ("bundle", "profile", "split", "sites_dir", "finished", "versions", "machine")},
-        "model": f"{len(parts)} model{'s' * (len(parts) != 1)} of {out.name}",
+        "model": f"{format_count(len(parts), 'model')} of {out.name}",
         "models_sha256": {name: one["model_sha256"] for name, one in facts.items()},
         "cases": sum(one["cases"] for one in facts.values()),
         "synthetic_cases": sum(one["synthetic_cases"] for one in facts.values()),

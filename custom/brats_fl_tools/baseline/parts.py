@@ -32,7 +32,7 @@ class Part:
 
 
 def parts_of(kind: Kind, sites: Path, chosen: Sequence[str], out: Path) -> list[Part]:
-    """The runs of a baseline; the pooled list is written for ``central``.
+    """The runs of a baseline; nothing is written, the pooled list of ``central`` neither: see ``write_pooled``.
 
     Args:
         kind: Which baseline.
@@ -48,7 +48,6 @@ def parts_of(kind: Kind, sites: Path, chosen: Sequence[str], out: Path) -> list[
         return [Part(site, sites, (site,), (site,)) for site in chosen]
     refuse_shared_cases(sites, chosen)
     if kind == "central":
-        write_pooled(sites, chosen, out / LISTS_FOLDER)
         return [Part(POOLED, out / LISTS_FOLDER, (POOLED,), tuple(chosen))]
     if len(chosen) < 2:
         raise JobError(f"{sites}: holds one hospital that trains, {chosen[0]}; leaving it out leaves nobody")

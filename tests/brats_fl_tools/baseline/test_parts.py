@@ -45,7 +45,7 @@ def test_one_hospital_alone_cannot_be_left_out(shared_sites: Path, tmp_path: Pat
 def test_pooled_list_has_every_case_once_in_its_own_split(shared_sites: Path, tmp_path: Path):
     (part,) = parts_of("central", shared_sites, CHOSEN, tmp_path)
 
-    pooled, lists = read_datalist(part.lists / POOLED / "datalist.json"), lists_of(shared_sites)
+    pooled, lists = read_datalist(write_pooled(shared_sites, CHOSEN, part.lists)), lists_of(shared_sites)
     assert (part.trained, part.tested) == ((POOLED,), CHOSEN)
     for split in SPLITS:
         images = [case.image for site in CHOSEN for case in lists[site].split(split)]
