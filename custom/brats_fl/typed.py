@@ -128,6 +128,11 @@ def _join(name: str, key: object) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
+def printable(text: str) -> str:
+    """Text of others with every character escaped that a terminal would act on, a new line included."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def shorten(value: object) -> str:
     """A value for a message: on one line, with what is no text escaped, and not longer than ``SHOWN`` characters."""
     try:

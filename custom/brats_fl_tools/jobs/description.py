@@ -19,6 +19,7 @@ from brats_fl.approval import approval_hash, terms_of
 from brats_fl.errors import JobError
 from brats_fl.provenance import installed_bundle
 from brats_fl.settings import Setting, bundle_settings
+from brats_fl.typed import printable
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.jobs.settings import app_settings
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object
@@ -64,7 +65,7 @@ def describe_built(job: BuiltJob, site: str) -> list[str]:
         lines = list(_lines(job, site))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise JobError(f"{job.folder}: is not laid out as `brats-fl job build` does it ({error!r})") from error
-    return ["".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line) for line in lines]
+    return [printable(line) for line in lines]
 
 
 def _lines(job: BuiltJob, site: str) -> Iterator[str]:

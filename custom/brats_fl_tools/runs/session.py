@@ -19,6 +19,7 @@ import typer
 
 from brats_fl.errors import RunError
 from brats_fl.round_records import RECORDS_COMMAND, check_record
+from brats_fl.typed import printable
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.server import without_proxy
@@ -36,6 +37,10 @@ LOST_SECONDS = 90.0
 
 PATIENCE_SECONDS = 60.0
 """A link that is down for a moment, or a server with a full disk, does not end the watching."""
+
+LONGEST_LINE = 1000
+"""Of what a site says of a job: it is the site's own text, and may be anything."""
+
 FINISHED = "FINISHED"
 RUNNING = "RUNNING"
 SUBMITTED = "SUBMITTED"
@@ -208,11 +213,11 @@ def job_seconds(session: Any, job_id: str) -> float | None:
 
 
 def deployment(session: Any, job_id: str) -> list[str]:
-    """What server and sites said when a job was sent to them, such as who refused it and why."""
+    """What server and sites said when a job was sent to them, such as who refused it and why; a line each."""
     with refused(f"status of job {job_id}"):
         meta = session.get_job_meta(job_id)
     told = [*(meta.get("job_deploy_detail") or []), *(meta.get("schedule_history") or [])]
-    return [str(line) for line in told if not str(line).endswith("OK")]
+    return [printable(str(line))[:LONGEST_LINE] for line in told if not str(line).endswith("OK")]
 
 
 def new_records(session: Any, job_id: str, start: int) -> list[dict[str, Any]] | None:

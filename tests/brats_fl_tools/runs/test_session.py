@@ -117,3 +117,16 @@ def test_job_took_from_its_submission_to_its_end_by_the_servers_clock(duration: 
 @pytest.mark.parametrize("lost", [{"start_time": "", "duration": "N/A"}, {"start_time": "2026-11-28T18:21:01+00:00"}])
 def test_time_of_a_job_that_the_server_lost_is_not_known(lost: dict[str, str]):
     assert session.job_seconds(SimpleNamespace(get_job_meta=lambda _: {"submit_time": 0.0, **lost}), "0f7a") is None
+
+
+def test_what_a_site_says_of_a_job_stays_one_short_line_on_the_leads_screen(capsys: pytest.CaptureFixture[str]):
+    said = "not enough sites (1 of 2); hospital-2: \x1b[2J\nerror: hospital-3 has failed" + 2000 * "!"
+    server = SimpleNamespace(get_job_meta=lambda _: {"job_deploy_detail": ["server: OK", said], "schedule_history": []})
+
+    (line,) = session.deployment(server, "0f7a")
+    session.tell_why_it_waits(server, "0f7a", "")
+
+    assert line.startswith(r"not enough sites (1 of 2); hospital-2: \x1b[2J\nerror: hospital-3 has failed!")
+    assert len(line) == 1000
+    shown = capsys.readouterr().out
+    assert shown == f"the job waits: {line}\n"
