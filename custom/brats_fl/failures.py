@@ -68,8 +68,9 @@ def explain(error: BaseException) -> str:
         return str(known)
     if is_out_of_memory(error):
         return "memory ran out; free some, take a machine with more, or lower patch_size or batch_size"
-    if is_disk_full(error):
-        return "the disk is full; free some space"
+    if (full := full_disk(error)) is not None:
+        place = place_of(full) if isinstance(full, OSError) else ""
+        return f"the disk is full{f' ({place})' if place else ''}; free some space"
     first = error
     while first.__cause__ is not None:
         first = first.__cause__
@@ -87,10 +88,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether a file could not be written for lack of space, on the disk or in the user's share of it."""
-    return any(
-        getattr(link, "errno", None) in NO_SPACE or (isinstance(link, shutil.Error) and NO_SPACE_WORDS in str(link))
+    return full_disk(error) is not None
+
+
+def full_disk(error: BaseException) -> BaseException | None:
+    """Of an error and its causes the first that says that a disk is full; None where none does."""
+    found = (
+        link
         for link in chain_of(error)
+        if getattr(link, "errno", None) in NO_SPACE or (isinstance(link, shutil.Error) and NO_SPACE_WORDS in str(link))
     )
+    return next(found, None)
 
 
 def place_of(error: OSError) -> str:

@@ -73,7 +73,7 @@ def test_memory_that_ran_out_is_called_so_and_has_its_own_code_at_a_site(error: 
 def test_full_disk_is_called_so():
     failure = failing(OSError(errno.ENOSPC, "No space left on device", "/masks/P_001_seg.nii.gz"))
 
-    assert str(failure).startswith("P_001: segmenting: the disk is full; free some space")
+    assert str(failure).startswith("P_001: segmenting: the disk is full (/masks/P_001_seg.nii.gz); free some space")
     assert is_disk_full(failure)
 
 

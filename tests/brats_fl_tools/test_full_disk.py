@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from tests.run_folders import write_run
 from tests.tiny_kits import write_project
+from tests.tiny_sites import write_tiny_case
+from tests.voxel_bundle import make_voxel_bundle
 
 from brats_fl.bundle import build_network
 from brats_fl.errors import BratsFLError, KitError
-from brats_fl_tools.cli import explain
+from brats_fl_tools.cli import app, explain
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.kit.kits import provision, read_federation
 from brats_fl_tools.model.export import export_model
@@ -63,11 +66,49 @@ def write_weights(disk: Path) -> None:
     export_model(model, disk / "bundle")
 
 
+def fill(disk: Path, left: int) -> None:
+    (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - left))
+
+
+def run(*arguments: object) -> None:
+    command = typer.main.get_command(app)
+    command.main([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def tiny_cases(folder: Path, number: int) -> Path:
+    for case in range(number):
+        write_tiny_case(folder / "data", f"P_{case:03}")
+    return folder / "data"
+
+
+def import_table(disk: Path) -> None:
+    data = tiny_cases(disk.parent, 12)
+    fill(disk, 4096)
+    run("import", data, "--out", disk / "cases.csv")
+
+
+def partition_table(disk: Path) -> None:
+    table = disk.parent / "cases.csv"
+    run("import", tiny_cases(disk.parent, 12), "--out", table)
+    fill(disk, 3 * 4096)
+    run("partition", table, "--strategy", "even", "--sites", 5, "--out", disk / "sites", "--no-page")
+
+
+def segment_case(disk: Path) -> None:
+    data = tiny_cases(disk.parent, 1)
+    fill(disk, 2 * 4096)
+    bundle = make_voxel_bundle(disk.parent / "voxel")
+    run("segment", bundle, data, "--out", disk / "masks")
+
+
 WRITERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "job build": (lambda disk: build_job(JOB, disk / "jobs", JobOptions()), f"jobs/{JOB}"),
     "kit provision": (write_kits, "kits/brats_federation"),
     "poc prepare": (lambda disk: prepare_poc(disk / "poc", None), "poc"),
     "report": (write_report_of_run, "run/report.html"),
+    "import": (import_table, "cases.csv"),
+    "partition": (partition_table, "sites/partition.json"),
+    "segment": (segment_case, "masks/P_000_seg.nii.gz"),
     "export": (write_weights, "bundle/models/model.pt"),
 }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -84,6 +86,8 @@ def run_drill(out: Path, names: Sequence[str], sites: Path | None = None) -> lis
     from brats_fl_tools.sample import write_sample
 
     out.mkdir(parents=True, exist_ok=True)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background, by all children too
     with ended_by_sigterm(), tempfile.TemporaryDirectory() as scratch:
         if sites is None:
             sites = Path(scratch) / "sites"

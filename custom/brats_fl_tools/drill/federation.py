@@ -137,9 +137,9 @@ class Drill(Houses):
         for kit in self.federation.clients:
             approve_job(kit, job, hash_at_site(job, kit.name), "drill")
 
-    def approve_edited(self, edits: Mapping[str, Any]) -> None:
-        """Have each hospital approve, without reading, what the lead makes of the last job by editing its settings."""
-        job = describe_job(next((self.hosts.files(LEAD) / "sent").iterdir()))
+    def approve_edited(self, edits: Mapping[str, Any], job_name: str = "brats_unet_fedavg") -> None:
+        """Have each hospital approve, without reading, what the lead makes of a job that was sent by editing it."""
+        job = describe_job(self.hosts.files(LEAD) / "sent" / job_name)
         for path in job.folder.rglob("config_fed_client.json"):
             config = json.loads(path.read_text(encoding="utf-8"))
             config["overrides"] |= edits

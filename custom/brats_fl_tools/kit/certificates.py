@@ -61,8 +61,11 @@ def _field(certificate: x509.Certificate, field: x509.ObjectIdentifier) -> str:
 
 
 def server_names(certificate: x509.Certificate) -> list[str]:
-    """Host names and addresses that a server's certificate is valid for."""
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    """Host names and addresses that a server's certificate is valid for; none where it names none."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
     return [str(name.value) for name in names]
 
 

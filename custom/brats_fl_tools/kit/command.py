@@ -76,7 +76,7 @@ def refuse_other_host(federation: Federation) -> None:
     if host not in names:
         shutil.rmtree(federation.folder)
         raise KitError(
-            f"{federation.folder.parent}: the server's certificate is for {', '.join(names)}, not for {host}; keep "
+            f"{federation.folder.parent}: the server's certificate is for {', '.join(names) or 'no host'}, not for {host}; keep "
             "the host, or provision into another --out, after which every participant needs the new kit"
         )
 

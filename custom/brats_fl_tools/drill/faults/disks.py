@@ -88,11 +88,12 @@ def server_disk_full(drill: Drill) -> str:
     with stack:
         lost = drill.run("server-disk", 3, during, {"steps_per_epoch": 20})
         wait_until(lambda: not drill.trainers(), "the job to end")
+        kept = drill.copy_server_files(lost.run)  # the job's store has no room for them
     expect(lost.exit_code == 1, f"submit ended with {lost.exit_code}")
     drill.wait_connected()
     collected = drill.on_lead("collect", str(lost.run))
     expect(collected.returncode == 1, f"collect ended with {collected.returncode}")
-    return expect_resumed(drill, lost.run, 3)[0]
+    return expect_resumed(drill, lost.run, 3, "--server-files", str(kept))[0]
 
 
 def model_disk_full(drill: Drill) -> str:
