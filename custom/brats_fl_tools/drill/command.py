@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading

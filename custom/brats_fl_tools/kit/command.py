@@ -76,8 +76,8 @@ def refuse_other_host(federation: Federation) -> None:
     if host not in names:
         shutil.rmtree(federation.folder)
         raise KitError(
-            f"{federation.folder.parent}: the server's certificate is for {', '.join(names) or 'no host'}, not for {host}; keep "
-            "the host, or provision into another --out, after which every participant needs the new kit"
+            f"{federation.folder.parent}: the server's certificate is for {', '.join(names) or 'no host'}, not for "
+            f"{host}; keep the host, or provision into another --out, after which every participant needs the new kit"
         )
 
 
