@@ -67,6 +67,8 @@ def test_each_model_is_scored_at_each_hospital_but_the_one_that_its_hospital_kee
         assert scores.dice == {region: final[site][f"val_dice_{region}"] for region in scores.dice}, (
             "the training's own"
         )
+    told = read_records(tmp_path / "run" / "rounds.jsonl")
+    assert sum(line["phase"] == "score_model" and line["status"] == "ok" for line in told) == 3 * 3
     assert sorted(local_models(trained)) == sorted(CASES), "each has one, hospital-3, too"
 
 

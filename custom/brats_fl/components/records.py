@@ -84,7 +84,7 @@ class RoundRecords(FLComponent):
         elif event_type == AppEventType.ROUND_DONE:
             self._record_missing(fl_ctx)
         elif event_type == ANSWER_TAKEN:
-            answer = fl_ctx.get_prop(FLContextKey.EVENT_DATA)
+            answer = fl_ctx.get_prop(ANSWER)
             self._write(fl_ctx, answer["phase"], answer["status"], answer["facts"], answer["site"])
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
             self._record_final(fl_ctx)

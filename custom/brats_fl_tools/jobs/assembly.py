@@ -16,7 +16,7 @@ from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
 from brats_fl.typed import shorten
-from brats_fl_tools.jobs.evaluated import MODELS, of_bundle, read_trained, told_of
+from brats_fl_tools.jobs.evaluated import MODELS, of_bundle, read_trained
 from brats_fl_tools.jobs.settings import JobSettings, set_values, settings_of, variables_of
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
@@ -152,7 +152,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
         client |= {"overrides": overrides, "algorithm_settings": settings, "study": study}
         server |= {"algorithm_settings": settings}
     elif overrides:
-        raise JobError(f"{source.name}: {min(overrides)} is the training's, which is over; a job --of it sets it not")
+        raise JobError(f"{source.name}: {min(overrides)} was decided when the models were trained; leave it out")
     if options.polling_seconds:
         server["server"]["task_request_interval"] = options.polling_seconds
         client["default_task_fetch_interval"] = options.polling_seconds
@@ -207,10 +207,15 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
     source, trained = read_source(name), None
     if options.of_run:
         trained = read_trained(options.of_run)
-        source, options = of_bundle(source, trained), replace(options, profile=trained.profile)
+        source, options = of_bundle(source, trained, options.values), replace(options, profile=trained.profile)
     built = configure(source, options)
     if trained:
-        built = replace(built, study=trained.study, **told_of(trained, built.server, built.client))
+        built = replace(
+            built,
+            study=trained.study,
+            server={**built.server, MODELS: {model: f"{model}.pt" for model in trained.models}},
+            client={**built.client, **trained.told},
+        )
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
     target = out / source.name

@@ -60,19 +60,27 @@ def read_trained(run: Path) -> TrainedRun:
     return TrainedRun(bundle, profile, study, told, {"final": final, **({"best": best} if differs else {})})
 
 
-def of_bundle(source: JobSource, trained: TrainedRun) -> JobSource:
+def check_of_run(source: JobSource, run: Path | None) -> None:
+    """Raise ``JobError`` where a job that evaluates a run's models is given none, or another job is given one."""
+    evaluates = MODELS in source.differences.get("add", {}).get("variables", {})
+    if evaluates and run is None:
+        raise JobError(f"{source.name} evaluates the models of a run; name its folder with --of RUN")
+    if run is not None and not evaluates:
+        raise JobError(f"{source.name} evaluates no models of a run; leave --of out, or take brats_cross_site")
+
+
+def of_bundle(source: JobSource, trained: TrainedRun, values: Mapping[str, Any]) -> JobSource:
     """A job that evaluates models, with the bundle that they were trained with.
 
+    Args:
+        source: The job.
+        trained: The run.
+        values: What is set beside it.
+
     Raises:
-        JobError: The job evaluates none.
+        JobError: The job evaluates none, or something is set that was decided in training.
     """
-    models = source.differences.get("add", {}).get("variables", {}).get(MODELS)
-    if models is None:
-        raise JobError(f"{source.name} evaluates no models of a run; leave --of out, or take brats_cross_site")
+    check_of_run(source, trained.models["final"].parent)
+    if decided := sorted({"bundle", "profile", *TOLD} & set(values)):
+        raise JobError(f"{source.name}: {decided[0]} was decided when the models were trained; leave it out")
     return replace(source, differences={**source.differences, "bundle": trained.bundle})
-
-
-def told_of(trained: TrainedRun, server: Mapping[str, Any], client: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Both apps, told what the training was told; the server the names of the models' files as well."""
-    files = {name: f"{name}.pt" for name in trained.models}
-    return {"server": {**server, MODELS: files}, "client": {**client, **trained.told}}

@@ -12,6 +12,7 @@ import typer
 
 from brats_fl.names import check_folder
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, JobFlags, NameArgument, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, check_sites, choose_sites, in_folder
 from brats_fl_tools.jobs.source import read_source
@@ -44,6 +45,7 @@ def simulate(
     Ctrl-C keeps the rounds that were done: `brats-fl resume OUT` goes on with the next.
     """
     source = read_source(name)
+    check_of_run(source, flags.of_run)
     chosen = choose_sites(source, flags.asked, in_folder(sites.resolve(), source.trains))
     options = replace(flags.options(POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
     warn_of_hours(source, options)
