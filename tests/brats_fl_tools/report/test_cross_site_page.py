@@ -84,7 +84,7 @@ def test_page_has_every_invited_hospital_and_explains_its_codes(run: Path) -> No
     assert "3 models at 4 hospitals" in text
     assert "Model hospital-1 4 cases hospital-2 5 cases hospital-3 none hospital-10 none Elsewhere" in text
     assert "Global, final 0.400 0.600 missing CASE_ERROR 0.500 2 hospitals" in text
-    assert "hospital-10 NOT_SHARED NOT_SHARED NOT_SHARED NOT_SHARED – 0 hospitals" in text
+    assert "hospital-10 NOT_SHARED NOT_SHARED NOT_SHARED NOT_SHARED own – 0 hospitals" in text
     assert "NOT_SHARED: the hospital keeps it to itself" in text
     assert "missing: no answer in time." in text
 
