@@ -147,12 +147,6 @@ class Row:
         """Check the status."""
         check_status(self.status)
 
-    @property
-    def mean(self) -> float | None:
-        """Mean Dice over the hospitals that scored it, each counting the same; None where none did."""
-        means = [cell.scores.mean for cell in self.cells.values() if cell.scores]
-        return sum(means) / len(means) if means else None
-
 
 @dataclass(frozen=True)
 class CrossSite:
