@@ -40,14 +40,25 @@ from brats_fl.round_records import as_lines, read_records
 from brats_fl.scoring.mask_records import Maker, MaskRecord, read_record
 from brats_fl.settings import read_settings
 from brats_fl.sharing.case_features import FEATURES
+from brats_fl.sharing.cross_site import (
+    RULES_FILE,
+    Cell,
+    CrossSite,
+    Row,
+    Scores,
+    as_json,
+    read_cross_site,
+    read_rules,
+)
 from brats_fl.sharing.site_statistics import Release, read_releases
 from brats_fl.site_state import read_own, write_own
 from brats_fl_tools.data.case_table import read_case_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import read_origins
 from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure, describe_job
+from brats_fl_tools.jobs.evaluated import read_trained
 from brats_fl_tools.jobs.options import parse_values
-from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_source
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object, read_source
 from brats_fl_tools.jobs.timeouts import limits_from
 from brats_fl_tools.kit.certificates import check_certificates
 from brats_fl_tools.kit.checks import check_not_running, check_rules
@@ -59,6 +70,7 @@ from brats_fl_tools.model.trained import profile_in_run, tuned_settings
 from brats_fl_tools.own_folders import is_ours
 from brats_fl_tools.partition.manifest import read_manifest
 from brats_fl_tools.partition.plan import Options, Strategy
+from brats_fl_tools.report.cross_site_page import count_cases, list_tables
 from brats_fl_tools.report.facts import list_details, list_facts
 from brats_fl_tools.report.methods import write_methods
 from brats_fl_tools.report.metrics import build_metrics, score
@@ -184,6 +196,33 @@ def releases(folder: Path) -> Hostile:
 
     good = [asdict(Release("0f", "2026-02-01", 9.0, 5, 20.5, {f.name: [1.0] * f.bins for f in FEATURES}))]
     return json_file(folder / "statistics_releases.json", good, read)
+
+
+def cross_site(folder: Path) -> Hostile:
+    def read() -> None:
+        matrix = read_cross_site(file)
+        list_tables(matrix, matrix.sites), count_cases(matrix)
+
+    scores = Scores(2, dict.fromkeys(REGIONS, 0.5))
+    cells = {"hospital-1": Cell("ok", scores), "hospital-2": Cell("CASE_ERROR")}
+    file, rows = folder / "cross_site.json", (Row("global", "final", "ok", cells), Row("local", "a", "NOT_SHARED"))
+    return json_file(file, as_json(CrossSite("validation", rows)), read)
+
+
+def cross_site_rules(folder: Path) -> Hostile:
+    (folder / "local").mkdir()
+    good = {"send_local_model": False, "score_test_cases": True}
+    return json_file(folder / "local" / RULES_FILE, good, lambda: read_rules("hospital-1", folder, {}))
+
+
+def trained_run(folder: Path) -> Hostile:
+    """What a job that evaluates a run is told of it; the file that its sites were told it by."""
+    (folder / "run.json").write_text(json.dumps({"job": "trained"}))
+    (folder / "final_model.pt").touch()
+    config = folder / "job" / "trained" / CLIENT_CONFIG
+    config.parent.mkdir(parents=True)
+    good = read_object(JOBS.parent / CLIENT_CONFIG)
+    return json_file(config, good, lambda: read_trained(folder))
 
 
 def mask_record(folder: Path) -> Hostile:
@@ -598,6 +637,9 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             evaluation_facts,
             evaluation_table,
             statistics,
+            cross_site,
+            cross_site_rules,
+            trained_run,
             submission,
             poc_workspace,
             hospital_kit,

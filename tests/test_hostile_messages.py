@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Callable, Mapping
 from multiprocessing import Pipe
@@ -24,11 +25,14 @@ from tests.flare import JOB, Engine
 from tests.hostile import ODD_VALUES, made_by, odd_bytes, odd_content, odd_value, one_of
 
 from brats_fl.components.aggregator import AlgorithmAggregator
+from brats_fl.components.cross_site import CrossSiteEvaluation, checked_model, scores_of
 from brats_fl.components.executor import STATISTICS, BratsExecutor
 from brats_fl.components.fingerprints import TASK_FINGERPRINTS, TASK_SHARED, FingerprintExecutor, FingerprintMatcher
 from brats_fl.components.records import RoundRecords
 from brats_fl.components.selector import BestModelSelector
 from brats_fl.components.statistics import EPSILON_HEADER
+from brats_fl.constants import REGIONS
+from brats_fl.errors import ModelError
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.tasks import TaskFailure, TaskResult
 from brats_fl.trainer import receive
@@ -167,10 +171,36 @@ def model(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     return dict(DXO(DataKind.WEIGHTS, data=dict(MODEL)).to_shareable()), receive_task
 
 
+def local_models(folder: Path) -> tuple[Any, Callable[[Any], None]]:
+    """A hospital's own model, as it would go to the others."""
+
+    def receive_model(content: Any) -> None:
+        with contextlib.suppress(ModelError):
+            given = checked_model(content, MODEL) if isinstance(content, dict) else MODEL
+            assert {name: value.shape for name, value in given.items()} == {k: v.shape for k, v in MODEL.items()}
+            assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in given.values())
+
+    return dict(MODEL), receive_model
+
+
+def scores(folder: Path) -> tuple[Any, Callable[[Any], None]]:
+    """How another hospital's model did, as it goes into the matrix."""
+    controller, engine = CrossSiteEvaluation("brats_unet", "small", {}, "validation", 1, 1, 1), server(folder)
+
+    def receive_scores(content: Any) -> None:
+        status, found = controller._judge("h", as_shareable(content), scores_of, "BAD_RESULT", engine.new_context())
+        assert 0 <= found.mean <= 1 if found else status != "ok"
+
+    return dict(
+        DXO(DataKind.COLLECTION, {"cases": 3, "dice": dict.fromkeys(REGIONS, 0.5)}).to_shareable()
+    ), receive_scores
+
+
 GIVEN_UP = TaskFailure("CASE_ERROR", "why")
 
 MESSAGES: Mapping[str, Callable[[Path], tuple[Any, Callable[[Any], None]]]] = {
-    one.__name__: one for one in (contribution, metrics, headers, fingerprints, shared_scans, model)
+    one.__name__: one
+    for one in (contribution, metrics, headers, fingerprints, shared_scans, model, local_models, scores)
 }
 
 

@@ -12,8 +12,10 @@ BratsFLError
 │   └── NotApprovedError    a job that the hospital has not agreed to run
 ├── KitError        a startup kit or project file that cannot be used
 ├── ModelError      a checkpoint or update that does not fit the network
-│   └── LateUpdateError     an update that came after its round
+│   ├── LateUpdateError     an update that came after its round
+│   └── NoLocalModelError   a hospital that has trained no model in the study
 ├── PrivacyError    a setting that guards privacy is missing or too weak
+│   ├── NotSharedError      something that the hospital keeps to itself
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
 ├── SiteNameError   a name that no hospital can have
@@ -144,10 +146,22 @@ class LateUpdateError(ModelError):
     code = "LATE"
 
 
+class NoLocalModelError(ModelError):
+    """A hospital has trained no model in the study, or has deleted it."""
+
+    code = "NO_LOCAL_MODEL"
+
+
 class PrivacyError(BratsFLError):
     """A setting that guards privacy is missing or too weak; nothing is sent out."""
 
     code = "PRIVACY_ERROR"
+
+
+class NotSharedError(PrivacyError):
+    """Something was asked for that the hospital keeps to itself."""
+
+    code = "NOT_SHARED"
 
 
 class TooFewCasesError(PrivacyError):

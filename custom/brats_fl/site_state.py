@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from brats_fl.errors import ModelError
+from brats_fl.errors import JobError, ModelError
 from brats_fl.exchange import Payloads
 
 if TYPE_CHECKING:
@@ -27,11 +27,18 @@ STATE_VARIABLE: Final = "BRATS_FL_STATE"
 LOCAL_MODEL_FILE: Final = "local_model.pt"
 ROUNDS_KEPT: Final = 2
 
+_STUDY = re.compile(r"([0-9a-f]{16,64})?")
 _ROUND_FILE = re.compile(r"round-(\d{4,})\.pt")
 
 
 def find_state_dir(site: str, study: str, kit: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where a site keeps its own state of a study: ``$BRATS_FL_STATE/SITE/STUDY``, else ``state/STUDY`` of its kit."""
+    """Where a site keeps its own state of a study: ``$BRATS_FL_STATE/SITE/STUDY``, else ``state/STUDY`` of its kit.
+
+    Raises:
+        JobError: The study that a job names is no hash, which as a path might be anything.
+    """
+    if not _STUDY.fullmatch(study):
+        raise JobError("study must be a hash in hexadecimal digits, as `brats-fl job build` writes it; build it again")
     root = Path(environ[STATE_VARIABLE]) / site if environ.get(STATE_VARIABLE) else kit / "state"
     return root / (study[:16] or "none")
 

@@ -35,13 +35,15 @@ class LocalSettings:
     algorithm_settings: Mapping[str, float] = field(default_factory=dict)
     code: Path | None = None
     """Folder of the code that came with the job; None where it brought none."""
+    split: Literal["validation", "testing"] = "validation"
+    """Cases that models are evaluated on."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do with the global model."""
+    """One thing to do, with a model that came with it, or of it: ``local_model`` asks for the site's own."""
 
-    name: Literal["train", "validate"]
+    name: Literal["train", "validate", "local_model"]
     payloads: Payloads
     """``weights``, and what the algorithm sends beside them."""
     round_index: int = 0

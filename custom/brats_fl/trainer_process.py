@@ -15,7 +15,10 @@ from brats_fl.errors import StepError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer import ABORT
-from brats_fl.training import LocalTraining, train_round, validate
+from brats_fl.training import LocalTraining, local_model, train_round, validate
+
+STEPS = {"train": train_round, "validate": validate, "local_model": local_model}
+"""Name of a task -> what is done."""
 
 OOM_SCORE = "500"
 """Linux ends the process with the highest score first when memory runs out: this one, not the job's."""
@@ -32,7 +35,7 @@ class TaskLoop:
         """What came of the task; never raises, so that no failure of a task ends the process."""
         try:
             training = self._ready()
-            return train_round(training, task) if task.name == "train" else validate(training, task)
+            return STEPS[task.name](training, task)
         except TrainingAborted:
             return ABORT
         except Exception as error:

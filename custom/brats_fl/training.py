@@ -28,13 +28,17 @@ from brats_fl.aggregation import check_update
 from brats_fl.algorithms import LOCAL, LocalRun, load_algorithm
 from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import read_datalist
-from brats_fl.exchange import WEIGHTS, Payloads, Weights, load_shared, shared_weights
+from brats_fl.errors import NoLocalModelError, NotSharedError
+from brats_fl.exchange import WEIGHTS, Payloads, Weights, load_shared, shared_keys, shared_weights
 from brats_fl.gate import check_headers, mark_accepted, read_acceptances, refuse_errors
-from brats_fl.network.checkpoints import save_whole
+from brats_fl.network.checkpoints import read_state_for, save_whole
 from brats_fl.site_state import LOCAL_MODEL_FILE, read_own, write_own
 from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted
 
 logger = logging.getLogger(__name__)
+
+EVALUATED, CASES_OF = "validate#dataset#data", "$datalists.load_split(@data_list_file_path, '{}')"
+"""Where a bundle's training configuration says which cases it evaluates on, and how."""
 
 
 class LocalTraining(MonaiAlgo):
@@ -79,12 +83,13 @@ class LocalTraining(MonaiAlgo):
             local_epochs=settings.local_epochs,
             seed=settings.seed,
             **settings.overrides,
+            **({} if settings.split == "validation" else {EVALUATED: CASES_OF.format(settings.split)}),
         )
         self.train_workflow.initialize()
         self.trainer = self.train_workflow.trainer
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._note_step)
         # Trainer and evaluator come from one parsed configuration and so share the network.
-        self.evaluator = self.train_workflow.evaluator if datalist.validation else None
+        self.evaluator = self.train_workflow.evaluator if datalist.split(settings.split) else None
         self.trainer.network.register_forward_pre_hook(self._stop_if_aborted)
 
     def _note_step(self, engine: Any) -> None:
@@ -264,3 +269,20 @@ def validate(training: LocalTraining, task: Task) -> TaskResult:
     own = read_own(training.settings.state_dir, sys.maxsize)  # after its last round, whichever that was
     metrics = training.evaluate(ExchangeObject(weights=dict(task.weights)), {"own": own}).metrics
     return TaskResult(metrics, {"cases": training.cases, "evaluate_seconds": round(time.perf_counter() - begin, 3)})
+
+
+def local_model(training: LocalTraining, task: Task) -> TaskResult:
+    """The model that the site trained last in the study, as the other hospitals may have it.
+
+    Raises:
+        NoLocalModelError: There is none.
+        NotSharedError: The algorithm keeps some of its parameters at the site: without them it is nobody's model.
+        ModelError: The file is damaged, or of another network.
+    """
+    path, network = training.settings.state_dir / LOCAL_MODEL_FILE, training.trainer.network
+    if any(map(training.algorithm.is_local, shared_keys(network))):
+        raise NotSharedError(f"{training.settings.algorithm} keeps parameters at the site, and so the model stays")
+    if not path.is_file():
+        raise NoLocalModelError(f"{path}: no such file; the site took no part in the study, or has deleted its state")
+    state = read_state_for(path, network)
+    return TaskResult({}, {}, {WEIGHTS: {name: state[name].numpy(force=True) for name in shared_keys(network)}})

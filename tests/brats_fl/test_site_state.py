@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brats_fl.errors import ModelError
+from brats_fl.errors import JobError, ModelError
 from brats_fl.site_state import find_state_dir, read_own, write_own
 
 
@@ -26,6 +26,12 @@ def test_state_lies_in_the_kit_by_the_study_and_elsewhere_where_the_variable_say
 
     assert find_state_dir("a", study, tmp_path, {}) == tmp_path / "state" / "0123456789abcdef"
     assert find_state_dir("a", study, tmp_path, {"BRATS_FL_STATE": "/x"}) == Path("/x/a/0123456789abcdef")
+
+
+@pytest.mark.parametrize("study", ["../../../other", "/etc", "study", "0123456789ABCDEF"])
+def test_job_that_names_a_path_for_a_study_finds_no_folder(study: str, tmp_path):
+    with pytest.raises(JobError, match="must be a hash"):
+        find_state_dir("a", study, tmp_path, {})
 
 
 def test_round_reads_what_the_last_round_before_it_left(tmp_path):

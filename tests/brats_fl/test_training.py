@@ -16,13 +16,14 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from tests.tiny_network import TINY, tiny_model
 from tests.tiny_sites import corrupt
 
+from brats_fl.cases.datalists import read_datalist
 from brats_fl.constants import KEY_METRIC
-from brats_fl.errors import CaseError, DataListError, ModelError, cause_of
+from brats_fl.errors import CaseError, DataListError, ModelError, NoLocalModelError, NotSharedError, cause_of
 from brats_fl.network.checkpoints import read_state, save_whole
 from brats_fl.site_state import LOCAL_MODEL_FILE, read_own
 from brats_fl.tasks import Task
 from brats_fl.trainer_process import describe_failure
-from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted, train_round, validate
+from brats_fl.training import LocalSettings, LocalTraining, TrainingAborted, local_model, train_round, validate
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_unet"
 Weights = dict[str, Any]
@@ -488,3 +489,40 @@ def test_full_disk_is_called_so_and_leaves_no_half_model(small_disk: Path) -> No
 
     assert describe_failure(full.value).code == "DISK_FULL"
     assert list(small_disk.iterdir()) == []
+
+
+# --- What other hospitals may have ---
+
+
+def test_local_model_is_the_one_that_was_sent_as_an_update(settings, start):
+    training = start(settings)
+    model = tiny_model()
+    with pytest.raises(NoLocalModelError):
+        local_model(training, Task("local_model", {}))
+    update = update_of(training, model, 0)
+    training.evaluate(ExchangeObject(weights=model))  # another one is in the network now
+
+    given = local_model(training, Task("local_model", {})).payloads["weights"]
+
+    assert set(given) == set(model)
+    assert all(np.allclose(given[name] - model[name], update[name], atol=1e-6) for name in model)
+
+
+def test_local_model_stays_where_the_algorithm_keeps_parameters_at_the_site(settings, start):
+    training = start(replace(settings, algorithm="local_norm"))
+    update_of(training, tiny_model(), 0)
+
+    with pytest.raises(NotSharedError, match="local_norm"):
+        local_model(training, Task("local_model", {}))
+
+
+def test_models_are_evaluated_on_the_split_that_is_asked_for(settings, start):
+    model = {"weights": tiny_model()}
+    lists = read_datalist(settings.datalist)
+
+    validated = start(settings)
+    tested = start(replace(settings, split="testing"))
+
+    assert [item["case"] for item in validated.evaluator.data_loader.dataset.data] == [c.case for c in lists.validation]
+    assert [item["case"] for item in tested.evaluator.data_loader.dataset.data] == [c.case for c in lists.testing]
+    assert validate(tested, Task("validate", model)).metrics != validate(validated, Task("validate", model)).metrics

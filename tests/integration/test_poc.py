@@ -26,6 +26,7 @@ from brats_fl.errors import FolderError, KitError, RunError
 from brats_fl.machine import describe_machine
 from brats_fl.round_records import read_records
 from brats_fl.sharing.case_features import FEATURES
+from brats_fl.sharing.cross_site import CROSS_SITE_FILE, read_cross_site
 from brats_fl.sharing.fingerprints import KEY_FILE
 from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE, RELEASES_FILE, Protection
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
@@ -176,6 +177,18 @@ def test_statistics_hold_what_the_hospitals_released_and_nothing_of_one_with_too
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "hospital-4 sent nothing: it has fewer cases than its own rule asks for" in page
     assert page.count("<svg") == len(FEATURES)
+
+
+@pytest.mark.slow  # seven models, one after the other, at FLARE's own pace
+def test_each_hospital_scores_each_ones_model_and_needs_as_many_patients_as_its_statistics(
+    running: Running, poc_run: Path, tmp_path: Path
+) -> None:
+    submit_poc(running.poc, "brats_cross_site", tmp_path / "run", replace(without_code(), of_run=poc_run))
+
+    matrix = read_cross_site(tmp_path / "run" / CROSS_SITE_FILE)
+    assert [(row.model, row.status) for row in matrix.rows] == [("final", "ok"), *((site, "ok") for site in SITES)]
+    at_each = dict.fromkeys(SITES, "ok") | {"hospital-4": "TOO_FEW_CASES"}  # of two patients
+    assert all({site: cell.status for site, cell in row.cells.items()} == at_each for row in matrix.rows)
 
 
 def test_hospitals_find_the_case_that_two_of_them_have(running: Running, tmp_path: Path) -> None:

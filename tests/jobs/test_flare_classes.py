@@ -108,6 +108,13 @@ OVERRIDDEN = {
     "BestModelSelector": {"handle_event"},
     "BratsExecutor": {"execute", "handle_event"},
     "BundlePersistor": {"handle_event", "load_model", "save_model"},
+    "CrossSiteEvaluation": {
+        "control_flow",
+        "process_result_of_unknown_task",
+        "start_controller",
+        "stop_controller",
+    },
+    "CrossSiteExecutor": set(),
     "FinalModelLocator": {"get_model_names"},
     "FingerprintExecutor": {"execute"},
     "FingerprintMatcher": {"create_task_data", "final_process", "process_client_response"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
@@ -36,7 +36,9 @@ STATISTICS = "brats_fl_statistics"
 OF_EXECUTOR = {"local_epochs": Setting(1, minimum=1), "seed": Setting(0, minimum=0)}
 """Arguments of the executor that reach the bundle's configuration."""
 
-TASKS: Mapping[str, Literal["train", "validate"]] = {
+TaskName = Literal["train", "validate", "local_model"]
+
+TASKS: Mapping[str, TaskName] = {
     AppConstants.TASK_TRAIN: "train",
     AppConstants.TASK_VALIDATION: "validate",
 }
@@ -59,6 +61,12 @@ class BratsExecutor(Executor):
         start_round: Number of the job's first round; above 0 in a job that goes on where another ended.
         required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
     """
+
+    tasks: ClassVar[Mapping[str, TaskName]] = TASKS
+    """FLARE's name of a task -> the trainer's."""
+
+    split: Literal["validation", "testing"] = "validation"
+    """Cases that models are evaluated on."""
 
     def __init__(
         self,
@@ -99,13 +107,13 @@ class BratsExecutor(Executor):
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Carry out a task in the trainer; never raises, so that no failure of a site ends its job process."""
-        if task_name not in TASKS:
+        if task_name not in self.tasks:
             return make_reply(ReturnCode.TASK_UNKNOWN)
         try:
-            round_index = int(shareable.get_header(AppConstants.CURRENT_ROUND, 0))
-            payloads = payloads_of(from_shareable(shareable), DataKind.WEIGHTS)
-            task = Task(TASKS[task_name], payloads, round_index)
+            task = self._task(task_name, shareable, fl_ctx)
             result = self._trainer(shareable, fl_ctx).run(task, lambda: bool(abort_signal.triggered))
+            if not isinstance(result, TaskFailure):
+                return self._reply(task, result, fl_ctx)
         except TrainingAborted:
             self.log_info(fl_ctx, f"{task_name} was called off")
             return make_reply(ReturnCode.TASK_ABORTED)
@@ -113,10 +121,18 @@ class BratsExecutor(Executor):
             result = TaskFailure(error.code, str(error))
         except Exception as error:
             result = TaskFailure("EXECUTION_EXCEPTION", repr(error))
-        if isinstance(result, TaskFailure):
-            # No log event is fired: with a streaming component in the job it would carry the text to the server.
-            self.log_error(fl_ctx, f"{task_name} failed: {result.text}", fire_event=False)
-            return failure(result.code)
+        # No log event is fired: with a streaming component in the job it would carry the text to the server.
+        self.log_error(fl_ctx, f"{task_name} failed: {result.text}", fire_event=False)
+        return failure(result.code)
+
+    def _task(self, task_name: str, shareable: Shareable, fl_ctx: FLContext) -> Task:
+        """What the trainer is to do."""
+        round_index = int(shareable.get_header(AppConstants.CURRENT_ROUND, 0))
+        payloads = payloads_of(from_shareable(shareable), DataKind.WEIGHTS)
+        return Task(self.tasks[task_name], payloads, round_index)
+
+    def _reply(self, task: Task, result: TaskResult, fl_ctx: FLContext) -> Shareable:
+        """What the server gets of it."""
         return self._update(task, result, fl_ctx) if task.name == "train" else metrics_of(result)
 
     def _trainer(self, shareable: Shareable, fl_ctx: FLContext) -> Trainer:
@@ -142,6 +158,7 @@ class BratsExecutor(Executor):
                 algorithm=self.algorithm,
                 algorithm_settings=self.algorithm_settings,
                 code=app_root(fl_ctx) / "custom",
+                split=self.split,
             )
         return self.trainer
 

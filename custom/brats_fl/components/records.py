@@ -43,6 +43,13 @@ RECORD = "brats_fl_record"
 """Context property of that event: the line."""
 
 
+ANSWER_TAKEN = "brats_fl_answer_taken"
+"""Event at the server: a controller of ours has judged a site's answer."""
+
+ANSWER = "brats_fl_answer"
+"""Its data: ``phase``, ``site``, ``status`` and ``facts``, as they are to be recorded."""
+
+
 class RoundRecords(FLComponent):
     """Appends a line when a site's result arrives, and one for each site that is missing when a round ends.
 
@@ -76,6 +83,9 @@ class RoundRecords(FLComponent):
             self._record_mean(fl_ctx)
         elif event_type == AppEventType.ROUND_DONE:
             self._record_missing(fl_ctx)
+        elif event_type == ANSWER_TAKEN:
+            answer = fl_ctx.get_prop(ANSWER)
+            self._write(fl_ctx, answer["phase"], answer["status"], answer["facts"], answer["site"])
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
             self._record_final(fl_ctx)
 

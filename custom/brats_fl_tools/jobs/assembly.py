@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
 from brats_fl.typed import shorten
+from brats_fl_tools.jobs.evaluated import MODELS, of_bundle, read_trained
 from brats_fl_tools.jobs.settings import JobSettings, set_values, settings_of, variables_of
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
@@ -67,6 +68,8 @@ class JobOptions:
     """GPUs that each site gives the job; 0 leaves it to the site what the job sees."""
     gpu_memory_gib: int = 0
     """Memory that the job wants of each: FLARE gives what is left of a GPU to other jobs."""
+    of_run: Path | None = None
+    """Run folder of the training whose models the job evaluates."""
     tracking: str | None = None
     """Tracker that the server writes curves to, see ``brats_fl_tools.jobs.tracking``; None for none."""
 
@@ -144,10 +147,12 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
         meta["resource_spec"] = {site: {GPUS: options.gpus, GPU_MEMORY: options.gpu_memory_gib} for site in sites}
     variables = {**variables_of(client), **variables_of(server), **overrides, **settings}
     study = ""
-    if bundle:
+    if source.trains and bundle:
         study = study_of(bundle, {**variables, "num_rounds": server["start_round"] + server["num_rounds"]}, sites)
         client |= {"overrides": overrides, "algorithm_settings": settings, "study": study}
         server |= {"algorithm_settings": settings}
+    elif overrides:
+        raise JobError(f"{source.name}: {min(overrides)} was decided when the models were trained; leave it out")
     if options.polling_seconds:
         server["server"]["task_request_interval"] = options.polling_seconds
         client["default_task_fetch_interval"] = options.polling_seconds
@@ -199,17 +204,29 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
         JobError: As ``configure``; a job that brings code is to be preinstalled.
         FolderError: The folder is there already, and ``force`` is not given or no build wrote it.
     """
-    source = read_source(name)
+    source, trained = read_source(name), None
+    if options.of_run:
+        trained = read_trained(options.of_run)
+        source, options = of_bundle(source, trained, options.values), replace(options, profile=trained.profile)
     built = configure(source, options)
+    if trained:
+        built = replace(
+            built,
+            study=trained.study,
+            server={**built.server, MODELS: {model: f"{model}.pt" for model in trained.models}},
+            client={**built.client, **trained.told},
+        )
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
     target = out / source.name
     with only_writer(target), appearing_folder(target, "job", force) as folder:
-        _write_job(source, built, folder, options)
+        _write_job(source, built, folder, options, trained.models if trained else {})
     return describe_job(target)
 
 
-def _write_job(source: JobSource, built: Configuration, folder: Path, options: JobOptions) -> None:
+def _write_job(
+    source: JobSource, built: Configuration, folder: Path, options: JobOptions, models: Mapping[str, Path]
+) -> None:
     server, client = dict(built.server), dict(built.client)
     if options.checkpoint:
         server["start_from"] = CHECKPOINT_FILE
@@ -220,6 +237,8 @@ def _write_job(source: JobSource, built: Configuration, folder: Path, options: J
         _bring_code(folder, source, built.bundle)
     if options.checkpoint:
         shutil.copyfile(options.checkpoint, folder / "app_server" / CHECKPOINT_FILE)
+    for name, file in built.server.get(MODELS, {}).items():
+        shutil.copyfile(models[name], folder / "app_server" / file)
     content_hash = hash_files(folder, ("*",))
     result = source.differences.get("result")
     facts = {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash, "result": result}

@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure
 from brats_fl_tools.jobs.description import describe_settings, hash_at_site
+from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, ProfileOption, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites
 from brats_fl_tools.jobs.settings import settings_of
@@ -73,7 +74,9 @@ def build(
     force: ForceOption = False,
 ) -> None:
     """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hashes."""
-    sites = choose_sites(read_source(name), flags.asked, None)
+    source = read_source(name)
+    check_of_run(source, flags.of_run)
+    sites = choose_sites(source, flags.asked, None)
     built = build_job(name, out, replace(flags.options(), sites=sites), force)
     typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")
     typer.echo(f"approval_hash {hash_at_site(built, built.sites[0])}, at every hospital")

@@ -66,6 +66,13 @@ class JobFlags:
         ),
     ] = None
 
+    of_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--of", metavar="RUN", help="Run folder of the training whose models brats_cross_site is to evaluate."
+        ),
+    ] = None
+
     tracking: Annotated[
         str | None,
         typer.Option(
@@ -96,7 +103,14 @@ class JobFlags:
             typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
         values = {**limits, **parse_values(self.values)}
         profile = self.profile or profile or "full"
-        return JobOptions(profile, self.rounds, values, polling_seconds=polling_seconds, tracking=self.tracking)
+        return JobOptions(
+            profile,
+            self.rounds,
+            values,
+            polling_seconds=polling_seconds,
+            tracking=self.tracking,
+            of_run=self.of_run.resolve() if self.of_run else None,
+        )
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ class JobSource:
 
     @property
     def trains(self) -> bool:
-        """Whether a model is trained; a job without a bundle counts, compares or asks."""
-        return bool(self.differences.get("bundle"))
+        """Whether a model is trained; a job with a result of its own counts, compares or evaluates."""
+        return bool(self.differences.get("bundle")) and "result" not in self.differences
 
     @property
     def code(self) -> Path | None:

@@ -6,14 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
+from brats_fl.sharing.cross_site import CROSS_SITE_FILE
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.report.comparison import as_json, compare
+from brats_fl_tools.report.cross_site_page import render_cross_site
 from brats_fl_tools.report.metrics import build_metrics, build_reported_metrics, read_reported, score
 from brats_fl_tools.report.page import render_page, render_reported
 from brats_fl_tools.report.run_folder import read_run
@@ -21,6 +23,9 @@ from brats_fl_tools.report.statistics_page import STATISTICS_FILE, render_statis
 
 REPORT_FILE = "report.html"
 METRICS_FILE = "metrics.json"
+
+PAGES_OF_RESULTS: Final = {STATISTICS_FILE: render_statistics, CROSS_SITE_FILE: render_cross_site}
+"""Result of a job that trains nothing -> who makes its page."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,15 @@ def report(
 
     Without evaluation.csv, as where hospitals keep theirs: what they reported on their validation cases.
     Of what brats-fl evaluate wrote, without a run: its figures and, where it wrote masks, pictures.
-    Of a job brats_statistics: RUN/report.html alone, the hospitals side by side.
+    Of a job brats_statistics or brats_cross_site: RUN/report.html alone, hospitals side by side or models by hospitals.
     """
-    if (run / STATISTICS_FILE).is_file():
-        page = run / REPORT_FILE
-        refuse_to_overwrite(page, force)
-        _write(page, render_statistics(run))
-        typer.echo(f"wrote {page}")
-        return
+    for result, render in PAGES_OF_RESULTS.items():
+        if (run / result).is_file():
+            page = run / REPORT_FILE
+            refuse_to_overwrite(page, force)
+            _write(page, render(run))
+            typer.echo(f"wrote {page}")
+            return
     files = write_report(run, against or (), force=force, sites=sites)
     for note in files.notes:
         typer.echo(f"note: {note}", err=True)

@@ -16,19 +16,17 @@ from brats_fl.machine import MACHINE_FILE
 from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.evaluated import BEST_MODEL as BEST_MODEL
+from brats_fl_tools.jobs.evaluated import FINAL_MODEL as FINAL_MODEL
+from brats_fl_tools.jobs.evaluated import JOB_FOLDER as JOB_FOLDER
+from brats_fl_tools.jobs.evaluated import RUN_FILE as RUN_FILE
 from brats_fl_tools.jobs.source import read_object, sites_of
 from brats_fl_tools.own_folders import fresh_folder
 
-FINAL_MODEL: Final = "final_model.pt"
-BEST_MODEL: Final = "global_model.pt"
-RUN_FILE: Final = "run.json"
 EVALUATION_FILE: Final = "evaluation.json"
 """What was evaluated: model, bundle, profile, split; the figures are in ``CASE_TABLE_FILE``."""
 
 MASKS_FOLDER: Final = "masks"
-JOB_FOLDER: Final = "job"
-"""The job as it was built, in a folder of its name."""
-
 EARLIER: Final = "earlier"
 """Folder of a resumed run: records, last and best model of what had been done before."""
 

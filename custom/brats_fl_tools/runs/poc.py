@@ -24,6 +24,7 @@ from brats_fl.names import check_folder
 from brats_fl.reading import Reader
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
 from brats_fl_tools.jobs.description import hash_at_site
+from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, Present, check_sites, choose_sites, in_folder, listed
 from brats_fl_tools.jobs.source import read_source
@@ -217,6 +218,7 @@ def submit(
     Ctrl-C aborts the job.
     """
     poc, source = read_poc(workspace), read_source(name)
+    check_of_run(source, flags.of_run)
     chosen = choose_sites(source, flags.asked, poc.hospitals(source.trains))
     options = replace(flags.options(POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
     warn_of_hours(source, options)

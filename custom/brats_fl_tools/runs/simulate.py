@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import typer
 
 from brats_fl.names import check_folder
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, JobFlags, NameArgument, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, check_sites, choose_sites, in_folder
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.one_writer import writes
-from brats_fl_tools.runs.folder import JOB_FOLDER, now, prepare_run_folder
+from brats_fl_tools.runs.folder import JOB_FOLDER, STATE_FOLDER, now, prepare_run_folder
 from brats_fl_tools.runs.lists import describe_lists, write_seen
 from brats_fl_tools.runs.simulator import MODE, POLLING_SECONDS, carry_out, gpu_groups
 from brats_fl_tools.runs.submission import Submission
@@ -43,6 +45,7 @@ def simulate(
     Ctrl-C keeps the rounds that were done: `brats-fl resume OUT` goes on with the next.
     """
     source = read_source(name)
+    check_of_run(source, flags.of_run)
     chosen = choose_sites(source, flags.asked, in_folder(sites.resolve(), source.trains))
     options = replace(flags.options(POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
     warn_of_hours(source, options)
@@ -85,7 +88,9 @@ def run_simulation(
         facts["gpu"] = gpu.replace(" ", "")
     prepare_run_folder(run, force)
     job = build_job(source.folder, run / JOB_FOLDER, options)
-    if job.bundle and options.checkpoint is None:  # what a model from elsewhere was trained on, nobody can tell
+    if options.of_run and (options.of_run / STATE_FOLDER).is_dir():  # what its hospitals kept for themselves
+        shutil.copytree(options.of_run / STATE_FOLDER, run / STATE_FOLDER)
+    if source.trains and options.checkpoint is None:  # what a model from elsewhere was trained on, nobody can tell
         write_seen(run, sites, chosen)
     carry_out(run, job, Submission(job.name, source.reference, now(), options, facts))
     return job

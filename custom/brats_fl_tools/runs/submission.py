@@ -86,7 +86,9 @@ class Submission:
 def begin(run: Path, job: BuiltJob, submission: Submission) -> None:
     """Write ``submission.json`` and a first ``run.json``."""
     content = asdict(submission)
-    content["options"]["checkpoint"] = str(submission.options.checkpoint) if submission.options.checkpoint else None
+    content["options"] |= {
+        name: str(path) if (path := getattr(submission.options, name)) else None for name in ("checkpoint", "of_run")
+    }
     write_whole(run / SUBMISSION_FILE, json.dumps(content, indent=1) + "\n")
     state_run(run, job, submission, "running", 0.0, {})
 

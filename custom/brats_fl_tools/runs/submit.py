@@ -10,6 +10,7 @@ import typer
 
 from brats_fl.errors import RunError
 from brats_fl_tools.jobs.assembly import JobOptions, build_job, describe_job, updates_of_a_round
+from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, choose_sites, in_federation
 from brats_fl_tools.jobs.source import JobSource, read_source
@@ -37,6 +38,7 @@ def submit(
     Ctrl-C leaves the job running: `brats-fl collect OUT` watches it again and fetches what it made.
     """
     run, admin, source = out.resolve(), read_kit(kit), read_source(name)
+    check_of_run(source, flags.of_run)
     options = flags.options()
     options = replace(options, sites=choose_connected(admin, source, flags.asked, options))
     prepare_run_folder(run, force)
