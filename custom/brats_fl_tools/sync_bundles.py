@@ -1,9 +1,10 @@
 """Copies what all bundles share from ``brats_unet``; what is a bundle's own stays.
 
-Own are ``metadata.json``, what stands in the model card before its section "Data" and, in every configuration, the keys
-that begin with ``network_def``. A new bundle needs these and no more: ``metadata.json``, the top of ``docs/README.md``
-and a ``train.json`` that holds its ``network_def``; ``make bundles`` writes the rest. A test holds all bundles
-together, so that a change made in one place only does not pass.
+Own are ``metadata.json``, what stands in the model card before its section "Data", in every configuration the keys that
+begin with ``network_def``, the ``loss`` of ``train.json``, and the rule of ``patch_size`` in ``settings.json``. A new
+bundle needs of these ``metadata.json``, the top of ``docs/README.md`` and a ``train.json`` that holds its
+``network_def``; ``make bundles`` writes the rest, with the source's loss and rule where it has none of its own. A test
+holds all bundles together, so that a change made in one place only does not pass.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from brats_fl.bundle import bundle_names, read_config
 from brats_fl_tools.repository import BUNDLES
 
 SOURCE = "brats_unet"
-OWN_CONFIG, OWN_KEYS = "metadata.json", "network_def"
+OWN_CONFIG, NETWORK_KEYS = "metadata.json", "network_def"
+OWN_KEYS = {"train.json": "loss", "settings.json": "patch_size"}
+"""Configuration -> key of the network's own: how its outputs are trained, and which patches its strides allow."""
 LONGEST_LIST = 80
 COPIES = ("configs/logging.conf", "LICENSE", "docs/data_license.txt", "models/README.md")
 MODEL_CARD = "docs/README.md"
@@ -30,12 +33,18 @@ def other_bundles(bundles: Path = BUNDLES) -> list[str]:
     return [name for name in bundle_names(bundles) if name != SOURCE]
 
 
-def shared_config(source: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """``source`` with the ``network_def`` keys of ``own`` where its own are, in the order of ``source``."""
-    network = {key: value for key, value in own.items() if key.startswith(OWN_KEYS)}
+def shared_config(source: dict[str, Any], own: dict[str, Any], own_key: str | None = None) -> dict[str, Any]:
+    """``source`` with the ``network_def`` keys of ``own`` where its own are, in the order of ``source``.
+
+    The value of ``own_key`` is that of ``own``, too, where it has one.
+    """
+    network = {key: value for key, value in own.items() if key.startswith(NETWORK_KEYS)}
     merged: dict[str, Any] = {}
     for key, value in source.items():
-        merged |= network if key.startswith(OWN_KEYS) else {key: value}
+        if key.startswith(NETWORK_KEYS):
+            merged |= network
+        else:
+            merged[key] = own.get(key, value) if key == own_key else value
     return merged | network
 
 
@@ -55,7 +64,7 @@ def expected_files(bundle: str, bundles: Path = BUNDLES) -> dict[str, str]:
         own = read_config(own_path) if own_path.is_file() else {}
         if "network_def" in source:
             own["network_def"] = network["network_def"]
-        files[f"configs/{name}"] = format_config(shared_config(source, own))
+        files[f"configs/{name}"] = format_config(shared_config(source, own, OWN_KEYS.get(name)))
     for name in COPIES:
         files[name] = (bundles / SOURCE / name).read_text(encoding="utf-8")
     source_card, own_card = ((bundles / folder / MODEL_CARD).read_text(encoding="utf-8") for folder in (SOURCE, bundle))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from monai.networks.nets import UNet
 from tests.monai_command import run, tiny_training
-from tests.own_bundle import make_own_bundle
+from tests.own_bundle import NETWORK, make_own_bundle
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.bundle import bundle_names
@@ -60,6 +60,20 @@ def test_setting_of_the_network_that_only_one_bundle_has_is_kept(bundle: Path):
     shared = config(BUNDLES / SOURCE, "small")
     del shared["network_def#channels"]
     assert written == shared | {"network_def#dropout": 0.1}  # epochs are shared
+
+
+def test_loss_and_patch_rule_of_its_own_are_kept_and_nothing_else_of_these_files(bundle: Path):
+    loss = {"_target_": "torch.nn.BCEWithLogitsLoss"}
+    rule = {"meaning": "patch", "minimum": 64, "multiple_of": 64, "length": 3}
+    own = {"network_def": NETWORK, "loss": loss, "patch_size": [64, 64, 64]}
+    (bundle / "configs" / "train.json").write_text(json.dumps(own))
+    (bundle / "configs" / "settings.json").write_text(json.dumps({"patch_size": rule, "epochs": {"meaning": "long"}}))
+
+    files = expected_files("two_levels", bundle.parent)
+
+    train, settings = (json.loads(files[f"configs/{name}.json"]) for name in ("train", "settings"))
+    assert train == config(BUNDLES / SOURCE, "train") | {"network_def": NETWORK, "loss": loss}  # the patch is shared
+    assert settings == config(BUNDLES / SOURCE, "settings") | {"patch_size": rule}
 
 
 def test_own_network_is_trained_and_evaluated_by_monais_commands(bundle: Path, tmp_path: Path):

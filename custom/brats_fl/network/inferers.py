@@ -9,7 +9,7 @@ import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import Tensor
 
-from brats_fl.network.precision import autocast, trains_in_bfloat16
+from brats_fl.network.precision import autocast, reduction_of, trains_in_bfloat16
 
 NetworkCall = Callable[..., Tensor]
 
@@ -22,7 +22,7 @@ class PatchInferer(SimpleInferer):
         self.amp = amp
 
     def __call__(self, inputs: Tensor, network: NetworkCall, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
-        with autocast(inputs.device, trains_in_bfloat16(inputs, self.amp)):
+        with autocast(inputs.device, trains_in_bfloat16(inputs, self.amp, reduction_of(network))):
             return network(_plain(inputs), *args, **kwargs).float()
 
 

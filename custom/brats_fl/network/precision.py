@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -15,15 +16,36 @@ def autocast(device: torch.device, amp: bool) -> AbstractContextManager[None]:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays)
 
 
-SMALLEST_CPU_PATCH = 64
-"""Shortest side of a patch that is trained on in bfloat16 on a CPU. The networks halve it four times, and of a feature
-map of 2 x 2 x 2 voxels oneDNN's bfloat16 convolution gives a weight gradient of uninitialised memory (PyTorch 2.13,
-AVX512_BF16; maps of 3 and more are right, the forward pass always is)."""
+SMALLEST_CPU_MAP = 4
+"""Shortest side of a network's lowest feature map that is trained on in bfloat16 on a CPU: 64 voxels of a patch after
+four halvings. Of a map of 2 x 2 x 2 voxels oneDNN's bfloat16 convolution gives a weight gradient of uninitialised
+memory (PyTorch 2.13, AVX512_BF16; maps of 3 and more are right, the forward pass always is)."""
+
+USUAL_REDUCTION = 16
+"""Of a network that does not tell its strides: four halvings, as those of the Attention UNet."""
 
 
-def trains_in_bfloat16(patches: torch.Tensor, amp: bool) -> bool:
-    """Whether a batch of patches (B, C, H, W, D) may be trained on in mixed precision on its device."""
-    return amp and (patches.device.type != "cpu" or min(patches.shape[2:]) >= SMALLEST_CPU_PATCH)
+def trains_in_bfloat16(patches: torch.Tensor, amp: bool, reduction: int = USUAL_REDUCTION) -> bool:
+    """Whether a batch of patches (B, C, H, W, D) may be trained on in mixed precision on its device.
+
+    Args:
+        patches: The batch.
+        amp: Whether it is wanted.
+        reduction: Voxels of a patch to one of the network's lowest feature map, along an axis.
+    """
+    return amp and (patches.device.type != "cpu" or min(patches.shape[2:]) // reduction >= SMALLEST_CPU_MAP)
+
+
+def reduction_of(network: object) -> int:
+    """Voxels of a patch to one of a network's lowest feature map, along the axis with the most halvings.
+
+    Args:
+        network: One of MONAI's, which keep their ``strides``, whatever they are wrapped in for several processes.
+    """
+    strides = getattr(getattr(network, "module", network), "strides", None)
+    if strides is None:
+        return USUAL_REDUCTION
+    return math.prod(stride if isinstance(stride, int) else max(stride) for stride in strides)
 
 
 TRAINING_BATCH = 2

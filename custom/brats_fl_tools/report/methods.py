@@ -33,6 +33,8 @@ REFERENCES: Final = {
     "residual": "Kerfoot et al. 2019. Left-Ventricle Quantification Using Residual U-Net. "
     "doi:10.1007/978-3-030-12029-0_40",
     "attention": "Oktay et al. 2018. Attention U-Net: Learning Where to Look for the Pancreas. arXiv 1804.03999",
+    "nnunet": "Isensee et al. 2021. nnU-Net: a self-configuring method for deep learning-based biomedical image "
+    "segmentation. doi:10.1038/s41592-020-01008-z",
     "adamw": "Loshchilov and Hutter 2019. Decoupled Weight Decay Regularization. arXiv 1711.05101",
     "winner": "Isensee et al. 2020. nnU-Net for Brain Tumor Segmentation. arXiv 2011.00848",
 }
@@ -43,6 +45,7 @@ DATA_REFERENCES: Final = ("menze", "bakas2017", "bakas2018")
 NETWORKS: Final = {
     "UNet": "a 3D U-Net @unet3d",
     "brats_fl.network.networks.InstanceNormAttentionUnet": "a 3D Attention U-Net @attention with instance norm",
+    "brats_fl.network.deep_supervision.DeeplySupervisedDynUNet": "nnU-Net's @nnunet 3D U-Net with deep supervision",
 }
 """Class of the definition -> words."""
 
@@ -51,6 +54,12 @@ LOSSES: Final = {
     "binary cross-entropy",
 }
 """The same, of one with the class's own defaults."""
+
+WRAPPED_LOSSES: Final = {
+    "brats_fl.network.deep_supervision.StackedDeepSupervisionLoss": "{}, on each head of the decoder at its "
+    "resolution, each of half the weight of the one above it",
+}
+"""The same, of one that is made of another, ``{}``."""
 
 OPTIMISERS: Final = {"torch.optim.AdamW": "AdamW @adamw"}
 ALGORITHMS: Final = {"fedavg": "federated averaging @fedavg, each hospital's weight its number of training cases"}
@@ -108,7 +117,7 @@ def _describe_network(run: RunFolder, settings: Mapping[str, Any]) -> Iterator[s
     text = f"The network is {NETWORKS.get(target, target)}"
     if definition.get("num_res_units"):
         text += " with residual units @residual"
-    if isinstance(channels := definition.get("channels"), list):
+    if isinstance(channels := definition.get("channels", definition.get("filters")), list):
         text += f" and {list_words([str(number) for number in channels])} channels on its levels"
     if isinstance(parameters := run.info.get("parameters"), int):
         text += f", {parameters:,} parameters"
@@ -135,7 +144,7 @@ def _describe_rounds(run: RunFolder, settings: Mapping[str, Any]) -> Iterator[st
         f"In each round a hospital trained for {format_count(epochs, 'epoch')} of {format_count(steps, 'step')} with "
         f"batches of {format_count(batch, 'patch', 'patches')} of {_times(patch)} voxels of {_times(spacing_mm)} mm"
     )
-    text += f", minimising {_describe_loss(settings)}, with {_describe_optimiser(settings)}"
+    text += f", minimising {_describe_loss(settings.get('loss'))}, with {_describe_optimiser(settings)}"
     if (rate := finite(settings.get("learning_rate"))) is not None:
         text += f", learning rate {rate:g}{' at the start' * ('lr_decay' in settings)}"
     if isinstance(seed := run.info.get("seed"), int):
@@ -143,9 +152,13 @@ def _describe_rounds(run: RunFolder, settings: Mapping[str, Any]) -> Iterator[st
     yield f"{text}."
 
 
-def _describe_loss(settings: Mapping[str, Any]) -> str:
-    definition, target = settings.get("loss"), _target(settings, "loss")
-    return LOSSES.get(target, target) if definition == {"_target_": target} else f"{target} with settings of its own"
+def _describe_loss(definition: object) -> str:
+    target = _target({"loss": definition}, "loss")
+    if definition == {"_target_": target}:
+        return LOSSES.get(target, target)
+    if isinstance(definition, Mapping) and set(definition) == {"_target_", "loss"} and target in WRAPPED_LOSSES:
+        return WRAPPED_LOSSES[target].format(_describe_loss(definition["loss"]))
+    return f"{target} with settings of its own"
 
 
 def _describe_optimiser(settings: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import AttentionUnet, UNet
 from torch import nn
 
+from brats_fl.network.deep_supervision import DeeplySupervisedDynUNet
 from brats_fl.network.networks import InstanceNormAttentionUnet
 
 ARGUMENTS = {
@@ -30,7 +31,20 @@ def make_unet() -> nn.Module:
     return UNet(**ARGUMENTS, num_res_units=2, norm=("INSTANCE", {"affine": True}))
 
 
-both_networks = pytest.mark.parametrize("make_network", [make_attention_unet, make_unet])
+def make_dynunet() -> nn.Module:
+    torch.manual_seed(0)
+    return DeeplySupervisedDynUNet(
+        spatial_dims=3,
+        in_channels=4,
+        out_channels=3,
+        kernel_size=[3, 3, 3],
+        strides=[1, 2, 2],
+        upsample_kernel_size=[2, 2],
+        filters=[4, 8, 16],
+    )
+
+
+each_network = pytest.mark.parametrize("make_network", [make_attention_unet, make_unet, make_dynunet])
 
 
 def test_all_26_batch_norms_of_five_levels_are_replaced():
@@ -49,7 +63,7 @@ def test_parameters_have_the_names_and_shapes_of_monais_network():
     }
 
 
-@both_networks
+@each_network
 def test_state_holds_floating_parameters_and_nothing_else(make_network):
     network = make_network()
     network(torch.randn(1, 4, 16, 16, 16))
@@ -58,7 +72,7 @@ def test_state_holds_floating_parameters_and_nothing_else(make_network):
     assert all(value.is_floating_point() for value in network.state_dict().values())
 
 
-@both_networks
+@each_network
 def test_a_case_gives_the_same_output_alone_and_in_a_batch_while_training(make_network):
     network = make_network().train()
     cases = torch.randn(2, 4, 16, 16, 16)
@@ -67,7 +81,7 @@ def test_a_case_gives_the_same_output_alone_and_in_a_batch_while_training(make_n
         torch.testing.assert_close(network(cases)[:1], network(cases[:1]), atol=1e-5, rtol=1e-5)
 
 
-@both_networks
+@each_network
 def test_every_parameter_learns_from_a_batch_of_one(make_network):
     network = make_network().train()
 
@@ -76,7 +90,7 @@ def test_every_parameter_learns_from_a_batch_of_one(make_network):
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-@both_networks
+@each_network
 def test_smallest_input_leaves_two_voxels_at_the_bottom(make_network):
     network = make_network().eval()
 
@@ -102,7 +116,7 @@ def test_two_dimensional_network_has_two_dimensional_norms():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")
-@both_networks
+@each_network
 def test_torchscript_gives_the_same_output_at_another_size(make_network, tmp_path: Path):
     network = make_network().eval()
 
@@ -115,7 +129,7 @@ def test_torchscript_gives_the_same_output_at_another_size(make_network, tmp_pat
 
 # Raised inside torch's own exporter.
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-@both_networks
+@each_network
 def test_onnx_runtime_gives_the_same_output_to_four_digits(make_network, tmp_path: Path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -105,10 +105,41 @@ def weight_gradients(network: torch.nn.Module, patches: torch.Tensor, amp: bool)
 
 @pytest.mark.parametrize("side", [32, 64])
 def test_gradient_in_mixed_precision_is_that_of_float32_on_this_processor(side):
-    """On AVX512_BF16 oneDNN gives garbage for the smallest feature maps: see SMALLEST_CPU_PATCH."""
+    """On AVX512_BF16 oneDNN gives garbage for the smallest feature maps: see SMALLEST_CPU_MAP."""
     network = build_network(BUNDLES / "brats_unet", "small", seed=0)
     patches = torch.rand(1, 4, side, side, side, generator=torch.Generator().manual_seed(0))
 
     mixed, exact = (weight_gradients(network, patches, amp) for amp in (True, False))
 
     assert float((mixed - exact).norm() / exact.norm()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("bundle", "profile", "reduction"),
+    [
+        ("brats_unet", "full", 16),
+        ("brats_attention_unet", "small", 16),
+        ("brats_dynunet", "small", 16),
+        ("brats_dynunet", "full", 32),
+    ],
+)
+def test_network_tells_how_much_smaller_its_lowest_feature_map_is(bundle, profile, reduction):
+    with torch.device("meta"):
+        network = build_network(BUNDLES / bundle, profile, seed=0)
+
+    assert precision.reduction_of(network) == reduction
+
+
+def test_stride_of_each_axis_counts_and_a_wrapped_network_is_seen():
+    class Network(torch.nn.Module):
+        strides = ((1, 1, 1), (1, 2, 2), 2)
+
+    assert precision.reduction_of(Network()) == 4
+    assert precision.reduction_of(torch.nn.DataParallel(Network())) == 4
+
+
+@pytest.mark.parametrize(
+    ("side", "reduction", "mixed"), [(64, 16, True), (48, 16, False), (64, 32, False), (128, 32, True)]
+)
+def test_patch_that_leaves_under_four_voxels_at_the_bottom_is_trained_on_in_float32(side, reduction, mixed):
+    assert precision.trains_in_bfloat16(torch.empty(2, 4, side, side, side, device="cpu"), True, reduction) is mixed

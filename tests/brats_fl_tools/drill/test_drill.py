@@ -35,7 +35,10 @@ def test_everything_that_can_be_done_to_a_link_is_done_by_a_fault():
 
 
 def test_unknown_fault_is_wrong_usage_and_names_the_known_ones(tmp_path):
-    with pytest.raises(typer.BadParameter, match="no fault 'meteorite'; there are nothing-unet"):
+    with pytest.raises(
+        typer.BadParameter,
+        match="no fault 'meteorite'; there are nothing-attention-unet, nothing-dynunet, nothing-unet, ",
+    ):
         drill(tmp_path / "out", only=["meteorite"])
 
 

@@ -85,6 +85,16 @@ def test_references_are_those_of_what_was_run(tmp_path: Path) -> None:
     assert [REFERENCES[key] for key in ("bakas2017", "bakas2018")] == list(methods.data_references)
 
 
+def test_loss_on_several_heads_is_told_with_the_loss_of_each(tmp_path: Path) -> None:
+    folder = read_run(run_of(tmp_path, "brats_dynunet"))
+
+    text = write_methods(folder, score(folder)).text
+
+    assert "nnU-Net's [1] 3D U-Net with deep supervision and 8, 16, 32, 64 and 128 channels on its levels" in text
+    assert "minimising the sum of Dice loss, over the patches of a batch together [" in text
+    assert "binary cross-entropy, on each head of the decoder at its resolution, each of half the weight" in text
+
+
 def test_network_and_training_that_the_folder_does_not_hold_are_not_described(tmp_path: Path) -> None:
     run = run_of(tmp_path)
     shutil.rmtree(run / "job")

@@ -11,6 +11,14 @@ from brats_fl.constants import SITES
 from brats_fl_tools.drill.faults.verdicts import SITE, Fault, expect, expect_others_finished, expect_resumed, statuses
 from brats_fl_tools.drill.federation import Drill
 from brats_fl_tools.drill.waiting import wait_until
+from brats_fl_tools.jobs.source import job_names
+
+UNBROKEN: Final = {
+    f"nothing-{job.removeprefix('brats_').removesuffix('_fedavg').replace('_', '-')}": job
+    for job in job_names()
+    if job.endswith("_fedavg")
+}
+"""Fault that is none -> job that runs without one: averaging, of every bundle that has such a job."""
 
 
 def unbroken(job: str) -> Callable[[Drill], str]:
@@ -73,8 +81,7 @@ def server_killed(drill: Drill) -> str:
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
-    "nothing-unet": Fault("five sites finish every round", unbroken("brats_unet_fedavg")),
-    "nothing-attention-unet": Fault("five sites finish every round", unbroken("brats_attention_unet_fedavg")),
+    **{name: Fault("five sites finish every round", unbroken(job)) for name, job in UNBROKEN.items()},
     "trainer-killed": Fault("the round goes on with four; the site is back in the next", trainer_killed),
     "client-killed": Fault("the job goes on with four; the site connects again", client_killed),
     "server-killed": Fault("resume loses at most one round; all records are there", server_killed),
