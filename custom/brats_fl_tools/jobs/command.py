@@ -73,7 +73,8 @@ def build(
     force: ForceOption = False,
 ) -> None:
     """Write the self-contained FLARE job folder OUT/NAME, ready for FLARE's `submit_job`, and print its hashes."""
-    sites = choose_sites(read_source(name), flags.asked, None)
-    built = build_job(name, out, replace(flags.options(), sites=sites), force)
+    source = read_source(name)
+    sites = choose_sites(source, flags.asked, None)
+    built = build_job(name, out, replace(flags.options(source), sites=sites), force)
     typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")
     typer.echo(f"approval_hash {hash_at_site(built, built.sites[0])}, at every hospital")

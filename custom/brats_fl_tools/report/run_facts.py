@@ -24,7 +24,8 @@ _OF_BOTH: Final[Mapping[str, Any]] = MappingProxyType(
 RUN_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         **_OF_BOTH,
-        **dict.fromkeys(("job", "state", "content_hash", "study_sha256", "started", "mode"), str | None),
+        **dict.fromkeys(("job", "state", "started", "mode"), str | None),
+        **dict.fromkeys(("content_hash", "study_sha256", "start_sha256"), str | None),
         **dict.fromkeys(("rounds", "rounds_done", "local_epochs", "seed", "parameters"), int | None),
         **dict.fromkeys(("invited", "left_out", "synthetic"), list[str]),
         "options": dict[str, Any],

@@ -37,9 +37,9 @@ def submit(
     Ctrl-C leaves the job running: `brats-fl collect OUT` watches it again and fetches what it made.
     """
     run, admin, source = out.resolve(), read_kit(kit), read_source(name)
-    options = flags.options()
+    options = flags.options(source)
     options = replace(options, sites=choose_connected(admin, source, flags.asked, options))
-    prepare_run_folder(run, force)
+    prepare_run_folder(run, force, options.checkpoint)
     job = build_job(source.folder, run / JOB_FOLDER, options)
     carry_out(
         run,
