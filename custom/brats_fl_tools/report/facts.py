@@ -143,6 +143,7 @@ def _list_evaluation(run: RunFolder) -> list[tuple[str, str]]:
     known = {
         **{name.replace("_", " "): facts.get(name) for name in ("model", "model_sha256", "seconds_per_case", "commit")},
         "machine": describe_machine(facts.get("machine")),
+        **{f"sha256 of {name}": digest for name, digest in facts.get("models_sha256", {}).items()},
         **({f"version: {key}": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}),
     }
     return [(f"evaluation: {name}", str(value)) for name, value in known.items() if value is not None]

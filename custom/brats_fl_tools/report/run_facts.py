@@ -42,6 +42,7 @@ EVALUATION_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
         **dict.fromkeys(("model", "model_sha256", "finished"), str | None),
         **dict.fromkeys(("cases", "synthetic_cases"), int | None),
         "split": Literal["training", "validation", "testing"] | None,
+        "models_sha256": dict[str, str],
         "seen_in_training": list[str],
         "seconds_per_case": float | None,
     }
