@@ -20,6 +20,7 @@ from brats_fl.cases.loading import CaseDataset
 from brats_fl.errors import FolderError, RunError, StepError
 from brats_fl.failures import is_disk_full, step_and_reason
 from brats_fl.network.engines import CaseEvaluator
+from brats_fl.network.ensembles import Ensemble
 from brats_fl.scoring.mask_records import (
     Maker,
     State,
@@ -134,7 +135,8 @@ class SegmentingEvaluator(CaseEvaluator):
     def _maker(self) -> Maker:
         dataset = self.data_loader.dataset
         steps = [*flatten(dataset.transform), *(step for step in self.steps if step is not self.masks)]
-        return Maker(hash_weights(self.network), hash_settings(steps, self.inferer))
+        members = tuple(map(hash_weights, self.network.members)) if isinstance(self.network, Ensemble) else ()
+        return Maker(hash_weights(self.network), hash_settings(steps, self.inferer), members)
 
     def _leave_done(self) -> None:
         """Tell the dataset which cases have their masks; raise ``FolderError`` where other files are in the way."""

@@ -69,7 +69,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "resume": (resume_run, ""),
     "evaluate": (lambda out: evaluate_sites(out, out, out, out), ""),
     "tune": (lambda out: tune_model(TrainedModel(out, out / "m.pt", "small"), out), "postprocessing.json"),
-    "segment": (lambda out: segment_cases(Nothing, Nothing, out, {}, False), ""),
+    "segment": (lambda out: segment_cases([], Nothing, out, {}, False), ""),
     "export": (lambda out: export_model(out, out), "models"),
     "report": (write_report, "report.html"),
     "kit provision": (lambda out: provision(out, out), ""),

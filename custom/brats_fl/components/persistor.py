@@ -18,6 +18,7 @@ from brats_fl.components.aggregator import ALGORITHM_STATE
 from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.errors import BratsFLError, JobError
 from brats_fl.exchange import Payloads, shared_weights
+from brats_fl.network.checkpoints import read_state_for
 from brats_fl.site_state import as_arrays, as_tensors
 
 ROUNDS_DONE = "rounds_done"
@@ -32,6 +33,8 @@ class BundlePersistor(PTFileModelPersistor):
         profile: ``full`` or an overlay of the bundle.
         seed: Seed of the random weights.
         start_from: Checkpoint in the job's server app to start from in place of random weights; empty for none.
+        start_round: First round. From 0 on, the checkpoint is anybody's, and gives its weights alone; later, it is what
+            the job itself had kept, and what its algorithm remembers goes on, too.
         required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
     """
 
@@ -41,10 +44,12 @@ class BundlePersistor(PTFileModelPersistor):
         profile: str,
         seed: int,
         start_from: str = "",
+        start_round: int = 0,
         required_code: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(load_device="cpu")
         self.start_from = start_from
+        self.start_round = start_round
         self.required_code = required_code
         self.bundle = bundle
         self.profile = profile
@@ -61,16 +66,18 @@ class BundlePersistor(PTFileModelPersistor):
             except BratsFLError as error:
                 self.system_panic(str(error), fl_ctx)
                 return
-            if self.start_from:
+            if self.start_from and self.start_round:
                 self.source_ckpt_file_full_name = str(app_root(fl_ctx) / self.start_from)
         super().handle_event(event, fl_ctx)
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable | None:
         """The model to start from; a checkpoint of another network ends the job here and not at every site."""
-        learnable = super().load_model(fl_ctx)
-        if learnable is None:
-            return None
         try:
+            if self.start_from and not self.start_round:
+                self.model.load_state_dict(read_state_for(app_root(fl_ctx) / self.start_from, self.model))
+            learnable = super().load_model(fl_ctx)
+            if learnable is None:
+                return None
             check_update(learnable[ModelLearnableKey.WEIGHTS], shared_weights(self.model))
             kept = self.persistence_manager.other_props.get(ALGORITHM_STATE)
             state = None if kept is None else as_arrays(kept)

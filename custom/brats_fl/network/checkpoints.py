@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from brats_fl.aggregation import check_update
 from brats_fl.errors import ModelError
 from brats_fl.files import write_whole
+from brats_fl.network.ensembles import Ensemble
 
 WRAPPED_UNDER: Final = ("model", "state_dict", "model_state_dict", "net", "network", "network_weights")
 """Keys under which trainers keep a state dict: FLARE and MONAI, Lightning, hand-written loops, nnU-Net."""
@@ -138,16 +139,20 @@ class WeightsLoader:
     first names that differ and the mend.
 
     Args:
-        load_path: Checkpoint, as ``read_state_for`` takes it.
+        load_path: Checkpoint, as ``read_state_for`` takes it; of an ``Ensemble`` a list of them, one for each member.
         network: Network to load into, wherever it lies.
 
     Raises:
-        ModelError: When called: the file is missing, is no checkpoint, or does not fit the network.
+        ModelError: There are more or fewer checkpoints than networks. When called: a file is missing, is no checkpoint,
+            or does not fit its network.
     """
 
-    def __init__(self, load_path: str | Path, network: torch.nn.Module) -> None:
-        self.load_path = Path(load_path)
-        self.network = network
+    def __init__(self, load_path: str | Path | Sequence[str | Path], network: torch.nn.Module) -> None:
+        paths = [load_path] if isinstance(load_path, (str, Path)) else load_path
+        self.load_paths = [Path(path) for path in paths]
+        self.networks = [*network.members] if isinstance(network, Ensemble) else [network]
+        if len(self.load_paths) != len(self.networks):
+            raise ModelError(f"{len(self.networks)} networks want as many checkpoints (got {len(self.load_paths)})")
 
     def attach(self, engine: Engine) -> None:
         """Called by the engine."""
@@ -155,4 +160,5 @@ class WeightsLoader:
 
     def __call__(self, engine: Engine) -> None:
         """Load."""
-        self.network.load_state_dict(read_state_for(self.load_path, self.network))
+        for path, network in zip(self.load_paths, self.networks, strict=True):
+            network.load_state_dict(read_state_for(path, network))

@@ -37,6 +37,8 @@ class Maker:
     """Of the network's parameters, whatever file they came from."""
     settings: str = ""
     """Digest of what is done to scans and probabilities, and of the library's version."""
+    members_sha256: tuple[str, ...] = ()
+    """The same of each network, where the mask is of their mean probability."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.options import ForceOption, JobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites, in_folder
 from brats_fl_tools.jobs.source import JobSource, read_source
+from brats_fl_tools.jobs.start import refuse_start_within
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, fresh_folder, is_ours, refuse_foreign
@@ -106,17 +107,19 @@ def write_baseline(
     if not source.trains:
         raise RunError(f"{source.name}: trains nothing; give --job with a job that does")
     chosen = choose_sites(source, flags.asked, in_folder(sites, True))
-    options = flags.options(POLLING_SECONDS, profile_here(source, flags.profile))
+    options = flags.options(source, POLLING_SECONDS, profile_here(source, flags.profile))
     if equal == "passes":
         options = with_more_steps(source, options, len(chosen))
     asked = {
         "baseline": kind, "job": source.name, "sites_dir": str(sites), "sites": list(chosen),
         "profile": options.profile, "rounds": options.rounds, "values": dict(options.values),
         "lists": describe_lists(sites, chosen)["lists"],
+        **({"start_sha256": options.start_sha256} if options.start_sha256 else {}),
     }  # fmt: skip
     parts = parts_of(kind, sites, chosen, out)
     typer.echo(describe(kind, source, options, parts, equal))
     warn_of_hours(source, replace(options, sites=parts[0].trained))
+    refuse_start_within(options.checkpoint, out)
     begin_or_go_on(out, asked, force)
     if kind == "central":
         write_pooled(sites, chosen, out / LISTS_FOLDER)
@@ -207,8 +210,9 @@ def write_table(out: Path, parts: Sequence[Part], tables: Sequence[pd.DataFrame]
         "models_sha256": {name: one["model_sha256"] for name, one in facts.items()},
         "cases": sum(one["cases"] for one in facts.values()),
         "synthetic_cases": sum(one["synthetic_cases"] for one in facts.values()),
-        "seen_in_training": [],
     }
+    if all("seen_in_training" in one for one in facts.values()):
+        told["seen_in_training"] = []
     write_whole(out / EVALUATION_FILE, json.dumps(told, indent=1) + "\n")
     write_whole(out / CASE_TABLE_FILE, table.to_csv(index=False))
     _print_means(table)

@@ -61,7 +61,9 @@ class JobOptions:
     sites: tuple[str, ...] | None = None
     """Who takes part; None for the job's own list."""
     checkpoint: Path | None = None
-    """Model to start from in place of random weights."""
+    """Model to start from in place of random weights; in a job that goes on with another, that other's last."""
+    start_sha256: str = ""
+    """Of the checkpoint that round 0 started from, also in a job that goes on; empty for random weights."""
     polling_seconds: float | None = None
     """How often clients and server look for news; None keeps the apps' value, made for a real network."""
     gpus: int = 0
@@ -91,6 +93,8 @@ class BuiltJob:
     """Hash of what makes runs comparable; empty of a job that trains nothing."""
     gpus: int = 0
     """GPUs that each site is to give it."""
+    start_sha256: str = ""
+    """Of the checkpoint that round 0 started from; empty for random weights."""
 
     @property
     def total_rounds(self) -> int:
@@ -148,7 +152,9 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     variables = {**variables_of(client), **variables_of(server), **overrides, **settings}
     study = ""
     if source.trains and bundle:
-        study = study_of(bundle, {**variables, "num_rounds": server["start_round"] + server["num_rounds"]}, sites)
+        whole = {**variables, "num_rounds": server["start_round"] + server["num_rounds"]}
+        whole |= {"start_sha256": options.start_sha256} if options.start_sha256 else {}
+        study = study_of(bundle, whole, sites)
         client |= {"overrides": overrides, "algorithm_settings": settings, "study": study}
         server |= {"algorithm_settings": settings}
     elif overrides:
@@ -229,7 +235,7 @@ def _write_job(
 ) -> None:
     server, client = dict(built.server), dict(built.client)
     if options.checkpoint:
-        server["start_from"] = CHECKPOINT_FILE
+        server |= {"start_from": CHECKPOINT_FILE, "start_sha256": options.start_sha256}
     if options.preinstalled:
         server["required_code"] = client["required_code"] = required_code(built.bundle)
     _write_apps(folder, server, client)
@@ -295,6 +301,7 @@ def describe_job(folder: Path) -> BuiltJob:
         stated.result,
         stated.study,
         max((spec.get(GPUS, 0) for spec in stated.resource_spec.values()), default=0),
+        READER.typed(str, server.get("start_sha256", ""), f"{folder / SERVER_CONFIG}: start_sha256"),
     )
 
 

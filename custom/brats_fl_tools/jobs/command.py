@@ -77,6 +77,6 @@ def build(
     source = read_source(name)
     check_of_run(source, flags.of_run)
     sites = choose_sites(source, flags.asked, None)
-    built = build_job(name, out, replace(flags.options(), sites=sites), force)
+    built = build_job(name, out, replace(flags.options(source), sites=sites), force)
     typer.echo(f"{built.folder}\ncontent_hash {built.content_hash}")
     typer.echo(f"approval_hash {hash_at_site(built, built.sites[0])}, at every hospital")

@@ -17,10 +17,10 @@ from typing import Any
 from brats_fl.algorithms import algorithm_names, algorithm_settings
 from brats_fl.approval import approval_hash, terms_of
 from brats_fl.errors import JobError
-from brats_fl.provenance import installed_bundle
+from brats_fl.provenance import hash_file, installed_bundle
 from brats_fl.settings import Setting, bundle_settings
 from brats_fl.typed import printable
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.assembly import CHECKPOINT_FILE, BuiltJob
 from brats_fl_tools.jobs.settings import app_settings
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object
 from brats_fl_tools.jobs.variants import STRUCTURE, parts_of
@@ -81,6 +81,29 @@ def _lines(job: BuiltJob, site: str) -> Iterator[str]:
     yield from ("", "what the server does meanwhile: for your information, an approval does not hold it to this")
     yield from _part_lines(server)
     yield from describe_settings(app_settings(APP_SERVER, SERVER_CONFIG, server), server)
+    yield from _start_lines(job, server)
+
+
+def _start_lines(job: BuiltJob, server: Mapping[str, Any]) -> Iterator[str]:
+    """The model that the server begins with, where it is not random, by the digest of the file in the job.
+
+    Raises:
+        JobError: The file is not there, or another one than the job says.
+    """
+    if not server.get("start_from"):
+        return
+    file = job.folder / SERVER_CONFIG.parts[0] / CHECKPOINT_FILE
+    if server["start_from"] != CHECKPOINT_FILE:
+        raise JobError(f"{job.folder / SERVER_CONFIG}: start_from must be {CHECKPOINT_FILE}, which lies in the job")
+    if not file.is_file():
+        raise JobError(f"{file}: not there, and the job starts from it; ask the lead for the whole folder")
+    digest, goes_on = hash_file(file), bool(server.get("start_round"))
+    if job.start_sha256 and digest != job.start_sha256 and not goes_on:
+        raise JobError(f"{file}: has SHA-256 {digest}, and the job says {job.start_sha256}; ask the lead for it again")
+    how = "goes on with the model" if goes_on else "starts from the weights, and not from random ones,"
+    yield f"  the global model {how} in {file.relative_to(job.folder)}, SHA-256 {digest}"
+    if goes_on and job.start_sha256:
+        yield f"  round 0 started from weights with SHA-256 {job.start_sha256}, and not from random ones"
 
 
 def _code_lines(job: BuiltJob, client: Mapping[str, Any]) -> Iterator[str]:

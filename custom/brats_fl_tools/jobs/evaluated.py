@@ -11,10 +11,9 @@ from brats_fl.errors import JobError
 from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, JobSource
+from brats_fl_tools.weights import BEST_MODEL, FINAL_MODEL
 
 RUN_FILE: Final = "run.json"
-FINAL_MODEL: Final = "final_model.pt"
-BEST_MODEL: Final = "global_model.pt"
 JOB_FOLDER: Final = "job"
 """The job as it was built, in a folder of its name."""
 

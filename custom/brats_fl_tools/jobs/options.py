@@ -17,7 +17,8 @@ import typer
 from brats_fl.errors import JobError
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.participants import Asked
-from brats_fl_tools.jobs.source import READER
+from brats_fl_tools.jobs.source import READER, JobSource
+from brats_fl_tools.jobs.start import find_start
 from brats_fl_tools.jobs.timeouts import limits_from
 from brats_fl_tools.jobs.tracking import TRACKERS, check_tracker
 
@@ -65,14 +66,20 @@ class JobFlags:
             "--timeouts-from", metavar="RUN", help="Time limits from what an earlier run of this job took; --set wins."
         ),
     ] = None
-
     of_run: Annotated[
         Path | None,
         typer.Option(
             "--of", metavar="RUN", help="Run folder of the training whose models brats_cross_site is to evaluate."
         ),
     ] = None
-
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--start-from",
+            metavar="MODEL",
+            help="Run folder, bundle or checkpoint to start from; default: random weights.",
+        ),
+    ] = None
     tracking: Annotated[
         str | None,
         typer.Option(
@@ -88,29 +95,39 @@ class JobFlags:
         """Who is to take part."""
         return Asked(names_in(self.sites_only), names_in(self.leave_out))
 
-    def options(self, polling_seconds: float | None = None, profile: str | None = None) -> JobOptions:
+    def options(
+        self, source: JobSource, polling_seconds: float | None = None, profile: str | None = None
+    ) -> JobOptions:
         """As the assembly wants them; who takes part is still to be chosen.
 
         Args:
+            source: The job.
             polling_seconds: As in ``JobOptions``.
             profile: In place of ``full`` where none was asked for.
 
         Raises:
             RunError: There is nothing to take time limits from.
+            JobError, ModelError: The job cannot start from the model.
         """
         limits = limits_from(self.timeouts_from) if self.timeouts_from else {}
         if limits:
             typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
         values = {**limits, **parse_values(self.values)}
         profile = self.profile or profile or "full"
-        return JobOptions(
+        of_run = self.of_run.resolve() if self.of_run else None
+        options = JobOptions(
             profile,
             self.rounds,
             values,
             polling_seconds=polling_seconds,
             tracking=self.tracking,
-            of_run=self.of_run.resolve() if self.of_run else None,
+            of_run=of_run,
         )
+        if self.start_from is None:
+            return options
+        start = find_start(self.start_from, source, profile)
+        typer.echo(f"starts from {start.checkpoint}, SHA-256 {start.sha256}")
+        return replace(options, checkpoint=start.checkpoint, start_sha256=start.sha256)
 
 
 @dataclass(frozen=True)
@@ -135,10 +152,12 @@ class SentJobFlags(JobFlags):
         ),
     ] = 0
 
-    def options(self, polling_seconds: float | None = None, profile: str | None = None) -> JobOptions:
+    def options(
+        self, source: JobSource, polling_seconds: float | None = None, profile: str | None = None
+    ) -> JobOptions:
         """As ``JobFlags.options``."""
         return replace(
-            super().options(polling_seconds, profile),
+            super().options(source, polling_seconds, profile),
             preinstalled=self.preinstalled,
             gpus=self.gpus,
             gpu_memory_gib=self.gpu_memory_gib,

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,15 @@ from brats_fl.machine import describe_machine
 from brats_fl.provenance import find_commit, hash_file
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.trained import TUNED_FILE, check_model, find_model, tuned_settings
+from brats_fl_tools.model.ensemble import (
+    ENSEMBLE_FILE,
+    digests_of,
+    ensemble_parts,
+    find_models,
+    post_processing,
+    title,
+)
+from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, check_model
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
 from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, now, versions
@@ -35,10 +43,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle, or its name.")],
+    bundle: Annotated[
+        list[Path],
+        typer.Argument(metavar="BUNDLE", help="Folder of the bundle, or its name; of several models one, or one each."),
+    ],
     model: Annotated[
-        Path,
-        typer.Option("--model", help="Checkpoint, or the run folder or bundle that holds it."),
+        list[Path],
+        typer.Option(
+            "--model",
+            help="Checkpoint, or the run folder or bundle that holds it. Repeated: the mean of their probabilities.",
+        ),
     ],
     sites: Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json for each site.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; a run folder is fine.")],
@@ -53,8 +67,7 @@ def evaluate(
     """Write OUT/evaluation.csv: Dice, HD95 in mm and volumes in ml per case and region, at full resolution."""
     if split not in SPLITS:
         raise typer.BadParameter(f"--split must be one of {', '.join(SPLITS)} (got {split!r})")
-    trained = find_model(model, bundle, profile)
-    evaluate_sites(trained.bundle, trained.weights, sites, out, trained.profile, split, masks, force)
+    evaluate_models(find_models(model, bundle, profile), sites, out, split, masks, force)
 
 
 def sites_with_cases(sites: Path, split: str, only: Collection[str] | None = None) -> dict[str, int]:
@@ -86,7 +99,6 @@ def count_synthetic(sites: Path, names: Iterable[str], split: str) -> int:
     )
 
 
-@writes("out")
 def evaluate_sites(
     bundle: Path,
     model: Path,
@@ -98,34 +110,48 @@ def evaluate_sites(
     force: bool = False,
     only: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """Evaluate a model on every site, or on some; write ``evaluation.csv`` and ``evaluation.json``, return the table.
+    """As ``evaluate_models``, of one model."""
+    return evaluate_models((TrainedModel(bundle, model.resolve(), profile),), sites, out, split, masks, force, only)
+
+
+@writes("out")
+def evaluate_models(
+    models: Sequence[TrainedModel],
+    sites: Path,
+    out: Path,
+    split: str = "testing",
+    masks: bool = False,
+    force: bool = False,
+    only: Collection[str] | None = None,
+) -> pd.DataFrame:
+    """Evaluate a model, or the mean probability of several, on every site, or on some.
+
+    Writes ``evaluation.csv`` and ``evaluation.json``, and returns the table.
 
     Raises:
         ModelError, DataListError: Model or data lists are wrong; nothing was started.
         FolderError: There are masks in ``out`` that no evaluation wrote.
         RunError: The evaluation of a site failed; the message names the site, the reason and the log.
     """
-    model, sites, out = model.resolve(), sites.resolve(), out.resolve()
+    sites, out = sites.resolve(), out.resolve()
     existing = [path for path in (out / CASE_TABLE_FILE, out / MASKS_FOLDER) if path.exists()]
     if existing and not force:
         raise RunError(f"{existing[0]} exists; choose another --out or add --force")
     refuse_foreign(out / MASKS_FOLDER, "masks", force)
-    check_model(bundle, model, profile)
+    for model in models:
+        check_model(model.bundle, model.weights, model.profile)
     counts = sites_with_cases(sites, split, only)
-    seen = find_seen(model, sites, counts, split)
-    if seen and split == "testing":
-        typer.echo(f"note: the model was trained or chosen on {len(seen)} of these cases: {', '.join(seen)}", err=True)
-    tuned = tuned_settings(model)
+    seen = seen_by_any(models, sites, counts, split)
+    tuned = post_processing(models)
     if tuned:
-        typer.echo(f"post-processing of {model.with_name(TUNED_FILE)}: {json.dumps(tuned)}")
+        typer.echo(f"post-processing of {models[0].weights.with_name(TUNED_FILE)}: {json.dumps(tuned)}")
     scratch = out / ".evaluation"
     fresh_folder(scratch, "evaluation", force=True)
     begin = time.perf_counter()
     tables = []
     for site in counts:
         typer.echo(f"site={site} cases={counts[site]} split={split}: evaluating")
-        datalist = sites / site / DATALIST_FILE
-        tables.append(evaluate_site(bundle, model, datalist, scratch / site, profile, split, masks, tuned))
+        tables.append(evaluate_site(models, sites / site / DATALIST_FILE, scratch / site, split, masks, tuned))
         means = tables[-1].groupby("region")["dice"].mean()
         typer.echo(f"site={site} " + " ".join(f"dice_{region}={means[region]:.3f}" for region in REGIONS))
     import pandas as pd
@@ -138,10 +164,7 @@ def evaluate_sites(
     for site in counts if masks else ():
         shutil.move(scratch / site / MASKS_FOLDER, out / MASKS_FOLDER / site)
     facts = {
-        "bundle": bundle.name,
-        "model": model.name,
-        "model_sha256": hash_file(model),
-        "profile": profile,
+        **name_models(models),
         "split": split,
         "cases": sum(counts.values()),
         "postprocessing": tuned,
@@ -160,31 +183,36 @@ def evaluate_sites(
     return table
 
 
+def name_models(models: Sequence[TrainedModel]) -> dict[str, Any]:
+    """What was evaluated, for ``evaluation.json``: the model and its digest, or every model and its digest."""
+    if len(models) == 1:
+        return {**title(models), "model_sha256": hash_file(models[0].weights)}
+    return {**title(models), "models_sha256": digests_of(models)}
+
+
+def seen_by_any(models: Sequence[TrainedModel], sites: Path, names: Iterable[str], split: str) -> list[str] | None:
+    """Cases that a model was trained or chosen on, which is told; None where not all of the models' runs tell."""
+    found = [find_seen(model.weights, sites, names, split) for model in models]
+    seen = list(dict.fromkeys(case for cases in found for case in cases or ()))
+    if seen and split == "testing":
+        typer.echo(f"note: the model was trained or chosen on {len(seen)} of these cases: {', '.join(seen)}", err=True)
+    return None if None in found else seen
+
+
 def evaluate_site(
-    bundle: Path,
-    model: Path,
+    models: Sequence[TrainedModel],
     datalist: Path,
     out: Path,
-    profile: str,
     split: str,
     masks: bool,
     tuned: Mapping[str, Any] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Run the bundle's ``evaluate`` on one data list; its table."""
-    settings = {
-        "config_file": json.dumps(config_files(bundle, profile, ["evaluate"])),
-        "bundle_root": str(bundle),
-        "checkpoint": str(model),
-        "data_list_file_path": str(datalist),
-        "output_dir": str(out),
-        "site": datalist.parent.name,
-        "split": split,
-        "save_masks": str(masks),
-        **{name: json.dumps(value) for name, value in tuned.items()},
-    }
+    settings = evaluation_settings(models, datalist, out, split, masks, tuned)
     arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
     # MONAI's command finds a bundle's own classes, scripts.MODULE.CLASS, where the bundle is on the path.
-    path = os.pathsep.join(filter(None, (str(bundle), os.environ.get("PYTHONPATH"))))
+    bundles = dict.fromkeys(str(model.bundle) for model in models)
+    path = os.pathsep.join(filter(None, (*bundles, os.environ.get("PYTHONPATH"))))
     log, environment = out / "evaluate.log", {"PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
     with running(python_module("monai.bundle", "run", *arguments), log, environment) as process:
         process.wait()
@@ -195,6 +223,28 @@ def evaluate_site(
     import pandas as pd
 
     return pd.read_csv(out / CASE_TABLE_FILE, keep_default_na=False)
+
+
+def evaluation_settings(
+    models: Sequence[TrainedModel], datalist: Path, out: Path, split: str, masks: bool, tuned: Mapping[str, Any]
+) -> dict[str, str]:
+    """What MONAI's command is given; of several models the configuration that makes them one lies beside ``out``."""
+    first, files = models[0], config_files(models[0].bundle, models[0].profile, ["evaluate"])
+    if len(models) > 1:
+        parts = {**ensemble_parts(models, "validate#inferer"), "checkpoint": [str(model.weights) for model in models]}
+        files.append(str(out.with_name(ENSEMBLE_FILE)))
+        write_whole(Path(files[-1]), json.dumps(parts))
+    return {
+        "config_file": json.dumps(files),
+        "bundle_root": str(first.bundle),
+        **({} if len(models) > 1 else {"checkpoint": str(first.weights)}),
+        "data_list_file_path": str(datalist),
+        "output_dir": str(out),
+        "site": datalist.parent.name,
+        "split": split,
+        "save_masks": str(masks),
+        **{name: json.dumps(value) for name, value in tuned.items()},
+    }
 
 
 def reason(log: Path) -> str:

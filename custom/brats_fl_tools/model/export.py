@@ -6,7 +6,8 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,22 @@ from brats_fl.failures import explain
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.trained import READER, TUNED_FILE, check_model, profile_of, resolve_bundle, tuned_settings
+from brats_fl_tools.model.ensemble import (
+    ENSEMBLE_FILE,
+    ensemble_parts,
+    find_models,
+    input_of,
+    refuse_unlike_input,
+)
+from brats_fl_tools.model.trained import (
+    READER,
+    TUNED_FILE,
+    bundle_of,
+    check_model,
+    profile_of,
+    resolve_bundle,
+    tuned_settings,
+)
 from brats_fl_tools.one_writer import writes
 
 if TYPE_CHECKING:
@@ -30,6 +46,11 @@ EXAMPLE_SHAPES = ((2, 4, 64, 32, 48), (1, 4, 32, 96, 64))
 All of the first one's sizes differ and none is 1, or the exporter would take them for fixed.
 """
 
+NO_GRAPH = (
+    "a graph of several models sees one window at a time, and the mean is taken over whole brains: its masks would be "
+    "others than those of `segment`; leave --torchscript and --onnx out, or export each model alone"
+)
+
 TOLERANCE = 1e-3
 """Largest difference of logits between the network and an exported graph; float32 kernels differ by about 1e-5."""
 
@@ -38,14 +59,32 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     bundle: Annotated[Path, typer.Option("--bundle", help="Folder of the bundle, or its name.")],
     which: Annotated[str, typer.Option("--which", help="best (global_model.pt) or final (final_model.pt).")] = "best",
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model", help="Another run folder or checkpoint: their mean probability is exported. Repeatable."
+        ),
+    ] = None,
     torchscript: Annotated[bool, typer.Option("--torchscript", help="Also write models/model.ts.")] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write models/model.onnx.")] = False,
     force: ForceOption = False,
 ) -> None:
-    """Write BUNDLE/models/model.pt from a run folder (with --torchscript model.ts, with --onnx model.onnx)."""
+    """Write BUNDLE/models/model.pt from a run folder (with --torchscript model.ts, with --onnx model.onnx).
+
+    With --model, of several runs: models/model-1.pt, model-2.pt and so on, and models/ensemble.json, which makes the
+    bundle's inference take the mean of their probabilities.
+    """
     files = {"best": "global_model.pt", "final": "final_model.pt"}
     if which not in files:
         raise typer.BadParameter(f"--which must be best or final (got {which!r})")
+    if others:
+        if torchscript or onnx:
+            raise ModelError(NO_GRAPH)
+        weights = [one / files[which] if one.is_dir() else one for one in (run, *others)]
+        for path in export_ensemble(weights, resolve_bundle(bundle), force):
+            typer.echo(path)
+        typer.echo(f"name models/{ENSEMBLE_FILE} last in --config_file, after configs/inference.json, when you use it")
+        return
     written = export_model(run / files[which], resolve_bundle(bundle), torchscript, onnx, force)
     for path in written:
         typer.echo(path)
@@ -72,9 +111,7 @@ def export_model(
     tuned = tuned_settings(model)
     wanted = [models / name for name, asked in asked_for.items() if asked]
     # An export of other weights that stayed beside the new ones would be taken for theirs.
-    existing = [models / name for name in (*asked_for, TUNED_FILE) if (models / name).exists()]
-    if existing and not force:
-        raise ModelError(f"{existing[0]} exists; add --force to replace it")
+    existing = refuse_existing(models, force)
     from brats_fl.network.checkpoints import read_state_for
 
     network = build_network(bundle, profile, seed=0)
@@ -91,6 +128,53 @@ def export_model(
         for source, target in zip(scratch, wanted, strict=True):
             source.replace(target)
     return [*wanted, *([_write_tuned(model, models)] if tuned else [])]
+
+
+def refuse_existing(models: Path, force: bool) -> list[Path]:
+    """What earlier exports left.
+
+    Raises:
+        ModelError: There is something, and ``force`` is not given.
+    """
+    names = ("model.pt", "model.ts", "model.onnx", TUNED_FILE, ENSEMBLE_FILE)
+    existing = [models / name for name in names if (models / name).exists()] + sorted(models.glob("model-*.pt"))
+    if existing and not force:
+        raise ModelError(f"{existing[0]} exists; add --force to replace it")
+    return existing
+
+
+@writes("bundle", within="models")
+def export_ensemble(weights: Sequence[Path], bundle: Path, force: bool = False) -> list[Path]:
+    """Write the weights of several models, and a configuration that makes them the bundle's network; return the paths.
+
+    It holds the other networks' definitions, windows and voxel size: ``configs/inference.json`` and it are enough.
+
+    Raises:
+        ModelError: The models do not go together or with the bundle, or files exist already.
+    """
+    from brats_fl.network.checkpoints import read_state_for
+
+    found = find_models(weights, [] if all(bundle_of(path.resolve()) for path in weights) else [bundle])
+    refuse_unlike_input([*found, replace(found[0], bundle=bundle)])
+    existing = refuse_existing(bundle / "models", force)
+    (bundle / "models").mkdir(exist_ok=True)
+    names = [f"model-{number}.pt" for number in range(1, len(found) + 1)]
+    with tempfile.TemporaryDirectory(dir=bundle / "models") as folder:
+        for name, model in zip(names, found, strict=True):
+            network = build_network(model.bundle, model.profile, seed=0)
+            network.load_state_dict(read_state_for(model.weights, network))
+            _write(_write_weights, network, Path(folder) / name)
+        parts = {
+            **ensemble_parts(found, "inferer"),
+            "spacing_mm": input_of(found[0])["spacing_mm"],
+            "checkpointloader#load_path": [f"$@ckpt_dir + '/{name}'" for name in names],
+        }
+        write_whole(Path(folder) / ENSEMBLE_FILE, json.dumps(parts, indent=4) + "\n")
+        for path in existing:
+            path.unlink()
+        for name in (*names, ENSEMBLE_FILE):
+            (Path(folder) / name).replace(bundle / "models" / name)
+    return [bundle / "models" / name for name in (*names, ENSEMBLE_FILE)]
 
 
 def _write_tuned(model: Path, models: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,9 @@ from brats_fl.errors import DataListError, FolderError, RunError
 from brats_fl.files import write_whole
 from brats_fl_tools.data.given_cases import GivenCases, read_given
 from brats_fl_tools.jobs.options import parse_values
+from brats_fl_tools.model.ensemble import find_models, post_processing, title
 from brats_fl_tools.model.segmentation import Gatekeeper, as_items, make_evaluator, make_gatekeeper
-from brats_fl_tools.model.trained import TrainedModel, find_model, tuned_settings
+from brats_fl_tools.model.trained import TrainedModel
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, is_ours
 from brats_fl_tools.pages.formats import format_duration
@@ -39,6 +40,10 @@ def segment(
         typer.Argument(metavar="DATA", help="Folder as `import` reads it, case table or data list; labels not needed."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for CASE_seg.nii.gz, volumes.csv and segment.html.")],
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--model", help="Another model; masks are of the mean probability of all. Repeatable."),
+    ] = None,
     mapping: Annotated[
         Path | None,
         typer.Option("--mapping", metavar="JSON", help="Description of a folder in your own layout, as for `import`."),
@@ -66,8 +71,8 @@ def segment(
     patients' scans and must stay in the hospital.
     """
     given = one_source(data, mapping)
-    trained = find_model(model, bundle, profile)
-    segment_cases(trained, given, out, parse_values(values), force)
+    models = find_models([model, *(others or ())], [bundle] if bundle else [], profile)
+    segment_cases(models, given, out, parse_values(values), force)
 
 
 def one_source(data: Path, mapping: Path | None) -> GivenCases:
@@ -84,9 +89,9 @@ def one_source(data: Path, mapping: Path | None) -> GivenCases:
 
 @writes("out")
 def segment_cases(
-    model: TrainedModel, given: GivenCases, out: Path, settings: Mapping[str, Any], force: bool
+    models: Sequence[TrainedModel], given: GivenCases, out: Path, settings: Mapping[str, Any], force: bool
 ) -> list[SegmentedCase]:
-    """Segment cases, then write table and page.
+    """Segment cases by a model, or by the mean probability of several, then write table and page.
 
     Raises:
         FolderError: Files are in the way; nothing was written.
@@ -94,12 +99,14 @@ def segment_cases(
     """
     refuse_foreign_results(out)
     gatekeeper = make_gatekeeper(given)
-    settings = {**tuned_settings(model.weights), **settings}
-    evaluator = make_evaluator(model, as_items(given, gatekeeper), out, settings)
+    settings = {**post_processing(models), **settings}
+    evaluator = make_evaluator(models, as_items(given, gatekeeper), out, settings)
     evaluator.replace = force
     evaluator.data_loader.dataset.judge = gatekeeper.judge
     progress = Progress(evaluator, gatekeeper)
-    typer.echo(f"{model.weights}: {model.bundle.name}, profile {model.profile}; {progress.total} cases")
+    names, what = ", ".join(str(model.weights) for model in models), title(models)
+    mean = f"{what['model']}, " if len(models) > 1 else ""
+    typer.echo(f"{names}: {mean}{what['bundle']}, profile {what['profile']}; {progress.total} cases")
     failed: RunError | None = None
     try:
         evaluator.run()
@@ -108,7 +115,7 @@ def segment_cases(
     except (KeyboardInterrupt, SystemExit):
         done = sum(case.volumes_ml is not None for case in progress.cases)
         raise Interrupted(f"{done} of {progress.total} cases have their masks; the same command goes on") from None
-    write_results(out, progress.cases, render(progress, model))
+    write_results(out, progress.cases, render(progress, models))
     if failed is not None:
         raise failed
     return progress.cases
@@ -133,11 +140,11 @@ def write_results(out: Path, cases: list[SegmentedCase], page: str) -> None:
         typer.echo(f"wrote {out / name}")
 
 
-def render(progress: Progress, model: TrainedModel) -> str:
+def render(progress: Progress, models: Sequence[TrainedModel]) -> str:
     """The page of a segmentation."""
     from brats_fl_tools.model.segment_page import render_page
 
-    return render_page(progress.cases, progress.gatekeeper.cases, progress.evaluator.masks.path_of, model)
+    return render_page(progress.cases, progress.gatekeeper.cases, progress.evaluator.masks.path_of, models)
 
 
 class Progress:

@@ -16,6 +16,7 @@ from brats_fl.cases.regions import to_library_labels
 from brats_fl.cases.scans import VolumeReader
 from brats_fl.errors import CaseError
 from brats_fl.provenance import hash_file
+from brats_fl_tools.model.ensemble import digests_of, title
 from brats_fl_tools.model.trained import TrainedModel
 from brats_fl_tools.model.volumes import SegmentedCase
 from brats_fl_tools.pages.pictures import LABEL_COLOURS, LABEL_NAMES, as_png, paint_labels
@@ -50,7 +51,7 @@ def render_page(
     segmented: Sequence[SegmentedCase],
     cases: Mapping[str, Case],
     mask_of: Callable[[str], Path],
-    model: TrainedModel,
+    models: Sequence[TrainedModel],
 ) -> str:
     """Page of a segmentation: one HTML text that needs no other file and must not leave the hospital.
 
@@ -58,7 +59,7 @@ def render_page(
         segmented: What became of each case.
         cases: Their scans, by name.
         mask_of: Name of a case -> its mask.
-        model: What made them.
+        models: What made them: one, or several by their mean probability.
     """
     with_masks = [case for case in segmented if case.volumes_ml is not None]
     return (
@@ -66,8 +67,8 @@ def render_page(
         .get_template("segment_page.html")
         .render(
             version=brats_fl.__version__,
-            model=model,
-            model_sha256=hash_file(model.weights),
+            made_by=title(models),
+            models=digests_of(models) if len(models) > 1 else {models[0].weights.name: hash_file(models[0].weights)},
             segmented=segmented,
             failed=[case for case in segmented if case.outcome.status == "failed"],
             masks=len(with_masks),

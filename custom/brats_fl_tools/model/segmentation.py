@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brats_fl.bundle import make_importable
 from brats_fl.cases.datalists import Case, as_monai_item, scans_of
 from brats_fl.constants import SPLITS
 from brats_fl.errors import CaseError, ModelError
@@ -20,6 +19,7 @@ from brats_fl.gate.lists import Entry, find_copies, find_repeats
 from brats_fl.reading import Reader
 from brats_fl_tools.check.verdict import check_case_safely
 from brats_fl_tools.data.given_cases import GivenCases
+from brats_fl_tools.model.ensemble import ensemble_parts, inference_files
 from brats_fl_tools.model.trained import TrainedModel
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ NOT_SETTINGS = ("imports", "bundle_root", "ckpt_dir", "output_dir", "dataset_dir
 """Variables of the configuration that the command sets itself."""
 
 READER = Reader(CaseError, "remove it and the mask, and segment the case again")
+
+OF_EACH_MODEL = ("patch_size",)
+"""Variables that each of several models has of its own."""
 
 NO_VARIABLES = ("network", "handlers", "initialize", "run", "finalize")
 """Of the other keys those that are parts, and no variables."""
@@ -110,12 +113,12 @@ def as_items(given: GivenCases, gatekeeper: Gatekeeper) -> list[dict[str, Any]]:
 
 
 def make_evaluator(
-    model: TrainedModel, items: Sequence[Mapping[str, Any]], out: Path, settings: Mapping[str, Any]
+    models: Sequence[TrainedModel], items: Sequence[Mapping[str, Any]], out: Path, settings: Mapping[str, Any]
 ) -> SegmentingEvaluator:
     """The evaluator of a bundle's inference, with the weights loaded.
 
     Args:
-        model: Bundle, weights and profile.
+        models: Bundle, weights and profile of one; of several the mean of the probabilities is taken.
         items: The cases.
         out: Where masks go.
         settings: Variables of ``inference.json`` to set, such as ``mirror_axes``.
@@ -125,11 +128,16 @@ def make_evaluator(
     """
     from monai.bundle import ConfigParser
 
+    from brats_fl.network.checkpoints import WeightsLoader
+
+    model = models[0]
     logging.getLogger("brats_fl.segmenting").addHandler(logging.NullHandler())  # the command tells of each case itself
     # By name in the expressions: a path may hold what MONAI takes for a reference, as in lead@consortium.example.
     parser = ConfigParser(globals={"given_items": [dict(item) for item in items], "given_out": out})
     parser.read_config(inference_files(model))
-    check_settings(settings, parser.get(), model)
+    check_settings(settings, parser.get(), models)
+    if len(models) > 1:
+        parser.update(ensemble_parts(models, "inferer"))
     given = {"bundle_root": str(model.bundle), "output_dir": "$given_out", "load_pretrain": False}
     for key, value in {**given, **settings, "dataset#data": "$given_items"}.items():
         parser[key] = value
@@ -137,36 +145,14 @@ def make_evaluator(
         evaluator: SegmentingEvaluator = parser.get_parsed_content("evaluator")
     except RuntimeError as error:  # MONAI's, about a part that could not be made
         raise ModelError(f"{model.bundle.name}: its inference cannot be made: {explain(error)}") from error
-    load_weights(evaluator, model.weights)
+    WeightsLoader([one.weights for one in models], evaluator.network)(evaluator)
     return evaluator
 
 
-def load_weights(evaluator: SegmentingEvaluator, weights: Path) -> None:
-    """Put a checkpoint's weights into an evaluator's network."""
-    from brats_fl.network.checkpoints import WeightsLoader
-
-    WeightsLoader(weights, evaluator.network)(evaluator)
-
-
-def inference_files(model: TrainedModel) -> list[str]:
-    """The bundle's inference and its profile.
-
-    Raises:
-        ModelError: The bundle has none.
-    """
-    make_importable(model.bundle)
-    names = ["inference", *([] if model.profile == "full" else [model.profile])]
-    paths = [model.bundle / "configs" / f"{name}.json" for name in names]
-    for path in paths:
-        if not path.is_file():
-            raise ModelError(f"{model.bundle} has no configs/{path.name}; `make bundles` gives a new bundle the files")
-    return [str(path) for path in paths]
-
-
-def check_settings(settings: Mapping[str, Any], config: Mapping[str, Any], model: TrainedModel) -> None:
-    """Raise ``ModelError`` for a variable that the bundle's inference does not have."""
-    ours = (*NOT_SETTINGS, *NO_VARIABLES)
+def check_settings(settings: Mapping[str, Any], config: Mapping[str, Any], models: Sequence[TrainedModel]) -> None:
+    """Raise ``ModelError`` for a variable that the inference does not have, or that several models each have."""
+    ours = (*NOT_SETTINGS, *NO_VARIABLES, *(OF_EACH_MODEL if len(models) > 1 else ()))
     known = [key for key, value in config.items() if key not in ours and not isinstance(value, dict)]
     for key in settings:
         if key not in known:
-            raise ModelError(f"--set {key}: {model.bundle.name} has no such variable; there are {', '.join(known)}")
+            raise ModelError(f"--set {key}: {models[0].bundle.name} has no such variable; there are {', '.join(known)}")

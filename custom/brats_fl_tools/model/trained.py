@@ -13,15 +13,13 @@ from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader, read_if_sound
 from brats_fl.scoring.finishing import PostProcessing
 from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, RUN_FILE
+from brats_fl_tools.runs.folder import RUN_FILE
+from brats_fl_tools.weights import find_weights
 
 READER = Reader(ModelError, "remove it, or run `brats-fl tune` again")
 
 TUNED_FILE = "postprocessing.json"
 """Beside a model: what `brats-fl tune` chose for it. A bundle's configuration takes it as an overlay, too."""
-
-EXPORTED = "models/model.pt"
-"""Where `brats-fl export` puts a bundle's weights."""
 
 
 @dataclass(frozen=True)
@@ -70,26 +68,6 @@ def _fitting(weights: Path, bundle: Path | None, profile: str | None) -> Iterato
             except ModelError:
                 continue
             yield TrainedModel(candidate, weights, one)
-
-
-def find_weights(model: Path) -> Path:
-    """Checkpoint of a bundle (name or folder), of a run folder (its best model, else its last), or the file itself.
-
-    Raises:
-        ModelError: There is none.
-    """
-    if model.is_file():
-        return model.resolve()
-    for candidate in (model, BUNDLES / model):
-        if is_bundle(candidate):
-            if not (candidate / EXPORTED).is_file():
-                raise ModelError(f"{candidate} has no weights; put them there with `brats-fl export RUN --bundle ...`")
-            return (candidate / EXPORTED).resolve()
-    for name in (BEST_MODEL, FINAL_MODEL):
-        if (model / name).is_file():
-            return (model / name).resolve()
-    names = ", ".join(bundle_names(BUNDLES))
-    raise ModelError(f"{model}: no model there; give a checkpoint, a run folder, or a bundle such as {names}")
 
 
 def tuned_settings(weights: Path) -> dict[str, Any]:

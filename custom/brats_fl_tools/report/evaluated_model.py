@@ -17,7 +17,7 @@ def name_evaluated_model(run: RunFolder) -> str:
     ``model_sha256`` of the evaluation is compared with the run's own models. The number of a round is the run's word
     on its best model, and stands there only where that is the one.
     """
-    if run.evaluation.get("models_sha256"):  # a baseline: each hospital's cases by the model that was made for it
+    if run.evaluation.get("models_sha256"):  # the mean of several, or a baseline: each hospital's cases by its own
         return str(run.evaluation.get("model"))
     digest = run.evaluation.get("model_sha256")
     if not digest:

@@ -39,6 +39,7 @@ def _of_run(run: RunFolder) -> dict[str, Any]:
         "Started": _as_time(info.get("started")),
         "Took": formats.format_duration(seconds) if seconds is not None else None,
         "Resumed": _describe_parts(run),
+        "Started from": _describe_start(info),
         "Seed": info.get("seed"),
         machine_title(run): describe_machine(info.get("machine")),
     }
@@ -64,6 +65,12 @@ def _as_time(text: Any) -> str | None:
 def _count_hospitals(run: RunFolder) -> str:
     trained, invited = sum(one.part is Part.TRAINED for one in participants(run)), len(invited_sites(run))
     return f"{invited}" if trained == invited else f"{trained} of {invited} invited"
+
+
+def _describe_start(info: Mapping[str, Any]) -> str | None:
+    """The checkpoint of the first round; None where that began with random weights."""
+    digest = info.get("start_sha256")
+    return f"a given model, SHA-256 {str(digest)[:12]}" if digest else None
 
 
 def _describe_parts(run: RunFolder) -> str | None:
@@ -120,6 +127,7 @@ def list_details(run: RunFolder) -> list[tuple[str, str]]:
         for name, title in (
             ("commit", "commit of the code"),
             ("content_hash", "job: content hash"),
+            ("start_sha256", "start: sha256"),
             ("study_sha256", "partition: study sha256"),
         )
         if run.info.get(name)
@@ -135,6 +143,7 @@ def _list_evaluation(run: RunFolder) -> list[tuple[str, str]]:
     known = {
         **{name.replace("_", " "): facts.get(name) for name in ("model", "model_sha256", "seconds_per_case", "commit")},
         "machine": describe_machine(facts.get("machine")),
+        **{f"sha256 of {name}": digest for name, digest in facts.get("models_sha256", {}).items()},
         **({f"version: {key}": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}),
     }
     return [(f"evaluation: {name}", str(value)) for name, value in known.items() if value is not None]

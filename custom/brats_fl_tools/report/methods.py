@@ -105,6 +105,8 @@ def _describe_training(run: RunFolder) -> Iterator[str]:
         yield f"Together they listed {format_count(sum(cases), 'case')}: {list_words(numbers)}."
     settings = read_settings(run)
     yield from _describe_network(run, settings)
+    if digest := run.info.get("start_sha256"):
+        yield f"Training started from a given model (SHA-256 {digest}), not from random weights."
     yield from _describe_rounds(run, settings)
 
 

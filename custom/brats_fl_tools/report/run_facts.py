@@ -24,7 +24,8 @@ _OF_BOTH: Final[Mapping[str, Any]] = MappingProxyType(
 RUN_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         **_OF_BOTH,
-        **dict.fromkeys(("job", "state", "content_hash", "study_sha256", "started", "mode"), str | None),
+        **dict.fromkeys(("job", "state", "started", "mode"), str | None),
+        **dict.fromkeys(("content_hash", "study_sha256", "start_sha256"), str | None),
         **dict.fromkeys(("rounds", "rounds_done", "local_epochs", "seed", "parameters"), int | None),
         **dict.fromkeys(("invited", "left_out", "synthetic"), list[str]),
         "options": dict[str, Any],
@@ -41,6 +42,7 @@ EVALUATION_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
         **dict.fromkeys(("model", "model_sha256", "finished"), str | None),
         **dict.fromkeys(("cases", "synthetic_cases"), int | None),
         "split": Literal["training", "validation", "testing"] | None,
+        "models_sha256": dict[str, str],
         "seen_in_training": list[str],
         "seconds_per_case": float | None,
     }

@@ -16,12 +16,13 @@ from brats_fl.machine import MACHINE_FILE
 from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.jobs.assembly import BuiltJob
-from brats_fl_tools.jobs.evaluated import BEST_MODEL as BEST_MODEL
-from brats_fl_tools.jobs.evaluated import FINAL_MODEL as FINAL_MODEL
 from brats_fl_tools.jobs.evaluated import JOB_FOLDER as JOB_FOLDER
 from brats_fl_tools.jobs.evaluated import RUN_FILE as RUN_FILE
 from brats_fl_tools.jobs.source import read_object, sites_of
+from brats_fl_tools.jobs.start import refuse_start_within
 from brats_fl_tools.own_folders import fresh_folder
+from brats_fl_tools.weights import BEST_MODEL as BEST_MODEL
+from brats_fl_tools.weights import FINAL_MODEL as FINAL_MODEL
 
 EVALUATION_FILE: Final = "evaluation.json"
 """What was evaluated: model, bundle, profile, split; the figures are in ``CASE_TABLE_FILE``."""
@@ -46,12 +47,18 @@ STATE_FOLDER: Final = "state"
 State = Literal["running", "interrupted", "finished"]
 
 
-def prepare_run_folder(run: Path, force: bool) -> None:
+def prepare_run_folder(run: Path, force: bool, start: Path | None = None) -> None:
     """An empty run folder.
 
+    Args:
+        run: The folder.
+        force: Replace an earlier run there.
+        start: Checkpoint that the run starts from.
+
     Raises:
-        FolderError: It holds something, and ``force`` is not set or it is no run folder of ours.
+        FolderError: It holds something, and ``force`` is not set or it is no run folder of ours; or the start is in it.
     """
+    refuse_start_within(start, run)
     fresh_folder(run, "run", force)
 
 
@@ -68,6 +75,7 @@ def write_facts(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]
         "job": job.name,
         "state": state,
         **(of_training if job.bundle else {}),
+        **({"start_sha256": job.start_sha256} if job.start_sha256 else {}),
         "options": dict(job.variables),
         "content_hash": job.content_hash,
         "invited": list(job.sites),

@@ -31,7 +31,7 @@ from brats_fl.files import write_whole
 from brats_fl.reading import Reader, read_if_sound
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.partition.manifest import MANIFEST_FILE, hash_list, hash_split
-from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL
+from brats_fl_tools.weights import BEST_MODEL, FINAL_MODEL, PRETRAINED
 
 SEEN_FILE: Final = "seen_cases.json"
 """In a run folder: keyed hashes of the cases that the model was trained or chosen on."""
@@ -97,6 +97,19 @@ def write_seen(run: Path, sites: Path, chosen: Iterable[str]) -> None:
     write_whole(run / SEEN_FILE, json.dumps({"key": key, "cases": sorted(marks)}, indent=1) + "\n")
 
 
+def take_seen(start: Path, run: Path) -> bool:
+    """Copy what a start had seen into a new run, whose model has seen it, too; False where the start does not tell."""
+    if not _tells(start):
+        return False
+    write_whole(run / SEEN_FILE, (start.parent / SEEN_FILE).read_text(encoding="utf-8"))
+    return True
+
+
+def _tells(model: Path) -> bool:
+    """Whether what a model had seen lies beside it."""
+    return model.name in (BEST_MODEL, FINAL_MODEL, PRETRAINED) and (model.parent / SEEN_FILE).is_file()
+
+
 def find_seen(model: Path, sites: Path, names: Iterable[str], split: str) -> list[str] | None:
     """Cases of a split that a model was trained or chosen on, as SITE/CASE; None where its run does not tell.
 
@@ -104,7 +117,7 @@ def find_seen(model: Path, sites: Path, names: Iterable[str], split: str) -> lis
     same hospital's that was.
 
     Args:
-        model: Best or final model in its run folder.
+        model: Best or final model in its run folder, or a pretrained one in its own.
         sites: Folder with ``SITE/datalist.json``.
         names: The sites to look at.
         split: Of their lists.
@@ -112,10 +125,9 @@ def find_seen(model: Path, sites: Path, names: Iterable[str], split: str) -> lis
     Raises:
         DataListError: ``SEEN_FILE`` is damaged.
     """
-    path = model.parent / SEEN_FILE
-    if model.name not in (BEST_MODEL, FINAL_MODEL) or not path.is_file():
+    if not _tells(model):
         return None
-    key, marks = _read_seen(path)
+    key, marks = _read_seen(model.parent / SEEN_FILE)
     seen = []
     for site in names:
         found = read_datalist(sites / site / DATALIST_FILE)

@@ -220,7 +220,7 @@ def submit(
     poc, source = read_poc(workspace), read_source(name)
     check_of_run(source, flags.of_run)
     chosen = choose_sites(source, flags.asked, poc.hospitals(source.trains))
-    options = replace(flags.options(POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
+    options = replace(flags.options(source, POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
     warn_of_hours(source, options)
     submit_poc(poc, name, out, options, force)
 
@@ -243,7 +243,7 @@ def submit_poc(poc: Poc, name: str | Path, run: Path, options: JobOptions, force
         counts = check_sites(poc.data_lists, options.sites or (), source.trains)
         facts |= {"sites": counts, "sites_dir": str(poc.data_lists)}
         facts |= describe_lists(poc.data_lists, options.sites or ())
-    prepare_run_folder(run, force)
+    prepare_run_folder(run, force, options.checkpoint)
     job = build_job(source.folder, run / JOB_FOLDER, options)
     approve_here(poc, job)
     kit = str(poc.lead.folder.resolve())

@@ -18,7 +18,7 @@ from brats_fl_tools.jobs.participants import Asked, check_sites, choose_sites, i
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.runs.folder import JOB_FOLDER, STATE_FOLDER, now, prepare_run_folder
-from brats_fl_tools.runs.lists import describe_lists, write_seen
+from brats_fl_tools.runs.lists import describe_lists, take_seen, write_seen
 from brats_fl_tools.runs.simulator import MODE, POLLING_SECONDS, carry_out, gpu_groups
 from brats_fl_tools.runs.submission import Submission
 from brats_fl_tools.runs.workload import profile_here, warn_of_hours
@@ -47,7 +47,7 @@ def simulate(
     source = read_source(name)
     check_of_run(source, flags.of_run)
     chosen = choose_sites(source, flags.asked, in_folder(sites.resolve(), source.trains))
-    options = replace(flags.options(POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
+    options = replace(flags.options(source, POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
     warn_of_hours(source, options)
     run_simulation(name, sites, out, options, force, gpu)
 
@@ -86,11 +86,12 @@ def run_simulation(
     if gpu:
         gpu_groups(gpu, len(chosen))
         facts["gpu"] = gpu.replace(" ", "")
-    prepare_run_folder(run, force)
+    prepare_run_folder(run, force, options.checkpoint)
     job = build_job(source.folder, run / JOB_FOLDER, options)
     if options.of_run and (options.of_run / STATE_FOLDER).is_dir():  # what its hospitals kept for themselves
         shutil.copytree(options.of_run / STATE_FOLDER, run / STATE_FOLDER)
-    if source.trains and options.checkpoint is None:  # what a model from elsewhere was trained on, nobody can tell
+    # What a model from elsewhere was trained on, nobody can tell.
+    if source.trains and (options.checkpoint is None or take_seen(options.checkpoint, run)):
         write_seen(run, sites, chosen)
     carry_out(run, job, Submission(job.name, source.reference, now(), options, facts))
     return job

@@ -39,9 +39,9 @@ def submit(
     """
     run, admin, source = out.resolve(), read_kit(kit), read_source(name)
     check_of_run(source, flags.of_run)
-    options = flags.options()
+    options = flags.options(source)
     options = replace(options, sites=choose_connected(admin, source, flags.asked, options))
-    prepare_run_folder(run, force)
+    prepare_run_folder(run, force, options.checkpoint)
     job = build_job(source.folder, run / JOB_FOLDER, options)
     carry_out(
         run,

@@ -22,10 +22,12 @@ def engine(tmp_path: Path) -> Engine:
     return Engine(tmp_path / "server", "server")
 
 
-def start(engine: Engine, bundle: str = "brats_unet", seed: int = 3, checkpoint: Path | None = None) -> BundlePersistor:
+def start(
+    engine: Engine, bundle: str = "brats_unet", seed: int = 3, checkpoint: Path | None = None, start_round: int = 0
+) -> BundlePersistor:
     if checkpoint is not None and checkpoint.is_file():
         shutil.copyfile(checkpoint, app_root(engine.new_context()) / checkpoint.name)
-    persistor = BundlePersistor(bundle, "small", seed, "" if checkpoint is None else checkpoint.name)
+    persistor = BundlePersistor(bundle, "small", seed, "" if checkpoint is None else checkpoint.name, start_round)
     persistor.handle_event(EventType.START_RUN, engine.new_context())
     return persistor
 
@@ -60,7 +62,7 @@ def test_job_without_its_bundle_ends_with_one_message(engine):
     assert panics(engine)[0].startswith("the job holds no bundle 'brats_none'; build it with `brats-fl job build`")
 
 
-def test_job_goes_on_from_a_checkpoint(engine, tmp_path):
+def test_job_starts_from_a_checkpoint(engine, tmp_path):
     state = build_network(BUNDLES / "brats_unet", "small", seed=8).state_dict()
     torch.save({"model": state}, tmp_path / "model.pt")
 
@@ -77,7 +79,38 @@ def test_checkpoint_of_another_network_ends_the_job_with_one_message(engine, tmp
     assert start(engine, checkpoint=tmp_path / "model.pt").load(engine.new_context()) is None
 
     assert len(panics(engine)) == 1
-    assert "model.pt does not fit brats_unet: model.0.conv.unit0.conv.weight has shape (1, " in panics(engine)[0]
+    assert panics(engine)[0].startswith("model.pt does not fit brats_unet: ")
+    assert "these are parameters of another network" in panics(engine)[0]
+    assert "model.0.conv.unit0.conv.weight (1, " in panics(engine)[0]
+
+
+def test_checkpoint_of_another_trainer_is_understood(engine, tmp_path):
+    state = build_network(BUNDLES / "brats_unet", "small", seed=8).state_dict()
+    wrapped = {f"module._orig_mod.{name}": value for name, value in state.items()}
+    torch.save({"epoch": 3, "state_dict": wrapped}, tmp_path / "model.pt")
+
+    loaded = weights(start(engine, checkpoint=tmp_path / "model.pt"), engine)
+
+    assert set(loaded) == set(state)
+    assert all(np.array_equal(loaded[name], state[name].numpy()) for name in state)
+    assert panics(engine) == []
+
+
+def test_job_that_starts_from_another_run_s_model_takes_neither_its_moments_nor_its_rounds(engine, tmp_path):
+    state = build_network(BUNDLES / "brats_unet", "small", seed=8).state_dict()
+    moments = {"velocity": {name: torch.full_like(value, 2.5) for name, value in state.items()}}
+    torch.save({"model": state, "rounds_done": 7, ALGORITHM_STATE: moments}, tmp_path / "model.pt")
+
+    persistor = start(engine, checkpoint=tmp_path / "model.pt")
+    fl_ctx = engine.new_context()
+    learnable = persistor.load(fl_ctx)
+
+    assert fl_ctx.get_prop(ALGORITHM_STATE) is None
+    fl_ctx.set_prop(AppConstants.CURRENT_ROUND, 0, private=True, sticky=True)
+    persistor.save(learnable, fl_ctx)
+    (saved,) = (tmp_path / "server").rglob("FL_global_model.pt")
+    kept = torch.load(saved, weights_only=True)
+    assert (kept["rounds_done"], ALGORITHM_STATE in kept) == (1, False)
 
 
 @pytest.mark.parametrize("place", ["/etc/passwd", "../model.pt", "sub/model.pt"])
@@ -105,7 +138,7 @@ def test_state_of_the_algorithm_is_saved_with_the_model_and_loaded_with_it(engin
     persistor.save(learnable, fl_ctx)
     (saved,) = tmp_path.rglob("FL_global_model.pt")
     other = Engine(tmp_path / "other", "server")
-    resumed = start(other, checkpoint=saved)
+    resumed = start(other, checkpoint=saved, start_round=5)
     resumed.load(other.new_context())
 
     found = other.new_context().get_prop(ALGORITHM_STATE)
@@ -119,7 +152,7 @@ def test_state_that_is_none_ends_the_job_with_one_message(engine, tmp_path):
     state = build_network(BUNDLES / "brats_unet", "small", seed=8).state_dict()
     torch.save({"model": state, ALGORITHM_STATE: 3}, tmp_path / "model.pt")
 
-    assert start(engine, checkpoint=tmp_path / "model.pt").load(engine.new_context()) is None
+    assert start(engine, checkpoint=tmp_path / "model.pt", start_round=2).load(engine.new_context()) is None
 
     assert len(panics(engine)) == 1
     assert "the algorithm's state holds something else than named tensors" in panics(engine)[0]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from brats_fl_tools import cli
 from brats_fl_tools.jobs.options import JobFlags, NameArgument, SentJobFlags, names_in, takes_job_options
+from brats_fl_tools.jobs.source import read_source
 
 
 @pytest.mark.parametrize("command", ["simulate", "submit", "poc submit", "job build"])
@@ -20,7 +21,9 @@ def test_every_command_that_takes_a_job_has_every_job_option(command: str):
 
     hints = get_type_hints(JobFlags, include_extras=True)
     options = [hints[field.name].__metadata__[0].default for field in fields(JobFlags)]
-    assert {"--profile", "--rounds", "--set", "--sites-only", "--leave-out", "--timeouts-from"} <= set(options)
+    assert {"--profile", "--rounds", "--set", "--sites-only", "--leave-out", "--timeouts-from", "--start-from"} <= set(
+        options
+    )
     assert [option for option in options if option not in said] == []
     assert ("--preinstalled" in said) == (command != "simulate")
 
@@ -32,7 +35,7 @@ def test_options_arrive_as_they_were_given():
     @takes_job_options
     def run(name: NameArgument, flags: SentJobFlags, out: Path = Path("there")) -> None:
         """Run it."""
-        got.append((name, flags.options(0.5), flags.asked, out))
+        got.append((name, flags.options(read_source("brats_unet_fedavg"), 0.5), flags.asked, out))
 
     arguments = "unet --rounds 3 --set a=1 --set b=x --sites-only n,s --sites-only e --leave-out n --preinstalled"
     result = CliRunner().invoke(app, arguments.split())

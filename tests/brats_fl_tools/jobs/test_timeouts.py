@@ -9,6 +9,7 @@ import pytest
 from brats_fl.errors import RunError
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.jobs.options import JobFlags
+from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.jobs.timeouts import limits_from
 
 
@@ -51,7 +52,9 @@ def test_run_in_which_nobody_finished_a_round_gives_no_limit(tmp_path: Path):
 def test_job_takes_the_limits_and_what_is_set_by_hand_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = write_run(tmp_path, line(0, "a", 500.0), line(0, "b", 400.0))
 
-    options = JobFlags("small", 3, ["validation_timeout=77"], timeouts_from=run).options()
+    options = JobFlags("small", 3, ["validation_timeout=77"], timeouts_from=run).options(
+        read_source("brats_unet_fedavg")
+    )
 
     assert "train_timeout=1500 wait_time_after_min_received=300" in capsys.readouterr().out
     built = build_job("brats_unet_fedavg", tmp_path / "jobs", options)

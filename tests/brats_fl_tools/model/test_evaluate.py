@@ -131,7 +131,7 @@ def test_reason_of_a_failure_is_what_was_told_last_else_an_error_of_ours_in_the_
 
 def test_unknown_split_is_wrong_usage(tmp_path: Path):
     with pytest.raises(typer.BadParameter, match="must be one of training, validation, testing"):
-        evaluate(BUNDLE, model=tmp_path, sites=tmp_path, out=tmp_path, split="test")
+        evaluate([BUNDLE], model=[tmp_path], sites=tmp_path, out=tmp_path, split="test")
 
 
 @pytest.mark.slow

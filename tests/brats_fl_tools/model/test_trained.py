@@ -12,8 +12,9 @@ from tests.voxel_bundle import make_voxel_bundle, voxel_weights
 
 from brats_fl.bundle import build_network
 from brats_fl.errors import ModelError
-from brats_fl_tools.model.trained import TrainedModel, find_model, find_weights
+from brats_fl_tools.model.trained import TrainedModel, find_model
 from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.weights import find_weights
 
 
 @pytest.fixture

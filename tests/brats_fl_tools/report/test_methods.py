@@ -12,6 +12,7 @@ from tests.run_folders import ROWS, write_run
 
 from brats_fl.provenance import bundle_digest
 from brats_fl_tools.report.bundle_settings import read_settings
+from brats_fl_tools.report.facts import list_facts
 from brats_fl_tools.report.methods import REFERENCES, number_citations, write_methods
 from brats_fl_tools.report.metrics import score
 from brats_fl_tools.report.run_folder import read_run
@@ -71,6 +72,13 @@ def test_paragraph_has_the_runs_numbers(tmp_path: Path) -> None:
         "The run had Some CPU @2.0GHz, 8 cores, 31.2 GiB of memory, no GPU; it took 1 min 30 s.",
     ):
         assert part in text
+
+
+def test_model_that_the_run_started_from_is_named_by_its_digest(tmp_path: Path) -> None:
+    run = run_of(tmp_path, start_sha256="5ee1")
+
+    assert "Training started from a given model (SHA-256 5ee1), not from random weights. The algorithm" in text_of(run)
+    assert ("Started from", "a given model, SHA-256 5ee1") in list_facts(read_run(run), "m", 3)
 
 
 def test_references_are_those_of_what_was_run(tmp_path: Path) -> None:

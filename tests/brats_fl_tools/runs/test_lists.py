@@ -13,7 +13,7 @@ from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, read_datalis
 from brats_fl.errors import DataListError
 from brats_fl_tools.data.synthetic import is_synthetic
 from brats_fl_tools.partition.manifest import hash_list
-from brats_fl_tools.runs.lists import describe_lists, find_seen, write_seen
+from brats_fl_tools.runs.lists import describe_lists, find_seen, take_seen, write_seen
 from brats_fl_tools.sample import write_sample
 
 
@@ -107,6 +107,19 @@ def test_neither_names_nor_hashes_that_could_be_looked_up_are_kept(sites: Path, 
     assert len(first["cases"]) == len(second["cases"]) == 4  # scans and patient of two cases
     assert not set(first["cases"]) & set(second["cases"])  # each run has a key of its own
     assert "patient" not in json.dumps(first)
+
+
+def test_run_that_starts_from_another_s_model_has_seen_the_cases_of_both(sites: Path, tmp_path: Path) -> None:
+    write_list(sites, "hospital-2", training="d")
+    start = trained(tmp_path / "first", sites, "hospital-1")
+    (tmp_path / "second").mkdir()
+
+    assert take_seen(start, tmp_path / "second")
+    write_seen(tmp_path / "second", sites, ["hospital-2"])
+
+    model = tmp_path / "second" / "final_model.pt"
+    assert find_seen(model, sites, ["hospital-1", "hospital-2"], "training") == ["hospital-1/a", "hospital-2/d"]
+    assert not take_seen(start.with_name("model-of-somebody.pt"), tmp_path / "second")
 
 
 def test_damaged_record_of_what_was_seen_is_named(sites: Path, tmp_path: Path) -> None:

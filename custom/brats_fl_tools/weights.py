@@ -1,0 +1,39 @@
+"""Where weights lie: in a run folder, in a bundle, or in a checkpoint of any name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from brats_fl.bundle import bundle_names, is_bundle
+from brats_fl.errors import ModelError
+from brats_fl_tools.repository import BUNDLES
+
+FINAL_MODEL: Final = "final_model.pt"
+BEST_MODEL: Final = "global_model.pt"
+
+EXPORTED: Final = "models/model.pt"
+"""Where `brats-fl export` puts a bundle's weights."""
+
+PRETRAINED: Final = "model.pt"
+"""What `brats-fl pretrain` writes, in its own folder."""
+
+
+def find_weights(model: Path) -> Path:
+    """Checkpoint of a bundle (name or folder), of a run folder (its best model, else its last), or the file itself.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if model.is_file():
+        return model.resolve()
+    for candidate in (model, BUNDLES / model):
+        if is_bundle(candidate):
+            if not (candidate / EXPORTED).is_file():
+                raise ModelError(f"{candidate} has no weights; put them there with `brats-fl export RUN --bundle ...`")
+            return (candidate / EXPORTED).resolve()
+    for name in (BEST_MODEL, FINAL_MODEL, PRETRAINED):
+        if (model / name).is_file():
+            return (model / name).resolve()
+    names = ", ".join(bundle_names(BUNDLES))
+    raise ModelError(f"{model}: no model there; give a checkpoint, a run folder, or a bundle such as {names}")

@@ -1,0 +1,184 @@
+"""Several models used as one, by ``segment``, ``evaluate`` and ``export`` alike.
+
+The networks of these tests find a voxel where 10 z + bias > 0. With biases of -10 and -20 the probabilities add up to 1
+where z = 1.5, so that their mean makes the mask of one network with a bias of -15.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from monai.bundle import ConfigParser
+from tests.tiny_sites import make_tiny_sites
+from tests.voxel_bundle import make_voxel_bundle
+from typer.testing import CliRunner
+
+from brats_fl.errors import ModelError
+from brats_fl.provenance import hash_file
+from brats_fl_tools.model.ensemble import digests_of, find_models, post_processing
+from brats_fl_tools.model.evaluate import evaluation_settings, name_models
+from brats_fl_tools.model.export import export, export_ensemble
+from brats_fl_tools.model.segment import segment
+from brats_fl_tools.repository import BUNDLES
+
+app = typer.Typer()
+app.command()(segment)
+
+
+def set_value(bundle: Path, **values: object) -> None:
+    """Change variables of a bundle's configurations."""
+    for name in ("train", "inference"):
+        path = bundle / "configs" / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> dict[int, Path]:
+    """By the bias; that of -20 has another window."""
+    made = {bias: make_voxel_bundle(tmp_path / f"bias{bias}", float(bias)) for bias in (-10, -15, -20)}
+    set_value(made[-20], patch_size=[48, 48, 48])
+    return made
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Path:
+    return make_tiny_sites(tmp_path / "sites", {"hospital-1": (0, 0, 1)})
+
+
+def run_segment(*arguments: object) -> list[str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def mask_of(folder: Path) -> np.ndarray:
+    (file,) = folder.rglob("*_seg.nii.gz")
+    return np.asanyarray(nib.load(file).dataobj)
+
+
+def test_mask_is_of_the_mean_probability_and_names_every_model(bundles: dict[int, Path], sites: Path, tmp_path: Path):
+    lines = run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "both")
+    for bias in (-10, -15):
+        run_segment(bundles[bias], sites / "hospital-1", "--out", tmp_path / f"mask{bias}")
+
+    assert any("mean of 2 models, bias-" in line for line in lines)
+    np.testing.assert_array_equal(mask_of(tmp_path / "both"), mask_of(tmp_path / "mask-15"))
+    assert (mask_of(tmp_path / "both") != mask_of(tmp_path / "mask-10")).any()
+    (record,) = (tmp_path / "both").glob("*_seg.json")
+    assert len(set(json.loads(record.read_text())["maker"]["members_sha256"])) == 2
+    page = (tmp_path / "both" / "segment.html").read_text(encoding="utf-8")
+    for bias in (-10, -20):
+        assert f"bias{bias}/model.pt, SHA-256 {hash_file(bundles[bias] / 'models' / 'model.pt')[:12]}" in page
+
+
+def test_order_of_the_models_makes_no_other_mask(bundles: dict[int, Path], sites: Path, tmp_path: Path):
+    run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "out")
+
+    lines = run_segment(bundles[-20], sites / "hospital-1", "--model", bundles[-10], "--out", tmp_path / "out")
+
+    assert any(line.startswith("1/1 case=hospital-1-case-001 done") for line in lines)
+
+
+@pytest.mark.filterwarnings("ignore:parsing config_file")
+def test_evaluation_scores_the_mask_that_is_delivered(bundles: dict[int, Path], sites: Path, tmp_path: Path):
+    for bundle in bundles.values():
+        shutil.copy(BUNDLES / "brats_unet" / "configs" / "evaluate.json", bundle / "configs")
+    models = find_models([bundles[-10], bundles[-20]])
+    run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
+    out = tmp_path / "scratch" / "hospital-1"
+    out.mkdir(parents=True)
+
+    settings = evaluation_settings(models, sites / "hospital-1" / "datalist.json", out, "testing", True, {})
+    config = {**settings, "config_file": json.loads(settings["config_file"]), "save_masks": True}
+    monai.bundle.run(**config)
+
+    np.testing.assert_array_equal(mask_of(out), mask_of(tmp_path / "masks"))
+    assert "hospital-1-case-001,hospital-1,testing,et" in (out / "evaluation.csv").read_text()
+
+
+def test_evaluation_names_every_model_with_its_digest(bundles: dict[int, Path]):
+    models = find_models([bundles[-10], bundles[-20]])
+
+    facts = name_models(models)
+
+    assert facts["model"] == "mean of 2 models"
+    assert facts["models_sha256"] == {
+        f"bias{bias}/model.pt": hash_file(bundles[bias] / "models" / "model.pt") for bias in (-10, -20)
+    }
+    assert set(facts["bundle"].split(" and ")) == {"bias-10", "bias-20"}
+    assert len(digests_of([*models, *models])) == 4  # of one name, and told apart all the same
+
+
+def test_export_makes_the_mask_of_segment_by_the_bundle_s_own_inference(
+    bundles: dict[int, Path], sites: Path, tmp_path: Path
+):
+    run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
+    weights = [bundles[bias] / "models" / "model.pt" for bias in (-10, -20)]
+    bundle = make_voxel_bundle(tmp_path / "exported")
+
+    written = export_ensemble(weights, bundle, force=True)
+
+    assert [path.name for path in written] == ["model-1.pt", "model-2.pt", "ensemble.json"]
+    assert sorted(path.name for path in (bundle / "models").iterdir()) == sorted(path.name for path in written)
+    shutil.rmtree(bundles[-10])
+    shutil.rmtree(bundles[-20])
+    parser = ConfigParser()
+    parser.read_config([str(bundle / "configs" / "inference.json"), str(bundle / "models" / "ensemble.json")])
+    parser.update({"bundle_root": str(bundle), "dataset_dir": str(sites), "output_dir": str(tmp_path / "by-monai")})
+    evaluator = parser.get_parsed_content("evaluator")
+    parser.get_parsed_content("checkpointloader")(evaluator)
+    evaluator.run()
+    np.testing.assert_array_equal(mask_of(tmp_path / "by-monai"), mask_of(tmp_path / "masks"))
+    (one,), (other,) = ((tmp_path / name).glob("*_seg.json") for name in ("by-monai", "masks"))
+    assert json.loads(one.read_text())["maker"] == json.loads(other.read_text())["maker"]
+
+
+def test_export_of_several_models_is_no_graph_and_replaces_with_force_only(bundles: dict[int, Path], tmp_path: Path):
+    weights = [bundles[bias] / "models" / "model.pt" for bias in (-10, -20)]
+    bundle = make_voxel_bundle(tmp_path / "exported")
+
+    with pytest.raises(ModelError, match="sees one window at a time, and the mean is taken over whole brains"):
+        export(weights[0], bundle, others=weights[1:], onnx=True)
+    with pytest.raises(ModelError, match=r"models/model\.pt exists; add --force"):
+        export_ensemble(weights, bundle)
+
+    assert [path.name for path in (bundle / "models").iterdir()] == ["model.pt"]
+
+
+def test_models_of_another_input_and_the_same_weights_twice_are_refused(bundles: dict[int, Path], tmp_path: Path):
+    with pytest.raises(ModelError, match=r"bias-10/models/model\.pt .* are the same weights, which would count twice"):
+        find_models([bundles[-10], bundles[-10]])
+
+    set_value(bundles[-20], spacing_mm=[1.0, 1.0, 1.0])
+    with pytest.raises(ModelError, match=r"cannot be put together: spacing_mm is .*\[1\.0, 1\.0, 1\.0\]"):
+        find_models([bundles[-10], bundles[-20]])
+
+    with pytest.raises(ModelError, match=r"give one bundle, or one for each of the 3 models \(got 2\)"):
+        find_models([bundles[-10]] * 3, [bundles[-10]] * 2)
+
+
+def test_window_of_several_models_cannot_be_set(bundles: dict[int, Path], sites: Path, tmp_path: Path):
+    with pytest.raises(ModelError, match=r"--set patch_size: bias-.* has no such variable"):
+        run_segment(
+            *(bundles[-10], sites / "hospital-1", "--model", bundles[-20]),
+            *("--set", "patch_size=[32,32,32]", "--out", tmp_path / "out"),
+        )
+
+
+def test_what_was_tuned_for_one_model_is_not_taken_for_the_mean_and_that_is_said(
+    bundles: dict[int, Path], capsys: pytest.CaptureFixture[str]
+):
+    (bundles[-10] / "models" / "postprocessing.json").write_text("{}")
+
+    assert post_processing(find_models([bundles[-10], bundles[-20]])) == {}
+
+    said = capsys.readouterr().err
+    assert said.startswith("note: ")
+    assert "bias-10/models/postprocessing.json is for one model alone" in said
