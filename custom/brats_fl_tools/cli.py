@@ -30,7 +30,7 @@ INTERRUPTED = (130, 143)
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Data": ("sample", "import", "check", "partition", "cache"),
-    "Runs": ("demo", "job", "simulate", "poc", "submit", "collect", "status", "resume", "baseline"),
+    "Runs": ("demo", "job", "simulate", "poc", "submit", "collect", "status", "resume", "baseline", "pretrain"),
     "Results": ("tune", "evaluate", "report", "segment", "export"),
     "Deployment": ("kit", "drill"),
 }
@@ -91,6 +91,7 @@ app.add_typer(kit.app, name="kit")
 app.add_typer(cache_command.app, name="cache")
 app.command()(simulate.simulate)
 app.add_typer(baseline.app, name="baseline")
+app.command()(baseline.pretrain)
 app.command()(submit.submit)
 app.command("collect")(submit.collect_run)
 app.command()(submit.status)

@@ -14,7 +14,17 @@ from brats_fl.errors import FolderError
 MARKER_FILE: Final = ".brats-fl"
 
 Kind = Literal[
-    "run", "job", "POC workspace", "sample", "partition", "evaluation", "masks", "segmentation", "drill", "baseline"
+    "run",
+    "job",
+    "POC workspace",
+    "sample",
+    "partition",
+    "evaluation",
+    "masks",
+    "segmentation",
+    "drill",
+    "baseline",
+    "pretraining",
 ]
 """What a folder holds; its marker says so in a line."""
 

@@ -15,6 +15,7 @@ import pytest
 from tests.run_folders import write_run
 
 from brats_fl.errors import FolderError
+from brats_fl_tools.baseline.pretrain import write_pretrained
 from brats_fl_tools.data.case_table import write_case_table
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.kit.kits import provision
@@ -65,6 +66,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "simulate": (lambda out: run_simulation(JOB, out, out, JobOptions()), ""),
     "poc prepare": (lambda out: prepare_poc(out, None), ""),
     "poc submit": (lambda out: submit_poc(Nothing, JOB, out, JobOptions()), ""),
+    "pretrain": (lambda out: write_pretrained(out, Nothing, JOB, 3, 0), ""),
     "collect": (collect_run, ""),
     "resume": (resume_run, ""),
     "evaluate": (lambda out: evaluate_sites(out, out, out, out), ""),

@@ -10,6 +10,7 @@ import pytest
 from tests.tiny_sites import make_tiny_sites
 from typer.testing import CliRunner
 
+from brats_fl.provenance import hash_file
 from brats_fl_tools.cli import app
 from brats_fl_tools.report import write_report
 
@@ -46,6 +47,26 @@ def test_each_hospital_alone_is_tested_on_its_own_cases_and_compared_with_a_pool
     write_report(tmp_path / "central" / "pooled", [tmp_path / "local"])
     page = (tmp_path / "central" / "pooled" / "report.html").read_text()
     assert "2 models of local" in page
+
+
+def test_weights_of_the_sample_come_with_their_card(tmp_path: Path):
+    command = [
+        "pretrain",
+        "--out",
+        str(tmp_path / "start"),
+        "--cases-per-site",
+        "3",
+        *SMALL,
+        "--set",
+        "steps_per_epoch=2",
+    ]
+
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+
+    assert result.exit_code == 0, result.output
+    card = json.loads((tmp_path / "start" / "model.json").read_text())
+    assert card["sample"] == {"seed": 0, "cases_per_site": 3, "cases": {"training": 7, "validation": 5, "testing": 5}}
+    assert (card["steps"], card["model_sha256"]) == (2, hash_file(tmp_path / "start" / "model.pt"))
 
 
 def test_second_call_goes_on_with_what_is_missing_and_another_baseline_is_refused(sites: Path, tmp_path: Path):

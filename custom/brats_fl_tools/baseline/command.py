@@ -96,8 +96,8 @@ def leave_one_out(
 @writes("out")
 def write_baseline(
     kind: Kind, sites: Path, out: Path, flags: JobFlags, job: str, force: bool, equal: str = "steps"
-) -> None:
-    """Run a baseline's parts, those that are done already excepted, and write its table of cases.
+) -> JobOptions:
+    """Run a baseline's parts, those that are done already excepted, and write its table of cases; the job's options.
 
     Raises:
         JobError, DataListError, FolderError: Job, lists or folder are wrong; nothing was started.
@@ -125,6 +125,7 @@ def write_baseline(
         write_pooled(sites, chosen, out / LISTS_FOLDER)
     tables = [carry_out(part, source, sites, out, options) for part in parts]
     write_table(out, parts, tables)
+    return options
 
 
 def with_more_steps(source: JobSource, options: JobOptions, factor: int) -> JobOptions:
