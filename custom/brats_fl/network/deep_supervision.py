@@ -71,7 +71,7 @@ class StackedDeepSupervisionLoss(nn.Module):
     Args:
         loss: Of logits and target of one size.
 
-    Source: Isensee et al. 2021, nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note 4.
+    Source: Isensee et al. 2021, nnU-Net, doi:10.1038/s41592-020-01008-z.
     """
 
     def __init__(self, loss: nn.Module) -> None:
