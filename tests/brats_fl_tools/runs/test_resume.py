@@ -138,12 +138,12 @@ def test_part_of_a_run_that_nobody_saw_end_went_on_until_its_last_record(tmp_pat
 SMALL = JobOptions("small", 5, {"steps_per_epoch": 2}, sites=("north", "south"))
 
 
-def killed_simulation(run: Path, rounds_done: int) -> Submission:
+def killed_simulation(run: Path, rounds_done: int, options: JobOptions = SMALL) -> Submission:
     """A run folder as ``kill -9`` of ``simulate`` in a round leaves it: the job, what was remembered, FLARE's files."""
     run.mkdir()
-    job = build_job("brats_unet_fedavg", run / "job", SMALL)
+    job = build_job("brats_unet_fedavg", run / "job", options)
     facts = {"mode": "simulator", "sites_dir": "/sites", "gpu": "0,1"}
-    started = Submission(job.name, job.name, "2026-11-24T20:00:00+00:00", SMALL, facts)
+    started = Submission(job.name, job.name, "2026-11-24T20:00:00+00:00", options, facts)
     begin(run, job, started)
     if rounds_done:
         lines = [line(number, 0.1) for number in range(rounds_done + 1)]
@@ -165,6 +165,20 @@ def test_simulation_that_was_killed_goes_on_with_the_same_options_after_its_last
     assert weight(job.folder / "app_server" / "start_from.pt") == 3
     assert (later.facts, later.first_round) == (started.facts, 3)
     assert later.earlier == (Part("2026-11-24T20:00:00+00:00", 90.0, 0, ""),)
+
+
+def test_run_that_started_from_a_model_goes_on_with_its_own_and_still_names_the_start(tmp_path, monkeypatch):
+    run, got, start = tmp_path / "run", [], tmp_path / "start.pt"
+    start.write_bytes(b"weights")
+    killed_simulation(run, 3, replace(SMALL, checkpoint=start, start_sha256="5ee1"))
+    start.unlink()  # nobody keeps it for this
+    monkeypatch.setattr(resume.simulator, "carry_out", lambda *arguments: got.append(arguments))
+
+    resume.resume_run(run)
+
+    [(_, job, later)] = got
+    assert weight(job.folder / "app_server" / "start_from.pt") == 3
+    assert (job.start_sha256, later.options.start_sha256) == ("5ee1", "5ee1")
 
 
 def test_simulation_that_was_killed_in_its_first_round_has_nothing_to_go_on_with(tmp_path):
