@@ -92,7 +92,7 @@ def sign(
     host: str,
     days: tuple[float, float] = (-1, 100),
 ) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
-    """A new key and its certificate, signed by an authority; by itself where there is none."""
+    """A new key and its certificate, signed by an authority; by itself where there is none. Without a host it names none."""
     key, now = rsa.generate_private_key(65537, 2048), datetime.now(timezone.utc)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
@@ -103,6 +103,7 @@ def sign(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + timedelta(days=days[0]))
         .not_valid_after(now + timedelta(days=days[1]))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
     )
+    if host:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
     return key, builder.sign(authority[0] if authority else key, hashes.SHA256())

@@ -16,11 +16,10 @@ from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.reading import Reader
 from brats_fl.settings import bundle_settings
 from brats_fl_tools.baseline.parts import LISTS_FOLDER, Kind, Part, parts_of, write_pooled
-from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions, refuse_within
 from brats_fl_tools.jobs.options import ForceOption, JobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites, in_folder
 from brats_fl_tools.jobs.source import JobSource, read_source
-from brats_fl_tools.jobs.start import refuse_start_within
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, fresh_folder, is_ours, refuse_foreign
@@ -119,7 +118,7 @@ def write_baseline(
     parts = parts_of(kind, sites, chosen, out)
     typer.echo(describe(kind, source, options, parts, equal))
     warn_of_hours(source, replace(options, sites=parts[0].trained))
-    refuse_start_within(options.checkpoint, out)
+    refuse_within(out, options)
     begin_or_go_on(out, asked, force)
     if kind == "central":
         write_pooled(sites, chosen, out / LISTS_FOLDER)

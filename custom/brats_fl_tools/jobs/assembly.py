@@ -11,7 +11,7 @@ from typing import Any
 
 import brats_fl
 from brats_fl.algorithms import load_algorithm
-from brats_fl.errors import JobError
+from brats_fl.errors import FolderError, JobError
 from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
@@ -74,6 +74,13 @@ class JobOptions:
     """Run folder of the training whose models the job evaluates."""
     tracking: str | None = None
     """Tracker that the server writes curves to, see ``brats_fl_tools.jobs.tracking``; None for none."""
+
+
+def refuse_within(folder: Path, options: JobOptions) -> None:
+    """Raise ``FolderError`` where what a job is made of lies in a folder that is about to be replaced."""
+    for option, path in (("--start-from", options.checkpoint), ("--of", options.of_run)):
+        if path is not None and path.resolve().is_relative_to(folder.resolve()):
+            raise FolderError(f"{option} {path} lies in {folder}, which is replaced; choose another --out, or copy it")
 
 
 @dataclass(frozen=True)

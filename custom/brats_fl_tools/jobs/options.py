@@ -114,6 +114,8 @@ class JobFlags:
             typer.echo(" ".join(f"{name}={seconds}" for name, seconds in limits.items()))
         values = {**limits, **parse_values(self.values)}
         profile = self.profile or profile or "full"
+        if self.of_run and self.profile:
+            raise JobError("--profile was decided when the models were trained; leave it out")
         of_run = self.of_run.resolve() if self.of_run else None
         options = JobOptions(
             profile,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brats_fl.bundle import build_network
-from brats_fl.errors import FolderError, JobError, ModelError
+from brats_fl.errors import JobError, ModelError
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.source import JobSource
 from brats_fl_tools.weights import find_weights
@@ -43,9 +43,3 @@ def find_start(model: Path, source: JobSource, profile: str) -> Start:
     except ModelError as error:
         raise ModelError(f"--start-from: {source.bundle.name} with profile {profile}: {error}") from None
     return Start(weights, hash_file(weights))
-
-
-def refuse_start_within(start: Path | None, folder: Path) -> None:
-    """Raise ``FolderError`` where a start lies in a folder that is emptied before the job is built."""
-    if start is not None and start.resolve().is_relative_to(folder.resolve()):
-        raise FolderError(f"--start-from {start} lies in {folder}, which is replaced; choose another --out, or copy it")

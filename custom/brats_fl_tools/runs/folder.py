@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
+import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -15,12 +17,11 @@ from brats_fl.files import write_whole
 from brats_fl.machine import MACHINE_FILE
 from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job, refuse_within
 from brats_fl_tools.jobs.evaluated import JOB_FOLDER as JOB_FOLDER
 from brats_fl_tools.jobs.evaluated import RUN_FILE as RUN_FILE
 from brats_fl_tools.jobs.source import read_object, sites_of
-from brats_fl_tools.jobs.start import refuse_start_within
-from brats_fl_tools.own_folders import fresh_folder
+from brats_fl_tools.own_folders import fresh_folder, refuse_foreign
 from brats_fl_tools.weights import BEST_MODEL as BEST_MODEL
 from brats_fl_tools.weights import FINAL_MODEL as FINAL_MODEL
 
@@ -47,19 +48,28 @@ STATE_FOLDER: Final = "state"
 State = Literal["running", "interrupted", "finished"]
 
 
-def prepare_run_folder(run: Path, force: bool, start: Path | None = None) -> None:
-    """An empty run folder.
+def begin_run_folder(run: Path, source: Path, options: JobOptions, force: bool) -> BuiltJob:
+    """An empty run folder with the job in it, once that is built: what is wrong with it costs no earlier run.
 
     Args:
         run: The folder.
+        source: Folder of the job.
+        options: Of the job, with the sites that take part.
         force: Replace an earlier run there.
-        start: Checkpoint that the run starts from.
 
     Raises:
-        FolderError: It holds something, and ``force`` is not set or it is no run folder of ours; or the start is in it.
+        FolderError: It holds something, and ``force`` is not set or it is no run folder of ours; or what the job is
+            made of lies in it.
+        JobError: As ``build_job``.
     """
-    refuse_start_within(start, run)
-    fresh_folder(run, "run", force)
+    refuse_foreign(run, "run", force)
+    refuse_within(run, options)
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".brats-fl-", suffix=".tmp", dir=run.parent) as scratch:
+        built = build_job(source, Path(scratch), options)
+        fresh_folder(run, "run", force)
+        (run / JOB_FOLDER).mkdir()
+        return describe_job(Path(shutil.move(built.folder, run / JOB_FOLDER / built.name)))
 
 
 def write_facts(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
 from brats_fl.names import check_folder
 from brats_fl.reading import Reader
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
 from brats_fl_tools.jobs.description import hash_at_site
 from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
@@ -37,7 +37,7 @@ from brats_fl_tools.own_folders import emptied_on_failure, fresh_folder, refuse_
 from brats_fl_tools.repository import POC_WORKSPACE
 from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.federated import POC_MODE, carry_out
-from brats_fl_tools.runs.folder import JOB_FOLDER, prepare_run_folder
+from brats_fl_tools.runs.folder import begin_run_folder
 from brats_fl_tools.runs.lists import describe_lists
 from brats_fl_tools.runs.processes import ended_by_sigterm
 from brats_fl_tools.runs.session import admin_session
@@ -243,8 +243,7 @@ def submit_poc(poc: Poc, name: str | Path, run: Path, options: JobOptions, force
         counts = check_sites(poc.data_lists, options.sites or (), source.trains)
         facts |= {"sites": counts, "sites_dir": str(poc.data_lists)}
         facts |= describe_lists(poc.data_lists, options.sites or ())
-    prepare_run_folder(run, force, options.checkpoint)
-    job = build_job(source.folder, run / JOB_FOLDER, options)
+    job = begin_run_folder(run, source.folder, options, force)
     approve_here(poc, job)
     kit = str(poc.lead.folder.resolve())
     carry_out(run, job, Submission(job.name, source.reference, "", options, facts, kit=kit))

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from brats_fl.names import check_folder
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
 from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, JobFlags, NameArgument, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, check_sites, choose_sites, in_folder
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.one_writer import writes
-from brats_fl_tools.runs.folder import JOB_FOLDER, STATE_FOLDER, now, prepare_run_folder
+from brats_fl_tools.runs.folder import STATE_FOLDER, begin_run_folder, now
 from brats_fl_tools.runs.lists import describe_lists, take_seen, write_seen
 from brats_fl_tools.runs.simulator import MODE, POLLING_SECONDS, carry_out, gpu_groups
 from brats_fl_tools.runs.submission import Submission
@@ -86,8 +86,7 @@ def run_simulation(
     if gpu:
         gpu_groups(gpu, len(chosen))
         facts["gpu"] = gpu.replace(" ", "")
-    prepare_run_folder(run, force, options.checkpoint)
-    job = build_job(source.folder, run / JOB_FOLDER, options)
+    job = begin_run_folder(run, source.folder, options, force)
     if options.of_run and (options.of_run / STATE_FOLDER).is_dir():  # what its hospitals kept for themselves
         shutil.copytree(options.of_run / STATE_FOLDER, run / STATE_FOLDER)
     # What a model from elsewhere was trained on, nobody can tell.

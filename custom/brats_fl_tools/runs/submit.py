@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from brats_fl.errors import RunError
-from brats_fl_tools.jobs.assembly import JobOptions, build_job, describe_job, updates_of_a_round
+from brats_fl_tools.jobs.assembly import JobOptions, describe_job, updates_of_a_round
 from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, choose_sites, in_federation
@@ -17,7 +17,7 @@ from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.kit.kits import Kit, read_kit
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.runs.federated import carry_out, watch
-from brats_fl_tools.runs.folder import JOB_FOLDER, prepare_run_folder
+from brats_fl_tools.runs.folder import JOB_FOLDER, begin_run_folder
 from brats_fl_tools.runs.session import admin_session, connected_clients, job_status
 from brats_fl_tools.runs.submission import Submission, read_submission
 
@@ -41,8 +41,7 @@ def submit(
     check_of_run(source, flags.of_run)
     options = flags.options(source)
     options = replace(options, sites=choose_connected(admin, source, flags.asked, options))
-    prepare_run_folder(run, force, options.checkpoint)
-    job = build_job(source.folder, run / JOB_FOLDER, options)
+    job = begin_run_folder(run, source.folder, options, force)
     carry_out(
         run,
         job,

@@ -13,17 +13,17 @@ from tests.tiny_kits import TinyKits
 
 from brats_fl.bundle import build_network
 from brats_fl.errors import FolderError, JobError, ModelError
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure, refuse_within
 from brats_fl_tools.jobs.description import describe_built, hash_at_site
 from brats_fl_tools.jobs.options import JobFlags
 from brats_fl_tools.jobs.source import read_source
-from brats_fl_tools.jobs.start import refuse_start_within
 from brats_fl_tools.kit import checks
 from brats_fl_tools.kit.approvals import approve_job
 from brats_fl_tools.kit.machine import stated_job
 from brats_fl_tools.kit.site_files import site_files, write_site_files
+from brats_fl_tools.own_folders import claim
 from brats_fl_tools.repository import BUNDLES
-from brats_fl_tools.runs.folder import prepare_run_folder
+from brats_fl_tools.runs.folder import begin_run_folder
 
 JOB = "brats_unet_fedavg"
 
@@ -78,13 +78,50 @@ def test_job_that_trains_nothing_starts_from_no_model(run: Path):
 
 
 def test_start_in_the_folder_that_is_replaced_is_refused_and_stays(run: Path):
+    claim(run, "run")
+
     with pytest.raises(
         FolderError, match=r"global_model\.pt lies in .*earlier, which is replaced; choose another --out"
     ):
-        prepare_run_folder(run, True, run / "global_model.pt")
+        begin_run_folder(run, read_source(JOB).folder, options_from(run), force=True)
 
     assert (run / "global_model.pt").is_file()
-    refuse_start_within(run / "global_model.pt", run.with_name("earlier-2"))
+    refuse_within(run.with_name("earlier-2"), options_from(run))
+
+
+def test_run_that_is_evaluated_in_the_folder_that_is_replaced_is_refused_and_stays(run: Path):
+    claim(run, "run")
+
+    with pytest.raises(FolderError, match=r"--of .*earlier lies in .*earlier, which is replaced"):
+        begin_run_folder(run, read_source("brats_cross_site").folder, JobOptions(of_run=run), force=True)
+
+    assert (run / "global_model.pt").is_file()
+
+
+@pytest.mark.parametrize("values", [{"learning_rate": -1}, {"nonsense": 1}, {"min_clients": 9}])
+def test_job_that_cannot_be_built_costs_no_earlier_run(values: dict[str, int], run: Path):
+    claim(run, "run")
+
+    with pytest.raises(JobError, match=next(iter(values))):
+        begin_run_folder(run, read_source(JOB).folder, JobOptions("small", values=values), force=True)
+
+    assert (run / "global_model.pt").is_file()
+    assert [path.name for path in run.parent.iterdir()] == ["earlier"], "nothing else is left"
+
+
+def test_run_folder_that_is_replaced_holds_the_new_job_alone(run: Path):
+    claim(run, "run")
+
+    job = begin_run_folder(run, read_source(JOB).folder, JobOptions("small"), force=True)
+
+    assert job.folder == run / "job" / JOB
+    assert sorted(path.name for path in run.iterdir()) == [".brats-fl", "job"]
+    assert [path.name for path in run.parent.iterdir()] == ["earlier"]
+
+
+def test_profile_beside_the_run_that_is_evaluated_is_refused(run: Path):
+    with pytest.raises(JobError, match="--profile was decided when the models were trained; leave it out"):
+        JobFlags("small", of_run=run).options(read_source("brats_cross_site"))
 
 
 def test_another_start_is_another_study_and_going_on_from_the_run_s_own_model_is_the_same(run: Path, tmp_path: Path):

@@ -8,12 +8,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.tiny_kits import KEPT, TinyKits, write_project
+from tests.tiny_kits import KEPT, TinyKits, sign, write_project
 from typer.testing import CliRunner, Result
 
 from brats_fl.errors import KitError, SiteNameError
 from brats_fl_tools.cli import app
-from brats_fl_tools.kit.certificates import fingerprint, read_certificate, startup_digest
+from brats_fl_tools.kit.certificates import fingerprint, read_certificate, server_names, startup_digest
 from brats_fl_tools.kit.kits import provision, read_federation, read_kit, read_project
 
 
@@ -139,3 +139,8 @@ def test_provisioning_says_what_was_written_and_what_is_secret(tmp_path: Path) -
 
     assert folder == tmp_path / "out" / "brats_federation" / "prod_00"
     assert sorted(path.name for path in folder.iterdir()) == sorted(KEPT)
+
+
+def test_certificate_that_names_no_host_is_valid_for_none() -> None:
+    assert server_names(sign(None, "server", host="localhost")[1]) == ["localhost"]
+    assert server_names(sign(None, "server", host="")[1]) == []

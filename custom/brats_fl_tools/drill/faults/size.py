@@ -124,5 +124,7 @@ def slope(rounds: Sequence[int], values: Sequence[float]) -> float:
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
-    "twenty-hospitals": Fault("thirty rounds; the server's memory does not grow with them", twenty_hospitals),
+    "twenty-hospitals": Fault(
+        f"thirty rounds; the server's memory grows by at most {MOST_MB_A_ROUND} MB a round", twenty_hospitals
+    ),
 }
