@@ -92,7 +92,7 @@ def sign(
     host: str,
     days: tuple[float, float] = (-1, 100),
 ) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
-    """A new key and its certificate, signed by an authority; by itself where there is none. Without a host it names none."""
+    """A new key and its certificate, for no host where none is given; signed by an authority, by itself without one."""
     key, now = rsa.generate_private_key(65537, 2048), datetime.now(timezone.utc)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
