@@ -102,7 +102,10 @@ def _show_rows(matrix: CrossSite, sites: Sequence[str], figure: Figure) -> tuple
         for site, cell in row.cells.items():
             if cell.scores:
                 best[site] = max(best.get(site, 0.0), figure(cell.scores))
-    return tuple(_show_row(row, sites, figure, best) for row in matrix.rows)
+    # Global ones first, then the hospitals as in the columns, so that the own cells are the diagonal.
+    local = sorted((row for row in matrix.rows if row.kind == "local"), key=lambda row: natural_key(row.model))
+    rows = [*(row for row in matrix.rows if row.kind == "global"), *local]
+    return tuple(_show_row(row, sites, figure, best) for row in rows)
 
 
 def _show_row(row: Row, sites: Sequence[str], figure: Figure, best: dict[str, float]) -> ShownRow:

@@ -50,8 +50,14 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_hospitals_models_come_after_the_global_ones_in_the_order_of_the_columns() -> None:
+    rows = list_tables(MATRIX, SITES)[0].rows
+
+    assert [row.name for row in rows] == ["Global, final", *SITES]
+
+
 def test_own_cell_is_marked_and_so_is_the_best_of_a_column() -> None:
-    final, first, kept, second = list_tables(MATRIX, SITES)[0].rows
+    final, first, second, kept = list_tables(MATRIX, SITES)[0].rows
 
     assert [cell.is_own for cell in first.cells] == [True, False, False]
     assert [cell.is_own for cell in second.cells] == [False, True, False]
@@ -62,7 +68,7 @@ def test_own_cell_is_marked_and_so_is_the_best_of_a_column() -> None:
 
 
 def test_elsewhere_is_the_mean_at_the_hospitals_that_a_model_is_not_of() -> None:
-    final, first, kept, _ = list_tables(MATRIX, SITES)[0].rows
+    final, first, _, kept = list_tables(MATRIX, SITES)[0].rows
 
     assert final.elsewhere == pytest.approx((0.4 + 0.6) / 2)  # a mean of the regions is 2/3 of the tumour core's
     assert (first.elsewhere, first.hospitals) == (pytest.approx(0.2), 1)
