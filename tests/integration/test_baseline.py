@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from tests.tiny_sites import make_tiny_sites
 from typer.testing import CliRunner
 
+from brats_fl.bundle import build_network
+from brats_fl.network.checkpoints import read_state
 from brats_fl.provenance import hash_file
+from brats_fl.round_records import read_records
 from brats_fl_tools.cli import app
 from brats_fl_tools.report import write_report
+from brats_fl_tools.repository import BUNDLES
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +52,22 @@ def test_each_hospital_alone_is_tested_on_its_own_cases_and_compared_with_a_pool
     write_report(tmp_path / "central" / "pooled", [tmp_path / "local"])
     page = (tmp_path / "central" / "pooled" / "report.html").read_text()
     assert "2 models of local" in page
+
+
+def test_hospital_keeps_the_global_model_where_fitting_makes_it_worse_on_its_validation_cases(
+    sites: Path, tmp_path: Path
+):
+    start = tmp_path / "global.pt"
+    torch.save(build_network(BUNDLES / "brats_unet", "small", seed=7).state_dict(), start)
+
+    baseline("local", sites, tmp_path / "own", "--start-from", str(start), "--set", "learning_rate=1")
+
+    run = tmp_path / "own" / "hospital-1"
+    dice = {r["phase"]: r["metrics"]["val_mean_dice"] for r in read_records(run / "rounds.jsonl")}
+    assert dice["train"] > dice["final"]  # of the model that it started from, and of what training made of it
+    assert json.loads((run / "run.json").read_text())["best_round"] == 0
+    kept, given = read_state(run / "global_model.pt"), read_state(start)
+    assert all(torch.equal(kept[name], given[name]) for name in given)
 
 
 def test_weights_of_the_sample_come_with_their_card(tmp_path: Path):

@@ -18,11 +18,16 @@ class BestModelSelector(Widget):
     """Says when the model that a round began with is the best so far; the persistor then keeps it.
 
     FLARE's own ``IntimeModelSelector`` counts metrics before the update is accepted, whatever number they are. A job's
-    first model is rated like the others unless it has random weights, as it has in round 0.
+    first model is rated like the others unless it has random weights: a given one that training only makes worse stays
+    the best.
+
+    Args:
+        start_from: Checkpoint in the job that the first model is; empty for random weights.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start_from: str = "") -> None:
         super().__init__()
+        self.start_from = start_from
         self.best = -1.0
         self.votes: dict[str, float] = {}
 
@@ -46,7 +51,8 @@ class BestModelSelector(Widget):
 
     def _count(self, fl_ctx: FLContext) -> None:
         round_index = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
-        if not self.votes or round_index == 0:
+        is_random = round_index == 0 and not self.start_from
+        if not self.votes or is_random:
             return
         mean = fmean(self.votes.values())
         if mean >= self.best:  # among equals the latest

@@ -12,11 +12,12 @@ from typing import Any, Final, Literal
 from brats_fl.best_model import mean_votes
 from brats_fl.errors import ModelError, RunError
 from brats_fl.files import write_whole
+from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
 from brats_fl.typed import shorten
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.runs.curves import keep_curves, take_curves
-from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL
+from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL, RUN_FILE
 from brats_fl_tools.runs.submission import Submission, state_run
 
 FLARE_FINAL: Final = "FL_global_model.pt"
@@ -67,7 +68,7 @@ def collect(
         return
     if not model_of(server_files).is_file():
         raise RunError(f"the run left no global model ({model_of(server_files)})")
-    chosen = _write_models(run, server_files, submission, later)
+    chosen = _write_models(run, server_files, submission, later, bool(job.start_sha256))
     state_run(run, job, submission, "finished", seconds, {**chosen, **facts})
 
 
@@ -90,18 +91,20 @@ def collect_interrupted(
         state_run(run, job, submission, "interrupted", seconds, {"rounds_done": begun, **facts})
         return begun
     later = [r for r in read_records(server_files / RECORDS_FILE) if r["phase"] != "final" and r["round"] < done]
-    chosen = _write_models(run, server_files, submission, later)
+    chosen = _write_models(run, server_files, submission, later, bool(job.start_sha256))
     state_run(run, job, submission, "interrupted", seconds, {**chosen, "rounds_done": done, **facts})
     return done
 
 
-def _write_models(run: Path, server_files: Path, submission: Submission, later: list[dict[str, Any]]) -> dict[str, Any]:
+def _write_models(
+    run: Path, server_files: Path, submission: Submission, later: list[dict[str, Any]], start_given: bool
+) -> dict[str, Any]:
     """Write records and models of all parts; which model is the best, and its number of parameters."""
     final = model_of(server_files)
     earlier = [r for r in read_records(run / EARLIER / RECORDS_FILE) if r["round"] < submission.first_round]
     write_whole(run / RECORDS_FILE, as_lines([*earlier, *later]))
     shutil.copyfile(final, run / FINAL_MODEL)
-    best = choose_best(earlier, later)
+    best = choose_best(earlier, later, start_given)
     places = {"final": final, "later": final.with_name(FLARE_BEST), "earlier": run / EARLIER / FLARE_BEST}
     found = places[best.where].is_file()
     shutil.copyfile(places[best.where] if found else final, run / BEST_MODEL)
@@ -118,13 +121,20 @@ class Best:
     round: int
 
 
-def choose_best(earlier: Records, later: Records) -> Best:
-    """The best model by the mean of the sites' votes; among equals the latest. Random weights are no candidate."""
-    rated = [(mean, key[1], "earlier") for key, mean in mean_votes(earlier).items() if key[1] > 0]
+def choose_best(earlier: Records, later: Records, start_given: bool = False) -> Best:
+    """The best model by the mean of the sites' votes; among equals the latest.
+
+    Args:
+        earlier: Records of the parts before.
+        later: Records of the last part.
+        start_given: Round 0 began with a given model: it is a candidate, as random weights are not.
+    """
+    first = 0 if start_given else 1
+    rated = [(mean, key[1], "earlier") for key, mean in mean_votes(earlier).items() if key[1] >= first]
     for (phase, round_index), mean in mean_votes(later).items():
         if phase == "final":
             rated.append((mean, round_index, "final"))
-        elif round_index > 0:
+        elif round_index >= first:
             rated.append((mean, round_index, "later"))
     if not rated:
         return Best("final", -1)
@@ -146,7 +156,8 @@ def keep_earlier_part(run: Path, server_files: Path) -> int:
     first = min((record["round"] for record in found), default=done)
     kept = [record for record in read_records(folder / RECORDS_FILE) if record["round"] < first]
     best = last.with_name(FLARE_BEST)
-    if best.is_file() and choose_best(kept, found).where == "later":
+    start_given = bool(read_if_sound(run / RUN_FILE).get("start_sha256"))
+    if best.is_file() and choose_best(kept, found, start_given).where == "later":
         shutil.copyfile(best, folder / FLARE_BEST)
     shutil.copyfile(last, folder / LAST_MODEL)
     keep_curves(server_files, folder, done)

@@ -17,7 +17,9 @@ from brats_fl.components.selector import BestModelSelector
 Votes = dict[str, Any]
 
 
-def play(tmp_path: Path, start_round: int, history: list[Votes], refused: tuple[str, ...] = ()) -> list[int]:
+def play(
+    tmp_path: Path, start_round: int, history: list[Votes], refused: tuple[str, ...] = (), start_from: str = ""
+) -> list[int]:
     """Rounds at whose end the model that the round began with was said to be the best.
 
     Args:
@@ -25,9 +27,10 @@ def play(tmp_path: Path, start_round: int, history: list[Votes], refused: tuple[
         start_round: Number of the first round.
         history: Site -> what it reports as Dice of the model that it was sent, a round after the other.
         refused: Sites whose updates are not accepted.
+        start_from: Checkpoint that the job began with.
     """
     engine = Engine(tmp_path, "server")
-    selector = BestModelSelector()
+    selector = BestModelSelector(start_from)
     best = []
     for round_index, votes in enumerate(history, start=start_round):
         engine.events.clear()
@@ -50,6 +53,10 @@ def test_model_with_the_highest_mean_is_the_best_and_random_weights_are_none(tmp
     history = [{"a": 0.9, "b": 0.9}, {"a": 0.2, "b": 0.4}, {"a": 0.5, "b": 0.5}, {"a": 0.3, "b": 0.5}]
 
     assert play(tmp_path, 0, history) == [1, 2]  # means .9 (random weights), .3, .5, .4
+
+
+def test_given_model_is_rated_before_anything_was_trained(tmp_path):
+    assert play(tmp_path, 0, [{"a": 0.6}, {"a": 0.5}, {"a": 0.4}], start_from="start_from.pt") == [0]
 
 
 def test_first_model_of_a_job_that_goes_on_is_rated(tmp_path):

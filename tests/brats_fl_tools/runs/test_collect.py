@@ -37,6 +37,14 @@ def test_best_model_is_the_one_with_the_highest_mean_and_random_weights_are_none
     assert choose_best([], [record("train", 0, "a")]) == Best("final", -1)  # no validation case
 
 
+def test_given_start_that_training_made_worse_is_the_best_model():
+    records = [record("train", 0, "a", 0.7), record("train", 1, "a", 0.5), record("final", 2, "a", 0.6)]
+
+    assert choose_best([], records, start_given=True) == Best("later", 0)
+    assert choose_best(records[:1], records[1:], start_given=True) == Best("earlier", 0)
+    assert choose_best([], [*records, record("final", 2, "b", 0.9)], start_given=True) == Best("final", 2)
+
+
 def test_best_model_of_a_resumed_run_may_be_from_before_it():
     earlier = [record("train", 1, "a", 0.8)]
     later = [record("train", 2, "a", 0.9), record("train", 3, "a", 0.7), record("final", 4, "a", 0.6)]

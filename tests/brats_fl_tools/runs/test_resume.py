@@ -87,6 +87,17 @@ def test_rounds_that_were_done_are_kept_and_the_one_that_was_lost_is_not(tmp_pat
     assert weight(run / "earlier" / "best_FL_global_model.pt") == 1
 
 
+@pytest.mark.parametrize(("digest", "kept"), [("0123", True), (None, False)], ids=["given", "random"])
+def test_first_model_of_a_lost_job_is_kept_as_the_best_only_where_it_was_given(digest, kept, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"start_sha256": digest} if digest else {}), encoding="utf-8")
+
+    keep_earlier_part(run, lost_job(tmp_path / "server", 1, [line(0, 0.9), line(1, 0.2)], best=1.0))
+
+    assert (run / "earlier" / "best_FL_global_model.pt").is_file() == kept
+
+
 def test_job_that_was_lost_twice_keeps_all_rounds_and_the_better_of_the_two_best_models(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
