@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from brats_fl.constants import SITES
 from brats_fl.errors import FolderError, JobError, SiteNameError
 from brats_fl.provenance import required_code
 from brats_fl.sharing.case_features import FEATURES
-from brats_fl_tools.jobs import assembly as jobs
 from brats_fl_tools.jobs import source
-from brats_fl_tools.jobs.assembly import JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.options import parse_values
+from brats_fl_tools.jobs.quorum import fewest_updates
 from brats_fl_tools.jobs.source import job_names
 from brats_fl_tools.kit.site_files import policy_names, read_policy
 from brats_fl_tools.repository import BUNDLES, CUSTOM, JOBS, ROOT
@@ -27,7 +28,7 @@ from brats_fl_tools.repository import BUNDLES, CUSTOM, JOBS, ROOT
 SMALL = JobOptions(profile="small")
 
 
-def read_config(built: jobs.BuiltJob, side: str) -> dict[str, Any]:
+def read_config(built: BuiltJob, side: str) -> dict[str, Any]:
     """Configuration of the server's or the client's app of a built job."""
     path = built.folder / f"app_{side}" / "config" / f"config_fed_{side}.json"
     return json.loads(path.read_text(encoding="utf-8"))
@@ -59,12 +60,12 @@ def test_another_option_gives_another_hash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", job_names())
-def test_job_goes_to_the_server_and_five_hospitals_and_needs_four(name: str, tmp_path: Path) -> None:
+def test_job_goes_to_the_server_and_five_hospitals_and_needs_four_of_them_or_all(name: str, tmp_path: Path) -> None:
     built = build_job(name, tmp_path, SMALL)
     meta = json.loads((built.folder / "meta.json").read_text(encoding="utf-8"))
 
     assert meta["deploy_map"] == {"app_server": ["server"], "app_client": list(SITES)}
-    assert meta["min_clients"] == 4
+    assert meta["min_clients"] == (5 if name == "brats_unet_multi_krum" else 4)  # 2 x 1 + 3 against one hostile site
     assert built.sites == SITES
 
 
@@ -202,12 +203,12 @@ def test_site_with_a_name_that_flare_does_not_bear_is_refused(tmp_path):
 
 
 def test_two_hospitals_of_a_job_of_ones_own_are_enough_where_it_does_not_say_how_many():
-    assert jobs.fewest_updates(4, 2, 2) == 2
+    assert fewest_updates(4, 2, 2) == 2
 
 
 @pytest.mark.parametrize(("sites", "needed"), [(1, 1), (2, 1), (3, 2), (5, 4), (7, 6)])
 def test_one_site_may_be_missing_whatever_their_number(sites: int, needed: int):
-    assert jobs.fewest_updates(4, 5, sites) == needed
+    assert fewest_updates(4, 5, sites) == needed
 
 
 def test_more_updates_than_sites_cannot_be_asked_for(tmp_path):
@@ -266,3 +267,20 @@ def test_wheel_holds_every_package_and_every_folder_of_files_of_the_checkout():
         patterns = settings["package-data"][name]
         there = [pattern for pattern in patterns if any((ROOT / settings["package-dir"][name]).glob(pattern))]
         assert there == [pattern for pattern in patterns if "scripts" not in pattern]  # no bundle of ours has scripts
+
+
+def test_algorithm_that_needs_more_hospitals_than_there_are_is_not_built(tmp_path):
+    four = JobOptions("small", sites=("a", "b", "c", "d"))
+
+    with pytest.raises(JobError, match=r"multi_krum needs 5 with its settings, and there are 4 hospitals; take more"):
+        build_job("brats_unet_multi_krum", tmp_path, four)
+
+
+def test_round_of_an_algorithm_is_no_smaller_than_it_needs(tmp_path):
+    three = JobOptions("small", sites=("a", "b", "c"))
+
+    built = build_job("brats_unet_trimmed_mean", tmp_path / "built", three)
+
+    assert read_config(built, "server")["min_clients"] == 3  # and not 2, as many as an average of three may lack
+    with pytest.raises(JobError, match=r"min_clients must be 3 to 3, the sites \(got 2\); trimmed_mean needs 3"):
+        build_job("brats_unet_trimmed_mean", tmp_path / "other", replace(three, values={"min_clients": 2}))

@@ -11,6 +11,7 @@ The order of a round:
     site    is_local(name)                          whether a parameter never leaves the site and is never replaced
     site    local_term(...)                         added to the gradient of every local step
     site    client_update(...)                      the site's own new state, and what is sent beside the update
+    server  least_updates()                         updates without which there is no step
     server  server_update(model, state, updates)    the change of the model, and the new state
 """
 
@@ -90,6 +91,10 @@ class Algorithm:
     def broadcast(self, state: Payloads) -> Payloads:
         """What sites are sent beside the weights."""
         return self._call("broadcast", state, settings=self.settings) or {}
+
+    def least_updates(self) -> int:
+        """Updates that a round needs at least for the algorithm to hold what it promises."""
+        return int(self._call("least_updates", settings=self.settings) or 1)
 
     def server_update(
         self, model: Weights, state: Payloads, contributions: Sequence[Contribution]

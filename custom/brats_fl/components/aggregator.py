@@ -40,7 +40,8 @@ class AlgorithmAggregator(Aggregator):
     algorithm in the order of the sites' names: the result does not depend on who came first, not in the last bit.
 
     Args:
-        min_accepted: Fewest updates that make a round; with fewer the model stays as it is.
+        min_accepted: Fewest updates that make a round, unless the algorithm needs more; with fewer the model stays as
+            it is.
         max_update_ratio: Largest L2 norm of an update, and of whatever else the algorithm lets sites send, as a
             multiple of the global model's. It keeps out what a broken site sends, not what a hostile one does.
         algorithm: Name of the federated algorithm, see ``brats_fl.algorithms``.
@@ -149,8 +150,9 @@ class AlgorithmAggregator(Aggregator):
         """
         model = global_weights(fl_ctx)
         with self.lock:
-            if len(self.accepted) < self.min_accepted:
-                self._note_failed_round(fl_ctx)
+            least = max(self.min_accepted, self.algorithm(fl_ctx).least_updates())
+            if len(self.accepted) < least:
+                self._note_failed_round(least, fl_ctx)
                 update: Weights = {name: np.zeros_like(value) for name, value in model.items()}
                 return DXO(DataKind.WEIGHT_DIFF, data=dict(update)).to_shareable()
             self.failed_rounds = 0
@@ -165,10 +167,10 @@ class AlgorithmAggregator(Aggregator):
         fl_ctx.set_prop(MEAN, {"status": "ok", "shares": shares}, private=True, sticky=False)
         return DXO(DataKind.WEIGHT_DIFF, data=dict(update)).to_shareable()
 
-    def _note_failed_round(self, fl_ctx: FLContext) -> None:
+    def _note_failed_round(self, least: int, fl_ctx: FLContext) -> None:
         self.failed_rounds += 1
         words = (
-            f"{len(self.accepted)} of the {self.min_accepted} updates that a round needs were accepted "
+            f"{len(self.accepted)} of the {least} updates that a round needs were accepted "
             f"({', '.join(sorted(self.accepted)) or 'none'}); see rounds.jsonl for the others"
         )
         if self.failed_rounds >= self.patience_rounds:

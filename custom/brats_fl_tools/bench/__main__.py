@@ -24,6 +24,7 @@ from brats_fl.cases.datalists import Case, DataList, as_monai_item, read_datalis
 from brats_fl.constants import MODALITIES
 from brats_fl.tasks import LocalSettings
 from brats_fl.training import LocalTraining
+from brats_fl_tools.bench.attacks import bench_attacks
 from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock
 from brats_fl_tools.bench.rounds import round_overhead
 from brats_fl_tools.repository import BUNDLES
@@ -52,6 +53,7 @@ def main() -> None:
         bench_evaluation(training.trainer.network, datalist, root)
         overhead = round_overhead(datalist, root)
         typer.echo(f"a round of five sites takes {overhead:.2f} s beside the slowest site's own work")
+        bench_attacks(root)
         if "--full" in sys.argv:
             bench_training(datalist, root, "full", STEPS_FULL)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import brats_fl
-from brats_fl.algorithms import load_algorithm
+from brats_fl.algorithms import Algorithm, load_algorithm
 from brats_fl.errors import FolderError, JobError
 from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
 from brats_fl.typed import shorten
 from brats_fl_tools.jobs.evaluated import MODELS, of_bundle, read_trained
+from brats_fl_tools.jobs.quorum import updates_needed
 from brats_fl_tools.jobs.settings import JobSettings, set_values, settings_of, variables_of
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
@@ -141,13 +142,11 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     algorithm = str(wanted.get("algorithm", shared_config(SERVER_CONFIG)["algorithm"]))
     known = settings_of(source, server, client, options.profile, algorithm)
     overrides = set_values(source.name, wanted, known, server, client)
-    settings = _algorithm_values(source, algorithm, known, wanted)
+    loaded = _algorithm_of(source, algorithm, known, wanted)
+    settings = dict(loaded.settings) if loaded else {}
     sites = options.sites or source.sites
     check_site_names(sites, str(source.folder / "meta.json") if options.sites is None else source.name)
-    if "min_clients" not in options.values:
-        server["min_clients"] = fewest_updates(int(server["min_clients"]), len(source.sites), len(sites))
-    elif not 1 <= server["min_clients"] <= len(sites):
-        raise JobError(f"{source.name}: min_clients must be 1 to {len(sites)}, the sites (got {server['min_clients']})")
+    server["min_clients"] = updates_needed(source, options.values, int(server["min_clients"]), sites, loaded)
     meta = {
         **source.meta,
         "name": source.name,
@@ -174,26 +173,13 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     return Configuration(meta, server, client, bundle, variables, study)
 
 
-def _algorithm_values(
-    source: JobSource, algorithm: str, known: JobSettings, wanted: Mapping[str, Any]
-) -> dict[str, float]:
-    """Settings of the job's algorithm: the module's defaults, the job's, then those of the options."""
+def _algorithm_of(source: JobSource, algorithm: str, known: JobSettings, wanted: Mapping[str, Any]) -> Algorithm | None:
+    """The job's algorithm with its settings: its own, the job's, then those of the options; None of no training."""
     if not source.trains:
-        return {}
+        return None
     given = {**source.differences.get("algorithm_settings", {})}
     given |= {name: value for name, value in wanted.items() if name in known.algorithm}
-    return dict(load_algorithm(algorithm, given, source.code).settings)
-
-
-def fewest_updates(asked: int, of: int, sites: int) -> int:
-    """Updates that make a round of ``sites``, where ``asked`` make one ``of`` others: as many may be missing."""
-    return max(1, min(sites, sites - (of - asked)))
-
-
-def updates_of_a_round(source: JobSource, options: JobOptions) -> int:
-    """Updates that make a round of the job's own hospitals."""
-    stated = source.differences.get("min_clients", shared_config(SERVER_CONFIG)["min_clients"])
-    return int(options.values.get("min_clients", stated))
+    return load_algorithm(algorithm, given, source.code)
 
 
 def study_of(bundle: Path, variables: Mapping[str, Any], sites: tuple[str, ...]) -> str:

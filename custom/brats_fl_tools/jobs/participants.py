@@ -18,7 +18,7 @@ from brats_fl.cases.datalists import DATALIST_FILE, list_sites, read_datalist
 from brats_fl.constants import SITES, SPLITS
 from brats_fl.errors import DataListError, JobError
 from brats_fl.names import check_site_names
-from brats_fl_tools.jobs.assembly import fewest_updates
+from brats_fl_tools.jobs.quorum import fewest_updates
 from brats_fl_tools.jobs.source import JobSource
 
 SHOWN = 12

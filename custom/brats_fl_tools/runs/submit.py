@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from brats_fl.errors import RunError
-from brats_fl_tools.jobs.assembly import JobOptions, describe_job, updates_of_a_round
+from brats_fl_tools.jobs.assembly import JobOptions, describe_job
 from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, choose_sites, in_federation
+from brats_fl_tools.jobs.quorum import updates_of_a_round
 from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.kit.kits import Kit, read_kit
 from brats_fl_tools.one_writer import writes
@@ -60,7 +61,9 @@ def choose_connected(admin: Kit, source: JobSource, asked: Asked, options: JobOp
     """The sites that take part, of those that are connected to the server."""
     with admin_session(admin) as session:
         connected = connected_clients(session)
-    return choose_sites(source, asked, in_federation(source, asked, connected, updates_of_a_round(source, options)))
+    return choose_sites(
+        source, asked, in_federation(source, asked, connected, updates_of_a_round(source, options.values))
+    )
 
 
 @writes("run")
