@@ -688,7 +688,7 @@ ONE_HOME = {
     "yaml.safe_load": {"brats_fl_tools/kit/kits.py"},
     "yaml.load": set(),
     "tomllib.load": set(),
-    "tomllib.loads": set(),
+    "tomllib.loads": {"brats_fl/reading.py"},
 }
 """What parses -> the modules that may call it: the one home, who reads what the same process wrote, who hashes it."""
 
