@@ -17,14 +17,16 @@ import typer
 from brats_fl.cases.datalists import CACHE_VARIABLE
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE
+from brats_fl.reading import Reader
 from brats_fl_tools.jobs.source import read_source
-from brats_fl_tools.model.evaluate import reason
+from brats_fl_tools.model.evaluate import describe_end
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.runs.folder import BEST_MODEL, EVALUATION_FILE, read_state
 from brats_fl_tools.runs.processes import python_module, running
 from brats_fl_tools.runs.resume import can_resume
 from brats_fl_tools.study.expansion import FEDERATED, StudyRun
-from brats_fl_tools.study.record import READER
+
+READER: Final = Reader(RunError, "remove the folder of the run, and the same command runs it again")
 
 COMMAND: Final = "brats_fl_tools"
 STUDY_VARIABLE: Final = "BRATS_FL_STUDY"
@@ -80,8 +82,8 @@ def carry_out(run: StudyRun, out: Path) -> None:
         begin = time.strftime("%Y-%m-%d %H:%M:%S")
         with (out / run.log).open("a", encoding="utf-8") as log:
             log.write(f"\n{begin} $ brats-fl {shlex.join(arguments)}\n")
-        if _run(arguments, out / run.log, out):
-            raise RunError(reason(out / run.log))
+        if code := _run(arguments, out / run.log, out):
+            raise RunError(describe_end(code, out / run.log))
     path = out / run.folder / EVALUATION_FILE
     if seen := read_facts(READER, path, EVALUATION_FACTS).get("seen_in_training"):
         raise RunError(f"its model was trained or chosen on {', '.join(seen)}, which it was tested on; mend the lists")

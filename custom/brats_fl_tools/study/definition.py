@@ -36,8 +36,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 class StudyJob:
     """A federated job of a study."""
 
-    job: str = ""
-    """Its name, or its folder; by default what the study calls it."""
+    job: Path | None = None
+    """Its name, or its folder; None where it has the name that the study calls it by."""
     set: Mapping[str, Any] = field(default_factory=dict)
     """Its own settings, beside those of the study, which they take the place of."""
 
@@ -80,6 +80,7 @@ class Study:
             raise ValueError(f"folds must be 2 or more (got {self.folds}); leave it out to take the lists as they are")
         if not self.jobs:
             raise ValueError("jobs must name at least one job, [jobs.NAME]")
+        _check_names("profile", (self.profile,))
         _check_names("jobs", tuple(self.jobs))
         _check_names("partitions", tuple(self.partitions))
         _check_list("baselines", self.baselines, may_be_empty=True)
@@ -124,7 +125,8 @@ def _check_settings(key: str, values: Mapping[str, Any]) -> None:
         if name in SAID_ELSEWHERE:
             raise ValueError(f"{key}: {name} is not set here but said once, as {SAID_ELSEWHERE[name]}")
         if not is_plain(value) and not isinstance(value, str):
-            raise ValueError(f"{key}.{name} must be a number, true or false, text or a list (got {shorten(value)})")
+            place = shorten(f"{key}.{name}")[1:-1]
+            raise ValueError(f"{place} must be a number, true or false, text or a list (got {shorten(value)})")
 
 
 def read_study(path: Path) -> Study:

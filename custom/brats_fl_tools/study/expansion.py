@@ -148,7 +148,7 @@ def find_job(study: Study, label: str, path: Path) -> JobSource:
     Raises:
         RunError: There is none, or it trains nothing.
     """
-    name = study.jobs[label].job or label
+    name = study.jobs[label].job or Path(label)
     try:
         source = read_source(name if (JOBS / name / "job.json").is_file() else path.resolve().parent / name)
         if source.bundle is not None and source.trains:
