@@ -519,7 +519,7 @@ def study_record(folder: Path) -> Hostile:
              "steps": 30, "recipe_sha256": "00", "state": "finished", "seconds": 3.5, "error": ""}  # fmt: skip
     stated = StatedThresholds("t.toml", "11", "2026", Thresholds(least_mean_dice=0.5), ("22",))
     record = StudyRecord(
-        "s", "s.toml", "33", "name = 1", "2026", (), stated, "rule", {"monai": "1"}, "ab", {"cores": 2}
+        "s", "s.toml", "33", "name = 1", "2026", (), (), stated, "rule", {"monai": "1"}, "ab", {"cores": 2}
     )
     good = {**asdict(record), "runs": [{**facts, "name": name} for name in ("one", "two")]}
     return json_file(folder / "study.json", good, read)

@@ -77,6 +77,8 @@ class StudyRecord:
     """UTC, ISO 8601."""
     runs: tuple[RunRecord, ...]
     """In the order in which they are carried out."""
+    dropped: tuple[RunRecord, ...] = ()
+    """Runs that the study file had once and that still lie there; no part of the study, unless it has them again."""
     thresholds: StatedThresholds | None = None
     fold_rule: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -89,12 +91,17 @@ class StudyRecord:
         Raises:
             ValueError: The name of a run is none of a folder, or two are the same.
         """
-        names = [run.name for run in self.runs]
+        names = [run.name for run in self.all_there]
         for name in names:
             if Path(name).name != name or name.startswith("."):
                 raise ValueError(f"a run must have the name of a folder (got {name!r})")
         if len(set(names)) < len(names):
             raise ValueError("runs: two have one name")
+
+    @property
+    def all_there(self) -> tuple[RunRecord, ...]:
+        """Runs of the study and those that it had once."""
+        return (*self.runs, *self.dropped)
 
     def with_run(self, run: RunRecord) -> StudyRecord:
         """The same record with another word on one run."""
@@ -109,8 +116,8 @@ def as_record(run: StudyRun, **known: Any) -> RunRecord:
 def write_record(out: Path, record: StudyRecord) -> None:
     """Write ``study.json``; it appears whole or not at all."""
     content = asdict(record)
-    for run, written in zip(record.runs, content["runs"], strict=True):
-        written["sites_dir"] = str(run.sites_dir)
+    for written in (*content["runs"], *content["dropped"]):
+        written["sites_dir"] = str(written["sites_dir"])
     write_whole(out / STUDY_FILE, json.dumps(content, indent=1) + "\n")
 
 

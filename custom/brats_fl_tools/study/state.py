@@ -63,9 +63,10 @@ def begin_or_go_on(path: Path, study: Study, runs: Sequence[StudyRun], out: Path
         (out / run.log).unlink(missing_ok=True)
     for folder in (RUNS_FOLDER, LOGS_FOLDER):
         (out / folder).mkdir(exist_ok=True)
-    _tell_of_others(earlier, runs, out)
     record = _state(path, study, runs, out, earlier, {run.name for run in outdated}, thresholds)
     write_record(out, record)
+    for run in record.dropped:
+        typer.echo(f"{run.name}: no longer in the study; its folder stays")
     if study.folds is not None:
         for cases in cases_of(study, out):
             write_lists(cases.sites, cases.lists, study.folders[cases.partition])
@@ -83,15 +84,8 @@ def _earlier(out: Path) -> StudyRecord | None:
 
 def outdated_runs(earlier: StudyRecord | None, runs: Sequence[StudyRun], out: Path) -> list[StudyRun]:
     """Runs that lie in the folder under the name of one of the study, and are not the same."""
-    recipes = {run.name: run.recipe_sha256 for run in earlier.runs} if earlier else {}
+    recipes = {run.name: run.recipe_sha256 for run in earlier.all_there} if earlier else {}
     return [run for run in runs if (out / run.folder).is_dir() and recipes.get(run.name) != run.recipe_sha256]
-
-
-def _tell_of_others(earlier: StudyRecord | None, runs: Sequence[StudyRun], out: Path) -> None:
-    names = {run.name for run in runs}
-    for run in earlier.runs if earlier else ():
-        if run.name not in names and (out / run.folder).is_dir():
-            typer.echo(f"{run.name}: no longer in the study; its folder stays")
 
 
 def state_thresholds(study: Study, earlier: StudyRecord | None, out: Path, force: bool) -> StatedThresholds | None:
@@ -132,7 +126,8 @@ def _state(
     outdated: set[str],
     thresholds: StatedThresholds | None,
 ) -> StudyRecord:
-    before = {run.name: run for run in earlier.runs if run.name not in outdated} if earlier else {}
+    known, names = earlier.all_there if earlier else (), {run.name for run in runs}
+    before = {run.name: run for run in known if run.name not in outdated}
     return StudyRecord(
         name=study.name,
         file=str(path.resolve()),
@@ -140,6 +135,7 @@ def _state(
         text="\n".join(READER.text(path).splitlines()) + "\n",
         started=earlier.started if earlier else now(),
         runs=tuple(_with_state(run, before.get(run.name), out) for run in runs),
+        dropped=tuple(run for run in known if run.name not in names and (out / run.folder).is_dir()),
         thresholds=thresholds,
         fold_rule=FOLD_RULE if study.folds is not None else "",
         versions=versions(),

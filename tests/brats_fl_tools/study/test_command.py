@@ -197,6 +197,23 @@ def test_changed_study_is_refused_by_the_names_of_the_runs_and_only_those_are_ru
     assert (logged(out, FEDERATED), logged(out, scaffold)) == (["simulate", "evaluate"],) * 2
 
 
+def test_run_that_the_file_has_no_longer_stays_and_counts_when_it_is_back(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out, text = tmp_path / "out", path.read_text(encoding="utf-8")
+    run_study(path, out)
+    path.write_text(text.replace('baselines = ["local"]', ""), encoding="utf-8")
+
+    record = run_study(path, out)
+
+    assert [run.name for run in record.runs] == [FEDERATED]
+    assert [run.name for run in record.dropped] == [LOCAL]
+    assert f"{LOCAL}: no longer in the study; its folder stays" in capsys.readouterr().out
+    path.write_text(text, encoding="utf-8")
+    assert states(run_study(path, out)) == {FEDERATED: "finished", LOCAL: "finished"}
+    assert logged(out, LOCAL) == ["baseline"]
+
+
 def test_thresholds_are_stated_before_the_first_run_and_not_changed_without_a_word(path: Path, tmp_path: Path):
     out, file = tmp_path / "out", tmp_path / "thresholds.toml"
     path.write_text(path.read_text(encoding="utf-8").replace("rounds", 'thresholds = "thresholds.toml"\nrounds'))

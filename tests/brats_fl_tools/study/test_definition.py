@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from tests.study_files import ONE_JOB, TWO_JOBS, write_study
 
 from brats_fl.errors import RunError
-from brats_fl_tools.study.definition import read_study
+from brats_fl_tools.repository import ROOT
+from brats_fl_tools.study.definition import Study, read_study
+from brats_fl_tools.study.record import RunRecord
+from brats_fl_tools.study.thresholds import Thresholds
 
 
 def test_study_file_is_read_with_its_paths_seen_from_its_folder(tmp_path: Path):
@@ -62,3 +67,12 @@ def test_study_without_a_job_and_one_that_is_not_there_are_refused(tmp_path: Pat
         read_study(path)
     with pytest.raises(RunError, match=r"other\.toml: no such study file"):
         read_study(tmp_path / "other.toml")
+
+
+def test_page_has_a_row_for_every_key_and_names_every_fact_of_a_run():
+    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    record = next(line for line in page.splitlines() if line.startswith("| `study.json`"))
+
+    assert sorted(rows) == sorted(field.name for kind in (Study, Thresholds) for field in fields(kind))
+    assert {field.name for field in fields(RunRecord)} <= set(re.findall(r"`(\w+)`", record))
