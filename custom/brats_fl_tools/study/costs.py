@@ -12,14 +12,14 @@ from typing import Any, Final
 import psutil
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from brats_fl.algorithms import load_algorithm
 from brats_fl.bundle import build_network
-from brats_fl.cases.datalists import DATALIST_FILE, read_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, list_sites, read_datalist
 from brats_fl.constants import SPLITS
 from brats_fl.settings import bundle_settings
-from brats_fl_tools.jobs.source import JobSource
+from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.pages.formats import format_count, format_duration, list_words
 from brats_fl_tools.study.definition import Study, read_study
 from brats_fl_tools.study.expansion import FEDERATED, StudyRun, algorithm_of, expand, find_job
@@ -69,6 +69,9 @@ def print_costs(path: Path) -> None:
     typer.echo(
         f"measuring {STEPS} training steps of {list_words(sorted({run.bundle for run in runs}))} on this machine"
     )
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        typer.echo(f"note: others compute here (load {load:.1f} on {cores} cores); alone, a step takes less", err=True)
     measured = measure_recipes(study, sources, runs)
     costs = [
         cost_of(study, sources[label], label, kind, group, measured[label]) for (kind, label), group in _groups(runs)
@@ -153,7 +156,7 @@ def cache_bytes(study: Study, runs: Sequence[StudyRun], sources: Iterable[Path])
     cases = {
         case.image
         for run in runs
-        for site in _sites(study, run.partition)
+        for site in list_sites(study.folders[run.partition])
         for split in SPLITS
         for case in read_datalist(site).split(split)
     }
@@ -161,12 +164,10 @@ def cache_bytes(study: Study, runs: Sequence[StudyRun], sources: Iterable[Path])
     return sum(len(cases) * CASE_BYTES / (x * y * z) for x, y, z in spacings)
 
 
-def _sites(study: Study, partition: str) -> list[Path]:
-    return sorted(study.folders[partition].glob(f"*/{DATALIST_FILE}"))
-
-
 def _print_table(costs: Sequence[Cost]) -> None:
-    table = Table("what", *("runs", "steps", "time", "network", "disk", "memory"), box=None, pad_edge=False)
+    table = Table(
+        Column("what", no_wrap=True), *("runs", "steps", "time", "network", "disk", "memory"), box=None, pad_edge=False
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     total = Cost(
@@ -207,8 +208,6 @@ def describe(
 
 
 def _cache_line(study: Study, runs: Sequence[StudyRun]) -> str:
-    from brats_fl_tools.jobs.source import read_source
-
     bundles = {bundle for run in runs if (bundle := read_source(run.job).bundle)}
     return f"preprocessed cases at most {size(cache_bytes(study, runs, bundles))}"
 
