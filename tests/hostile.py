@@ -131,6 +131,31 @@ def odd_yaml(content: Any) -> Make:
     return one_of(lambda rng: as_yaml(odd(rng)), odd_bytes(as_yaml(content)), odd_json(content))
 
 
+def as_toml(value: Any) -> str:
+    """A value as TOML writes it; a date in place of null, which TOML has not."""
+    if value is None:
+        return "2026-02-01"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {as_toml(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return repr(value) if isinstance(value, float) else json.dumps(value)
+
+
+def toml_file(content: Any) -> bytes:
+    """A TOML file with these keys; of what has no keys the value alone, which is none."""
+    pairs = content.items() if isinstance(content, dict) else [("", content)]
+    lines = [f"{json.dumps(str(key))} = {as_toml(value)}\n" for key, value in pairs]
+    return "".join(lines).encode("utf-8", "surrogatepass")
+
+
+def odd_toml(content: Any) -> Make:
+    """TOML files."""
+    odd = odd_content(content)
+    written: Make = lambda rng: toml_file(odd(rng))  # noqa: E731
+    return one_of(written, written, odd_bytes(toml_file(content)))
+
+
 def odd_csv(rows: list[dict[str, str]]) -> Make:
     """CSV files."""
 

@@ -20,8 +20,21 @@ import pytest
 import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
-from tests.hostile import Make, made_by, odd_bytes, odd_content, odd_csv, odd_json, odd_lines, odd_yaml, one_of
+from tests.hostile import (
+    Make,
+    made_by,
+    odd_bytes,
+    odd_content,
+    odd_csv,
+    odd_json,
+    odd_lines,
+    odd_toml,
+    odd_yaml,
+    one_of,
+    toml_file,
+)
 from tests.run_folders import SITES, train, write_run
+from tests.study_files import write_sites
 
 import brats_fl
 import brats_fl_tools
@@ -84,6 +97,13 @@ from brats_fl_tools.runs.lists import SEEN_FILE, describe_lists, find_seen
 from brats_fl_tools.runs.poc import read_poc
 from brats_fl_tools.runs.progress import describe_record
 from brats_fl_tools.runs.submission import Part, Submission, read_submission
+from brats_fl_tools.study.comparable import differences, read_basis
+from brats_fl_tools.study.definition import read_study
+from brats_fl_tools.study.expansion import expand
+from brats_fl_tools.study.progress import describe_left, describe_run
+from brats_fl_tools.study.record import StatedThresholds, StudyRecord, write_record
+from brats_fl_tools.study.record import read_record as read_study_record
+from brats_fl_tools.study.thresholds import Thresholds, read_thresholds
 
 EXAMPLES = 20 if settings.get_current_profile_name() == "default" else settings().max_examples
 
@@ -468,6 +488,51 @@ def kit_of(folder: Path, file: str, content: Any) -> Hostile:
     return json_file(folder / "startup" / file, content, read)
 
 
+def study_file(folder: Path) -> Hostile:
+    def read() -> None:
+        study = read_study(file)
+        for run in expand(study, file, folder / "out"):
+            str(run.parts), str(run.log)
+
+    write_sites(folder / "sites")
+    good = {"name": "s", "profile": "small", "rounds": 3, "partitions": {"a": "sites"}, "baselines": ["local"],
+            "seeds": [0, 1], "folds": 2, "set": {"steps_per_epoch": 10},
+            "jobs": {"plain": {"job": "brats_unet_fedavg", "set": {"patch_size": [32, 32, 32]}}}}  # fmt: skip
+    file = folder / "study.toml"
+    return Hostile(file, toml_file(good), odd_toml(good), read, place="/")  # a folder of sites is named by itself
+
+
+def thresholds(folder: Path) -> Hostile:
+    file, good = folder / "thresholds.toml", {"least_mean_dice": 0.5, "above_local": True, "most_hd95_mm": 20}
+    return Hostile(file, toml_file(good), odd_toml(good), lambda: read_thresholds(file))
+
+
+def study_record(folder: Path) -> Hostile:
+    def read() -> None:
+        record = read_study_record(folder)
+        describe_left(record.runs), [(run.parts, run.table, describe_run(run)) for run in record.runs]
+        write_record(folder / "copy", record)
+
+    (folder / "copy").mkdir()
+    facts = {"kind": "local", "label": "a", "job": "j", "bundle": "b", "profile": "small", "rounds": 3, "seed": 0,
+             "partition": "sites", "fold": 1, "sites_dir": "/sites", "hospitals": ["h"], "values": {"seed": 0},
+             "steps": 30, "recipe_sha256": "00", "state": "finished", "seconds": 3.5, "error": ""}  # fmt: skip
+    stated = StatedThresholds("t.toml", "11", "2026", Thresholds(least_mean_dice=0.5), ("22",))
+    record = StudyRecord(
+        "s", "s.toml", "33", "name = 1", "2026", (), (), stated, "rule", {"monai": "1"}, "ab", {"cores": 2}
+    )
+    good = {**asdict(record), "runs": [{**facts, "name": name} for name in ("one", "two")]}
+    return json_file(folder / "study.json", good, read)
+
+
+def basis(folder: Path) -> Hostile:
+    run = write_run(folder / "run")
+    (run / "evaluation.json").write_text(json.dumps({"bundle": "b", "profile": "small"}), encoding="utf-8")
+    good = {"lists": {"hospital-1": {"training": "00"}}}
+    read = lambda: differences(read_basis(run), read_basis(run))  # noqa: E731
+    return json_file(run / "baseline.json", good, read)
+
+
 def hospital_kit(folder: Path) -> Hostile:
     return kit_of(folder, "fed_client.json", CLIENT_KIT)
 
@@ -648,6 +713,7 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             admin_kit,
         ),
         *(project, default_resources, site_resources, site_authorization, daemon_pid, certificate, marker, tuned),
+        *(study_file, thresholds, study_record, basis),
         *(job_as_written, job_meta, built_meta, built_client, built_server, environment, set_option),
     )
 }
@@ -688,7 +754,7 @@ ONE_HOME = {
     "yaml.safe_load": {"brats_fl_tools/kit/kits.py"},
     "yaml.load": set(),
     "tomllib.load": set(),
-    "tomllib.loads": set(),
+    "tomllib.loads": {"brats_fl/reading.py"},
 }
 """What parses -> the modules that may call it: the one home, who reads what the same process wrote, who hashes it."""
 

@@ -1,4 +1,4 @@
-"""Reading what others wrote, in one place: text, JSON and CSV are plain and typed, or an error of ours says why not.
+"""Reading what others wrote, in one place: JSON, TOML, CSV are plain and typed, or an error of ours says why not.
 
 Whoever reads a file says once what is wrong with one that cannot be used, and what to do then:
 
@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,25 @@ class Reader:
             self.refuse(place, f"is nested deeper than {DEEPEST} levels")
         except ValueError as error:  # json's own and ours
             self.refuse(place, f"cannot be read as JSON ({error})")
+        return content
+
+    def toml(self, path: Path) -> dict[str, Any]:
+        """Content of a TOML file, held to what ``parse`` asks of JSON, which has no dates and times."""
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+        text = self.text(path)
+        try:
+            content = tomllib.loads(text)
+            check_plain(content)
+            json.dumps(content, allow_nan=False)
+        except RecursionError:
+            self.refuse(path, f"is nested deeper than {DEEPEST} levels")
+        except TypeError:
+            self.refuse(path, "holds a date or a time; write it as text, in quotes")
+        except ValueError as error:  # the parser's own and ours
+            self.refuse(path, f"cannot be read as TOML ({error})")
         return content
 
     def table(self, path: Path) -> Table:

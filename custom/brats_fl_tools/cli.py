@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from brats_fl.errors import BratsFLError
 from brats_fl.failures import is_disk_full, is_out_of_memory, place_of
-from brats_fl_tools import baseline, check, demo, drill, report, sample
+from brats_fl_tools import baseline, check, demo, drill, report, sample, study
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
 from brats_fl_tools.kit import command as kit
@@ -30,7 +30,19 @@ INTERRUPTED = (130, 143)
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Data": ("sample", "import", "check", "partition", "cache"),
-    "Runs": ("demo", "job", "simulate", "poc", "submit", "collect", "status", "resume", "baseline", "pretrain"),
+    "Runs": (
+        "demo",
+        "job",
+        "simulate",
+        "poc",
+        "submit",
+        "collect",
+        "status",
+        "resume",
+        "baseline",
+        "pretrain",
+        "study",
+    ),
     "Results": ("tune", "evaluate", "report", "segment", "export"),
     "Deployment": ("kit", "drill"),
 }
@@ -92,6 +104,7 @@ app.add_typer(cache_command.app, name="cache")
 app.command()(simulate.simulate)
 app.add_typer(baseline.app, name="baseline")
 app.command()(baseline.pretrain)
+app.add_typer(study.app, name="study")
 app.command()(submit.submit)
 app.command("collect")(submit.collect_run)
 app.command()(submit.status)

@@ -25,6 +25,7 @@ Kind = Literal[
     "drill",
     "baseline",
     "pretraining",
+    "study",
 ]
 """What a folder holds; its marker says so in a line."""
 

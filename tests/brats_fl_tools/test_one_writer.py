@@ -32,6 +32,7 @@ from brats_fl_tools.runs.resume import resume_run
 from brats_fl_tools.runs.simulate import run_simulation
 from brats_fl_tools.runs.submit import collect_run
 from brats_fl_tools.sample.write import write_sample
+from brats_fl_tools.study.command import run_study
 
 JOB = "brats_unet_fedavg"
 HOLD = """
@@ -74,6 +75,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "segment": (lambda out: segment_cases([], Nothing, out, {}, False), ""),
     "export": (lambda out: export_model(out, out), "models"),
     "report": (write_report, "report.html"),
+    "study": (lambda out: run_study(Nothing, out), ""),
     "kit provision": (lambda out: provision(out, out), ""),
 }
 

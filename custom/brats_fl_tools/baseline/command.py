@@ -27,6 +27,7 @@ from brats_fl_tools.pages.formats import format_count
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.runs.folder import BEST_MODEL, EVALUATION_FILE, RUN_FILE
 from brats_fl_tools.runs.lists import describe_lists
+from brats_fl_tools.runs.resume import can_resume, resume_run
 from brats_fl_tools.runs.simulate import run_simulation
 from brats_fl_tools.runs.simulator import POLLING_SECONDS
 from brats_fl_tools.runs.workload import profile_here, warn_of_hours, workload_of
@@ -175,7 +176,10 @@ def carry_out(part: Part, source: JobSource, sites: Path, out: Path, options: Jo
     if (run / CASE_TABLE_FILE).is_file():
         typer.echo(f"{part.name}: done before")
         return pd.read_csv(run / CASE_TABLE_FILE, keep_default_na=False)
-    if not _is_finished(run):
+    if not _is_finished(run) and can_resume(run):
+        typer.echo(f"{part.name}: was interrupted, and goes on")
+        resume_run(run)
+    elif not _is_finished(run):
         typer.echo(f"{part.name}: training of {', '.join(part.trained)}")
         run_simulation(source.folder, part.lists, run, replace(options, sites=part.trained), force=True)
     assert source.bundle is not None

@@ -216,10 +216,8 @@ def evaluate_site(
     log, environment = out / "evaluate.log", {"PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
     with running(python_module("monai.bundle", "run", *arguments), log, environment) as process:
         process.wait()
-    code = process.returncode
-    if code != 0 or not (out / CASE_TABLE_FILE).is_file():
-        ended = f"ended by {signal.Signals(-code).name}, perhaps for want of memory, after: " if code < 0 else ""
-        raise RunError(f"{datalist.parent.name}: {ended}{reason(log)}; see {log}")
+    if process.returncode != 0 or not (out / CASE_TABLE_FILE).is_file():
+        raise RunError(f"{datalist.parent.name}: {describe_end(process.returncode, log)}; see {log}")
     import pandas as pd
 
     return pd.read_csv(out / CASE_TABLE_FILE, keep_default_na=False)
@@ -247,8 +245,19 @@ def evaluation_settings(
     }
 
 
+def describe_end(code: int, log: Path) -> str:
+    """Why a command failed: the signal that ended it, where one did, and what it said last.
+
+    Args:
+        code: Its exit code, below 0 for a signal.
+        log: What it printed.
+    """
+    ended = f"ended by {signal.Signals(-code).name}, perhaps for want of memory, after: " if code < 0 else ""
+    return ended + reason(log)
+
+
 def reason(log: Path) -> str:
-    """What a failed evaluation said last: the reason, where the bundle tells it, else an error of ours, else a line."""
+    """What a failed command said last: the reason, where the bundle tells it, else an error of ours, else a line."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     for start in ("error: ", "brats_fl.errors."):
         for number in reversed(range(len(lines))):

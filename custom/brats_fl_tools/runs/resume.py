@@ -42,6 +42,11 @@ def resume(
     resume_run(run.resolve(), server_files)
 
 
+def can_resume(run: Path) -> bool:
+    """Whether a simulated run that did not finish has a model to go on from."""
+    return model_of(run / SIMULATED_SERVER).is_file() or (run / EARLIER / LAST_MODEL).is_file()
+
+
 @writes("run")
 def resume_run(run: Path, server_files: Path | None = None) -> None:
     """As the command.
