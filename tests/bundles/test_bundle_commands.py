@@ -18,7 +18,7 @@ from tests.tiny_sites import make_tiny_sites
 from brats_fl.bundle import build_network
 from brats_fl.constants import REGIONS
 from brats_fl.network.checkpoints import check_state, read_state
-from brats_fl.scoring.evaluation import CASE_TABLE_COLUMNS
+from brats_fl.scoring.columns import ALL_COLUMNS
 
 EVALUATE = ("train", "evaluate", "small")
 INFERENCE = ("inference", "small")
@@ -99,7 +99,7 @@ def test_evaluation_puts_masks_where_the_label_is_in_scans_that_lie_either_way(b
     assert done.returncode == 0, done.stderr
     with (tmp_path / "out" / "evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == CASE_TABLE_COLUMNS
+    assert tuple(rows[0]) == ALL_COLUMNS
     assert [(row["case"], row["region"]) for row in rows] == [(c, r) for c in (first, second) for r in REGIONS]
     assert {(row["site"], row["split"]) for row in rows} == {("hospital-1", "testing")}
     assert all(float(row["dice"]) > 0.9 for row in rows if row["region"] == "et")

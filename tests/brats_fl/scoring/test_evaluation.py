@@ -11,7 +11,10 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from brats_fl.cases.transforms import LabelToRegionsd
-from brats_fl.scoring.evaluation import CASE_TABLE_COLUMNS, CaseTable, write_case_table, write_whole
+from brats_fl.files import CASE_TABLE_COLUMNS
+from brats_fl.scoring.case_table import write_case_table
+from brats_fl.scoring.columns import ALL_COLUMNS
+from brats_fl.scoring.evaluation import CaseTable, write_whole
 
 TWO_MM = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0]))
 
@@ -57,7 +60,8 @@ def test_table_has_a_row_per_case_and_region(tmp_path: Path):
     evaluator(table, RESULTS).run(batches(RESULTS))
 
     rows = rows_of(tmp_path / "new" / "eval" / "evaluation.csv")
-    assert tuple(rows[0]) == CASE_TABLE_COLUMNS
+    assert tuple(rows[0]) == ALL_COLUMNS
+    assert ALL_COLUMNS[:8] == CASE_TABLE_COLUMNS
     assert [(row["case"], row["region"]) for row in rows] == [
         ("case-1", "tc"), ("case-1", "wt"), ("case-1", "et"), ("case-2", "tc"), ("case-2", "wt"), ("case-2", "et"),
     ]  # fmt: skip
