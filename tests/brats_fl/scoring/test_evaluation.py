@@ -141,3 +141,41 @@ def test_text_replaces_the_old_file_and_leaves_no_scratch_file(tmp_path: Path):
 
     assert (tmp_path / "a.json").read_text() == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_rows_of_a_case_whose_probabilities_are_kept_have_its_calibration(tmp_path: Path):
+    table = CaseTable(str(tmp_path), "hospital-1", "testing")
+    mask = regions(0, 2, 2, 0)
+    output = {
+        "pred": MetaTensor(mask, affine=TWO_MM),
+        "label": mask,
+        "probability": torch.tensor([0.25, 0.75, 0.75, 0.25]).reshape(1, 4, 1, 1).expand(3, -1, -1, -1),
+        "brain": torch.tensor([1.0, 1, 1, 0]).reshape(1, 4, 1, 1),
+    }
+    engine = Engine(lambda engine, batch: [output])
+    table.attach(engine)
+
+    engine.run([[{"case": "a"}]])
+
+    rows = {row["region"]: row for row in rows_of(tmp_path / "evaluation.csv")}
+    # The last voxel is no brain. WT: off by .25, .25, .25. TC has no voxel: off by .25, .75, .75.
+    assert (rows["wt"]["ece"], rows["tc"]["ece"]) == ("0.25000", f"{1.75 / 3:.5f}")
+    assert rows["wt"]["entropy_bits"] == "0.81128"
+    bins = json.loads((tmp_path / "summary.json").read_text())["reliability"]["wt"]
+    assert [(row["voxels"], row["share"]) for row in bins if row["voxels"]] == [(1, 0.0), (2, 1.0)]
+
+
+def test_figures_of_calibration_are_empty_where_no_probability_is_known(tmp_path: Path):
+    evaluator(CaseTable(str(tmp_path), "hospital-1", "testing"), RESULTS).run(batches(RESULTS))
+
+    assert {(row["ece"], row["entropy_bits"]) for row in rows_of(tmp_path / "evaluation.csv")} == {("", "")}
+
+
+def test_summary_counts_lesions_and_tells_the_bias_of_volumes(tmp_path: Path):
+    evaluator(CaseTable(str(tmp_path), "hospital-1", "testing"), RESULTS).run(batches(RESULTS))
+
+    tumour = json.loads((tmp_path / "summary.json").read_text())["regions"]["wt"]
+    # Voxels of 8 mm3: four are 32 mm3, too small for a lesion that counts; predicted are four and one of four.
+    assert tumour["lesions_missed"] == {"total": 0}
+    assert tumour["volume_bias"]["bias_ml"] == pytest.approx(-0.024 / 2)
+    assert tumour["sensitivity"] == pytest.approx({"mean": 0.625, "median": 0.625, "worst": 0.25})
