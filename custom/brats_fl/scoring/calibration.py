@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from brats_fl.cases.grids import AFFINE_TOLERANCE_MM
 from brats_fl.scoring.surfaces import Box, Mask, bounding_box, grown
 
 NEAR_TUMOUR_MM: Final = 10.0
@@ -101,4 +102,4 @@ def near_tumour(whole_tumour: Mask, brain: Mask, spacing_mm: Sequence[float]) ->
     margins = [int(np.ceil(NEAR_TUMOUR_MM / size)) for size in spacing_mm]
     box = grown(bounding_box(whole_tumour), (margins[0], margins[1], margins[2]), whole_tumour.shape)
     distances_mm = ndimage.distance_transform_edt(~whole_tumour[box], sampling=spacing_mm)
-    return box, (distances_mm <= NEAR_TUMOUR_MM) & brain[box]
+    return box, (distances_mm <= NEAR_TUMOUR_MM + AFFINE_TOLERANCE_MM) & brain[box]

@@ -36,6 +36,14 @@ class Certainty:
     brain: Mask
     """(H, W, D)."""
 
+    def __post_init__(self) -> None:
+        """Check that both are on one grid; ``ValueError`` where they are not."""
+        if self.probability.shape != (len(REGIONS), *self.brain.shape):
+            raise ValueError(
+                f"probability has shape {self.probability.shape}, brain {self.brain.shape}; both must be on the scan's "
+                f"own grid, ({len(REGIONS)}, H, W, D) and (H, W, D): invert both"
+            )
+
 
 @dataclass(frozen=True)
 class CaseScores:

@@ -17,14 +17,17 @@ PROBABILITY: Final = "probability"
 BRAIN: Final = "brain"
 """Keys of an item: what the network said and where there is brain, both in the scan's own geometry."""
 
+OF_ROUNDING: Final = 1e-3
+"""Standard deviations of a normalised scan: what interpolation may make of a 0 outside of the brain is far less."""
+
 
 class BrainMaskd(Transform):
     """Add ``brain`` (1, H, W, D) float32, 1 where a modality of ``image`` is not 0; to be inverted as ``pred`` is."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
         image = data["image"]
-        brain = (torch.as_tensor(image) != 0).any(dim=0, keepdim=True).float()
-        return {**data, BRAIN: brain.as_subclass(torch.Tensor)}
+        brain = (image.as_tensor().abs() > OF_ROUNDING).any(dim=0, keepdim=True).float()
+        return {**data, BRAIN: MetaTensor(brain, meta=dict(image.meta))}  # Invertd passes over what has no geometry
 
 
 class FinishMaskd(Transform):

@@ -113,5 +113,6 @@ def _as_results(path: Path, further: Sequence[str], cases: _Cases) -> Iterable[C
         if absent:
             raise RunError(f"{path}: case {case} of {site} has no row for {absent[0]}; evaluate it again")
         columns = {name: {region: regions[region][name] for region in REGIONS} for name in (*_FIGURES, *further)}
-        figures = (columns[name] for name in _FIGURES)
-        yield CaseResult(case, site, split, *figures, {name: columns[name] for name in further})
+        dice, hd95_mm, volume_ml, reference_ml = (columns[name] for name in _FIGURES)
+        rest = {name: columns[name] for name in further}
+        yield CaseResult(case, site, split, dice, hd95_mm, volume_ml, reference_ml, rest)

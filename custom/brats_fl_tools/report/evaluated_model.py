@@ -20,8 +20,8 @@ def name_evaluated_model(run: RunFolder) -> str:
     on its best model, and stands there only where that is the one.
     """
     if run.is_rescored:
-        digest = str(run.evaluation.get("masks_sha256"))[:12]
-        return f"none: masks of {Path(str(run.evaluation.get('masks_dir'))).name}, SHA-256 {digest}"
+        folder, masks = (str(run.evaluation.get(name)) for name in ("masks_dir", "masks_sha256"))
+        return f"none: masks of {Path(folder).name}, SHA-256 {masks[:12]}"
     if run.evaluation.get("models_sha256"):  # the mean of several, or a baseline: each hospital's cases by its own
         return str(run.evaluation.get("model"))
     digest = run.evaluation.get("model_sha256")

@@ -36,7 +36,7 @@ class Further:
             for column in known
         ]
         found = [self.volume_bias[region] for region in REGIONS]
-        rows.append(("Volume bias in ml", [_signed(bias and bias.bias_ml) for bias in found]))
+        rows.append(("Volume bias in ml", [_signed(bias.bias_ml if bias else None) for bias in found]))
         rows.append(("Limits of agreement in ml", [_limits(bias) for bias in found]))
         return rows
 

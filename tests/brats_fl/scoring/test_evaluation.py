@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
@@ -12,7 +13,7 @@ from monai.data import MetaTensor
 
 from brats_fl.cases.transforms import LabelToRegionsd
 from brats_fl.files import CASE_TABLE_COLUMNS
-from brats_fl.scoring.case_table import write_case_table
+from brats_fl.scoring.case_table import Certainty, write_case_table
 from brats_fl.scoring.columns import ALL_COLUMNS
 from brats_fl.scoring.evaluation import CaseTable, write_whole
 
@@ -179,3 +180,8 @@ def test_summary_counts_lesions_and_tells_the_bias_of_volumes(tmp_path: Path):
     assert tumour["lesions_missed"] == {"total": 0}
     assert tumour["volume_bias"]["bias_ml"] == pytest.approx(-0.024 / 2)
     assert tumour["sensitivity"] == pytest.approx({"mean": 0.625, "median": 0.625, "worst": 0.25})
+
+
+def test_probability_and_brain_on_two_grids_are_refused():
+    with pytest.raises(ValueError, match=r"probability has shape \(3, 2, 2, 2\), brain \(2, 2, 1\); both must be on"):
+        Certainty(np.zeros((3, 2, 2, 2)), np.ones((2, 2, 1), dtype=bool))
