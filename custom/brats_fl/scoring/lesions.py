@@ -23,6 +23,9 @@ So the challenge's program (``eval.py``) has it, where its words are "at least 5
 LESION_MISSED_MM: Final = 374.0
 """HD95 of a missed and of a false lesion in BraTS 2023, where a whole region that is missed has 373.13."""
 
+_ROUNDING: Final = 1.001
+"""50 voxels of 1.0000001 mm, as a header may round 1 mm, are 50 mm3; one voxel of 1 mm more is not."""
+
 _FACES_AND_EDGES: Final = ndimage.generate_binary_structure(3, 2)
 _TOUCHING: Final = np.ones((3, 3, 3), dtype=bool)
 """Voxels that share a face, an edge or a corner are of one part."""
@@ -63,26 +66,30 @@ def lesion_scores(
     lesions = _label_lesions(reference)
     parts, number_of_parts = ndimage.label(mask, structure=_TOUCHING)
     voxels = np.bincount(lesions[reference], minlength=int(lesions.max()) + 1)
-    large = np.flatnonzero(voxels * spacing_mm.prod() > LARGEST_SPECK_MM3)
-    meetings = {(int(lesion), int(part)) for lesion, part in _meetings(lesions, parts)}
-    false = number_of_parts - len({part for _, part in meetings})
-    dice, distances = [0.0] * false, [LESION_MISSED_MM] * false
-    missed = 0
-    for lesion in large:
-        meeting = [part for one, part in meetings if one == lesion]
-        if not meeting:
-            missed += 1
-            dice.append(0.0)
-            distances.append(LESION_MISSED_MM)
-            continue
-        own, predicted = (lesions == lesion) & reference, np.isin(parts, meeting)
-        is_whole = len(meeting) == number_of_parts and int(voxels[lesion]) == int(np.count_nonzero(reference))
-        dice.append(2 * np.count_nonzero(own & predicted) / (np.count_nonzero(own) + np.count_nonzero(predicted)))
-        known = whole_hd95_mm if is_whole else None
-        distances.append(hd95_mm(predicted, own, spacing_mm) if known is None else known)
-    if not dice:
+    large = np.flatnonzero(voxels * spacing_mm.prod() > LARGEST_SPECK_MM3 * _ROUNDING)
+    meetings = _meetings(lesions, parts)
+    met = {int(lesion): meetings[meetings[:, 0] == lesion, 1] for lesion in large}
+    false = number_of_parts - len(np.unique(meetings[:, 1]))
+    scores = [(0.0, LESION_MISSED_MM)] * false
+    for lesion, own_parts in met.items():
+        is_whole = len(own_parts) == number_of_parts and voxels[lesion] == voxels.sum()
+        own, predicted = (lesions == lesion) & reference, np.isin(parts, own_parts)
+        scores.append(_score_lesion(predicted, own, spacing_mm, whole_hd95_mm if is_whole else None))
+    if not scores:
         return LesionScores(1.0, 0.0, 0, 0, 0)
-    return LesionScores(float(np.mean(dice)), float(np.mean(distances)), len(large) - missed, missed, false)
+    dice, distances_mm = np.mean(scores, axis=0).tolist()
+    found = sum(len(own_parts) > 0 for own_parts in met.values())
+    return LesionScores(dice, distances_mm, found, len(large) - found, false)
+
+
+def _score_lesion(
+    predicted: Mask, own: Mask, spacing_mm: NDArray[np.float64], known_hd95_mm: float | None
+) -> tuple[float, float]:
+    """Dice and HD95 of a lesion, (H, W, D) masks; the prediction is empty where it was missed."""
+    if not predicted.any():
+        return 0.0, LESION_MISSED_MM
+    dice = 2 * np.count_nonzero(own & predicted) / (np.count_nonzero(own) + np.count_nonzero(predicted))
+    return dice, hd95_mm(predicted, own, spacing_mm) if known_hd95_mm is None else known_hd95_mm
 
 
 def _label_lesions(reference: Mask) -> NDArray[np.int32]:

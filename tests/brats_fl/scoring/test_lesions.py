@@ -80,6 +80,10 @@ def test_lesion_of_50_mm3_is_passed_over_and_its_prediction_is_no_false_one():
     assert lesion_scores(line(), line(5, 6, 7), size) == LesionScores(0.0, 374.0, found=0, missed=1, false=0)
 
 
+def test_voxel_size_that_a_header_rounded_makes_no_lesion_of_a_speck():
+    assert lesion_scores(line(), line(5, 6), np.array([1.0000001, 5.0, 5.0])).missed == 0
+
+
 def test_false_lesion_counts_from_its_first_voxel():
     assert lesion_scores(line(30), line(), np.ones(3)) == LesionScores(0.0, 374.0, found=0, missed=0, false=1)
 
