@@ -61,6 +61,19 @@ def write_rows(run: Path, rows: Sequence[Row]) -> None:
                 table.writerow([case, site, split, region, overlap, distance, 12.5, 11.0])
 
 
+def add_columns(run: Path, columns: Mapping[str, Sequence[object]]) -> None:
+    """Further figures in a run's table, a value a row from the top; rows beyond have none."""
+    path = run / "evaluation.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    for name, values in columns.items():
+        rows[0].append(name)
+        for number, row in enumerate(rows[1:]):
+            row.append(str(values[number]) if number < len(values) else "")
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
 def write_scans(sites_dir: Path, run: Path, rows: Sequence[Row] = ROWS, labels: Sequence[int] = (1, 2, 4)) -> None:
     """Data lists, four scans, label and predicted mask of every testing case: a ball in an egg."""
     i, j, k = np.ogrid[:60, :60, :40]

@@ -83,11 +83,12 @@ from brats_fl_tools.model.trained import profile_in_run, tuned_settings
 from brats_fl_tools.own_folders import is_ours
 from brats_fl_tools.partition.manifest import read_manifest
 from brats_fl_tools.partition.plan import Options, Strategy
+from brats_fl_tools.report.case_results import read_evaluation
 from brats_fl_tools.report.cross_site_page import count_cases, list_tables
 from brats_fl_tools.report.facts import list_details, list_facts
 from brats_fl_tools.report.methods import write_methods
 from brats_fl_tools.report.metrics import build_metrics, score
-from brats_fl_tools.report.run_folder import read_evaluation, read_run
+from brats_fl_tools.report.run_folder import read_run
 from brats_fl_tools.report.statistics_page import ALL, read_statistics
 from brats_fl_tools.repository import JOBS, POC_WORKSPACE
 from brats_fl_tools.runs.collect import count_parameters, rounds_done
@@ -407,7 +408,7 @@ def evaluation_facts(folder: Path) -> Hostile:
     run = write_run(folder / "run")
     (run / "run.json").unlink()
     good = {"bundle": "b", "model": "m", "model_sha256": "00", "profile": "small", "split": "testing", "cases": 2,
-            "models_sha256": {"x/m": "00"},
+            "models_sha256": {"x/m": "00"}, "masks_dir": "/m", "masks_sha256": "00",
             "synthetic_cases": 0, "seen_in_training": ["a/b"], "seconds_per_case": 1.5, "finished": "2026",
             "versions": {"brats_fl": "1"}, "machine": {"processor": "x", "cores": 2}}  # fmt: skip
 
@@ -423,6 +424,7 @@ def evaluation_facts(folder: Path) -> Hostile:
 def evaluation_table(folder: Path) -> Hostile:
     file = folder / "evaluation.csv"
     figures = {"dice": "0.5", "hd95_mm": "3.0", "volume_ml": "1", "reference_volume_ml": "2"}
+    figures |= {"nsd_1mm": "0.5", "lesions_false": "3", "ece": ""}
     rows = [{"case": "a", "site": "h", "split": "testing", "region": region, **figures} for region in REGIONS]
     return csv_file(file, rows, lambda: read_evaluation(file))
 

@@ -21,6 +21,7 @@ from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.kit.kits import provision
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.model.export import export_model
+from brats_fl_tools.model.rescore import rescore_masks
 from brats_fl_tools.model.segment import segment_cases
 from brats_fl_tools.model.trained import TrainedModel
 from brats_fl_tools.model.tune import tune_model
@@ -71,6 +72,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "collect": (collect_run, ""),
     "resume": (resume_run, ""),
     "evaluate": (lambda out: evaluate_sites(out, out, out, out), ""),
+    "evaluate --rescore": (lambda out: rescore_masks(out, out, out), ""),
     "tune": (lambda out: tune_model(TrainedModel(out, out / "m.pt", "small"), out), "postprocessing.json"),
     "segment": (lambda out: segment_cases([], Nothing, out, {}, False), ""),
     "export": (lambda out: export_model(out, out), "models"),

@@ -12,13 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from tests.monai_command import OTHERS, every_bundle, first_bundle_or_slow, run, tiny_training
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.bundle import build_network
 from brats_fl.constants import REGIONS
 from brats_fl.network.checkpoints import check_state, read_state
-from brats_fl.scoring.evaluation import CASE_TABLE_COLUMNS
+from brats_fl.scoring.columns import ALL_COLUMNS
 
 EVALUATE = ("train", "evaluate", "small")
 INFERENCE = ("inference", "small")
@@ -99,7 +100,7 @@ def test_evaluation_puts_masks_where_the_label_is_in_scans_that_lie_either_way(b
     assert done.returncode == 0, done.stderr
     with (tmp_path / "out" / "evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == CASE_TABLE_COLUMNS
+    assert tuple(rows[0]) == ALL_COLUMNS
     assert [(row["case"], row["region"]) for row in rows] == [(c, r) for c in (first, second) for r in REGIONS]
     assert {(row["site"], row["split"]) for row in rows} == {("hospital-1", "testing")}
     assert all(float(row["dice"]) > 0.9 for row in rows if row["region"] == "et")
@@ -112,6 +113,17 @@ def test_evaluation_puts_masks_where_the_label_is_in_scans_that_lie_either_way(b
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["cases"] == 2
     assert set(summary["regions"]) == set(REGIONS)
+    # Calibration is over the brain within 10 mm of the whole tumour, on the scans' own grid.
+    assert all(0 <= float(row["ece"]) < 0.1 and 0 < float(row["entropy_bits"]) < 0.5 for row in rows)
+    near = sum(count_near_tumour(site / case / case) for case in (first, second))
+    for region in REGIONS:
+        assert sum(row["voxels"] for row in summary["reliability"][region]) == near
+
+
+def count_near_tumour(stem: Path) -> int:
+    """Voxels of the brain within 10 mm of the tumour, at 2 mm."""
+    scan, label = (np.asanyarray(nib.load(f"{stem}_{name}.nii.gz").dataobj) for name in ("flair", "seg"))
+    return int(((ndimage.distance_transform_edt(label == 0) * 2 <= 10) & (scan != 0)).sum())
 
 
 @pytest.mark.parametrize("bundle", OTHERS, ids=lambda path: path.name)

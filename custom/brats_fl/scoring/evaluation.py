@@ -1,9 +1,7 @@
-"""The per-case table of an evaluation: Dice, HD95 and volumes per case and region, in the scan's own geometry."""
+"""The per-case table of an evaluation: its figures per case and region, in the scan's own geometry."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import time
@@ -19,8 +17,10 @@ from monai.handlers import MLFlowHandler
 from brats_fl.cases.datalists import load_split
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import DataListError
-from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE, write_whole
-from brats_fl.scoring.metrics import case_rows, summarise
+from brats_fl.files import CASE_TABLE_FILE, write_whole
+from brats_fl.scoring.calibration import Reliability
+from brats_fl.scoring.case_table import Certainty, score_case, summarise, write_case_table
+from brats_fl.scoring.postprocessing import BRAIN, PROBABILITY
 
 SUMMARY_FILE = "summary.json"
 
@@ -46,7 +46,8 @@ def load_labelled(path: str | Path, split: str) -> list[dict[str, Any]]:
 class CaseTable:
     """Evaluator handler: a row per case and region in ``evaluation.csv``; mean, median and worst in ``summary.json``.
 
-    Reads ``pred`` and ``label``, binary regions (3, H, W, D) in the scan's own geometry, from each decollated output.
+    Reads ``pred`` and ``label``, binary regions (3, H, W, D) in the scan's own geometry, from each decollated output,
+    and for calibration, where they are there, ``probability`` (3, H, W, D) and ``brain`` (1, H, W, D).
     The files appear when the last case is done, whole or not at all. The means over the cases also go to
     ``engine.state.metrics``, where MONAI's other handlers look for them.
     """
@@ -56,6 +57,7 @@ class CaseTable:
         self.site = site
         self.split = split
         self.rows: list[dict[str, Any]] = []
+        self.reliability: dict[str, Reliability] = {}
         self.started = 0.0
         self.case_started = 0.0
 
@@ -68,7 +70,7 @@ class CaseTable:
 
     def start(self, engine: Engine) -> None:
         """Begin an empty table."""
-        self.rows = []
+        self.rows, self.reliability = [], {}
         self.started = self.case_started = time.perf_counter()
 
     def add(self, engine: Engine) -> None:
@@ -76,15 +78,13 @@ class CaseTable:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             pred = output["pred"]
             spacing = torch.as_tensor(pred.affine)[:3, :3].double().pow(2).sum(dim=0).sqrt().tolist()
-            rows = case_rows(
-                str(item["case"]),
-                self.site,
-                self.split,
-                torch.as_tensor(pred),
-                torch.as_tensor(output["label"]),
-                spacing,
+            place = {"case": str(item["case"]), "site": self.site, "split": self.split}
+            scores = score_case(
+                place, torch.as_tensor(pred), torch.as_tensor(output["label"]), spacing, certainty_of(output)
             )
-            self.rows += rows
+            self.rows += (rows := scores.rows)
+            for region, bins in scores.reliability.items():
+                self.reliability[region] = self.reliability[region] + bins if region in self.reliability else bins
             now = time.perf_counter()
             dice = " ".join(f"dice_{row['region']}={row['dice']:.3f}" for row in rows)
             logger.info("site=%s case=%s %s seconds=%.1f", self.site, item["case"], dice, now - self.case_started)
@@ -104,6 +104,7 @@ class CaseTable:
             "cases": len({row["case"] for row in self.rows}),
             "seconds": round(time.perf_counter() - self.started, 2),
             "regions": summarise(self.rows),
+            "reliability": {region: bins.as_table() for region, bins in self.reliability.items()},
         }
         write_whole(self.output_dir / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
 
@@ -112,9 +113,17 @@ def mean_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means over cases, by training's names: ``val_dice_tc``, ``val_hd95_mm_tc``, ..., ``val_mean_dice``."""
     regions = summarise(rows)
     metrics = {
-        f"val_{metric}_{region}": values["mean"] for region, of in regions.items() for metric, values in of.items()
+        f"val_{metric}_{region}": of[metric]["mean"] for region, of in regions.items() for metric in ("dice", "hd95_mm")
     }
     return metrics | {KEY_METRIC: fmean(of["dice"]["mean"] for of in regions.values())}
+
+
+def certainty_of(output: Mapping[str, Any]) -> Certainty | None:
+    """What the network said of a case; None where the bundle's post-processing does not keep it."""
+    if PROBABILITY not in output or BRAIN not in output:
+        return None
+    brain = torch.as_tensor(output[BRAIN])[0].cpu().numpy() > 0
+    return Certainty(torch.as_tensor(output[PROBABILITY]).cpu().numpy(), brain)
 
 
 def end_tracking(handlers: Iterable[Any]) -> None:
@@ -125,21 +134,3 @@ def end_tracking(handlers: Iterable[Any]) -> None:
     for handler in handlers:
         if isinstance(handler, MLFlowHandler):
             handler.close()
-
-
-def write_case_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; Dice to 5 digits, HD95 in mm to 3, volumes in ml to 3."""
-    table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(CASE_TABLE_COLUMNS)
-    for row in rows:
-        writer.writerow(
-            [
-                *(row[name] for name in CASE_TABLE_COLUMNS[:4]),
-                f"{row['dice']:.5f}",
-                f"{row['hd95_mm']:.3f}",
-                f"{row['volume_ml']:.3f}",
-                f"{row['reference_volume_ml']:.3f}",
-            ]
-        )
-    write_whole(path, table.getvalue())

@@ -26,6 +26,7 @@ from brats_fl.tasks import LocalSettings
 from brats_fl.training import LocalTraining
 from brats_fl_tools.bench.attacks import bench_attacks
 from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock
+from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock, time_metrics
 from brats_fl_tools.bench.rounds import round_overhead
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.sample import make_case, write_nifti
@@ -51,6 +52,8 @@ def main() -> None:
         for _ in range(EPOCHS_BEFORE_EVALUATION):
             seconds_per_step(training, training.trainer.data_loader)
         bench_evaluation(training.trainer.network, datalist, root)
+        metrics = time_metrics(datalist)
+        typer.echo(f"metrics take {metrics:.2f} s a case of full size, {metrics * 100:.0f} s for 100 on one core")
         overhead = round_overhead(datalist, root)
         typer.echo(f"a round of five sites takes {overhead:.2f} s beside the slowest site's own work")
         bench_attacks(root)

@@ -16,6 +16,9 @@ from monai.metrics import DiceMetric, HausdorffDistanceMetric
 
 from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import as_monai_item, read_datalist
+from brats_fl.cases.regions import labels_to_regions, to_library_labels
+from brats_fl.cases.scans import VolumeReader
+from brats_fl.scoring.case_table import case_rows
 
 WINDOW = (64, 64, 64)
 """The training patch of profile ``small``, for both: in another window the same weights give another Dice."""
@@ -87,6 +90,18 @@ def evaluate_stock(network: torch.nn.Module, datalist: Path) -> Evaluation:
             distance([done["pred"]], [done["label"]])
     seconds = time.perf_counter() - begin
     return Evaluation(float(dice.aggregate().mean()), seconds / len(items))
+
+
+def time_metrics(datalist: Path) -> float:
+    """Seconds a case that all figures of the testing cases take, their labels two voxels off as predictions."""
+    seconds, cases = 0.0, read_datalist(datalist).testing
+    for case in cases:
+        volume = VolumeReader().read(str(case.label))
+        label = labels_to_regions(torch.from_numpy(to_library_labels(volume.voxels, case.labels)))
+        begin = time.perf_counter()
+        case_rows(case.case, "bench", "testing", label.roll(2, dims=1), label, volume.grid.spacing_mm.tolist())
+        seconds += time.perf_counter() - begin
+    return seconds / len(cases)
 
 
 def _like(prediction: torch.Tensor, image: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``brats-fl evaluate``: the bundle's own evaluation, once a site, by the MONAI bundle command line."""
+"""``brats-fl evaluate``: the bundle's own evaluation, once a site, by the MONAI bundle command line; or given masks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brats_fl.bundle import config_files
-from brats_fl.cases.datalists import DATALIST_FILE, list_sites, read_datalist
-from brats_fl.constants import REGIONS, SPLITS
-from brats_fl.errors import DataListError, RunError
+from brats_fl.cases.datalists import DATALIST_FILE
+from brats_fl.constants import LABEL_TABLES, REGIONS, SPLITS
+from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
-from brats_fl.machine import describe_machine
-from brats_fl.provenance import find_commit, hash_file
-from brats_fl_tools.data.synthetic import is_synthetic
+from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.ensemble import (
     ENSEMBLE_FILE,
@@ -31,10 +29,18 @@ from brats_fl_tools.model.ensemble import (
     post_processing,
     title,
 )
+from brats_fl_tools.model.evaluation_folder import (
+    describe_evaluation,
+    refuse_earlier,
+    replace_masks,
+    sites_with_cases,
+    write_evaluation,
+)
+from brats_fl_tools.model.rescore import rescore_masks
 from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, check_model
 from brats_fl_tools.one_writer import writes
-from brats_fl_tools.own_folders import claim, fresh_folder, refuse_foreign
-from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, now, versions
+from brats_fl_tools.own_folders import fresh_folder
+from brats_fl_tools.runs.folder import MASKS_FOLDER
 from brats_fl_tools.runs.lists import find_seen
 from brats_fl_tools.runs.processes import last_lines, python_module, running
 
@@ -43,19 +49,33 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    sites: Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json for each site.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; of a model a run folder is fine.")],
     bundle: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(metavar="BUNDLE", help="Folder of the bundle, or its name; of several models one, or one each."),
-    ],
+    ] = None,
     model: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--model",
             help="Checkpoint, or the run folder or bundle that holds it. Repeated: the mean of their probabilities.",
         ),
-    ],
-    sites: Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json for each site.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; a run folder is fine.")],
+    ] = None,
+    rescore: Annotated[
+        Path | None,
+        typer.Option(
+            "--rescore",
+            metavar="MASKS",
+            help="In place of BUNDLE and --model: masks to score, (SITE/)CASE_seg.nii.gz or (SITE/)CASE.nii.gz.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels", help=f"Convention of these masks: {', '.join(LABEL_TABLES)}; default: each case's own."
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option("--profile", help="full or small; default: of the run folder, else the one that it fits."),
@@ -64,39 +84,21 @@ def evaluate(
     masks: Annotated[bool, typer.Option("--masks", help="Also write masks/SITE/CASE_seg.nii.gz.")] = False,
     force: ForceOption = False,
 ) -> None:
-    """Write OUT/evaluation.csv: Dice, HD95 in mm and volumes in ml per case and region, at full resolution."""
+    """Write OUT/evaluation.csv: Dice, HD95 in mm, volumes in ml and more per case and region, at full resolution."""
     if split not in SPLITS:
         raise typer.BadParameter(f"--split must be one of {', '.join(SPLITS)} (got {split!r})")
+    if labels is not None and labels not in LABEL_TABLES:
+        raise typer.BadParameter(f"--labels must be one of {', '.join(LABEL_TABLES)} (got {labels!r})")
+    if rescore is not None:
+        if bundle or model or profile:
+            raise typer.BadParameter("--rescore scores masks, so that BUNDLE, --model and --profile have no meaning")
+        rescore_masks(rescore, sites, out, split, labels, masks, force)
+        return
+    if not bundle or not model:
+        raise typer.BadParameter("give BUNDLE and --model, or --rescore MASKS where the masks are there already")
+    if labels is not None:
+        raise typer.BadParameter("--labels is of the masks of --rescore; a model's are in each case's own convention")
     evaluate_models(find_models(model, bundle, profile), sites, out, split, masks, force)
-
-
-def sites_with_cases(sites: Path, split: str, only: Collection[str] | None = None) -> dict[str, int]:
-    """Number of labelled cases of a split per site, of all sites or of some.
-
-    Raises:
-        DataListError: A data list is wrong, or no site has a case of the split.
-    """
-    from brats_fl.scoring.evaluation import load_labelled
-
-    counts: dict[str, int] = {}
-    for path in list_sites(sites):
-        if only is not None and path.parent.name not in only:
-            continue
-        cases = read_datalist(path).split(split)
-        if cases:
-            counts[path.parent.name] = len(load_labelled(path, split))
-        else:
-            typer.echo(f"{path.parent.name}: no case for {split}, left out")
-    if not counts:
-        raise DataListError(f"{sites}: no site has a case for {split}; make data lists with `brats-fl partition`")
-    return counts
-
-
-def count_synthetic(sites: Path, names: Iterable[str], split: str) -> int:
-    """How many cases of a split of these sites are synthetic."""
-    return sum(
-        is_synthetic(case) for name in names for case in read_datalist(sites / name / DATALIST_FILE).split(split)
-    )
 
 
 def evaluate_sites(
@@ -134,10 +136,7 @@ def evaluate_models(
         RunError: The evaluation of a site failed; the message names the site, the reason and the log.
     """
     sites, out = sites.resolve(), out.resolve()
-    existing = [path for path in (out / CASE_TABLE_FILE, out / MASKS_FOLDER) if path.exists()]
-    if existing and not force:
-        raise RunError(f"{existing[0]} exists; choose another --out or add --force")
-    refuse_foreign(out / MASKS_FOLDER, "masks", force)
+    refuse_earlier(out, force)
     for model in models:
         check_model(model.bundle, model.weights, model.profile)
     counts = sites_with_cases(sites, split, only)
@@ -157,29 +156,15 @@ def evaluate_models(
     import pandas as pd
 
     table = pd.concat(tables, ignore_index=True)
-    (out / CASE_TABLE_FILE).unlink(missing_ok=True)  # no table beside the masks of another model
-    shutil.rmtree(out / MASKS_FOLDER, ignore_errors=True)
-    if masks:
-        claim(out / MASKS_FOLDER, "masks")
-    for site in counts if masks else ():
-        shutil.move(scratch / site / MASKS_FOLDER, out / MASKS_FOLDER / site)
+    replace_masks(out, {site: scratch / site / MASKS_FOLDER for site in counts} if masks else {})
     facts = {
         **name_models(models),
-        "split": split,
-        "cases": sum(counts.values()),
         "postprocessing": tuned,
-        "synthetic_cases": count_synthetic(sites, counts, split),
         **({} if seen is None else {"seen_in_training": seen}),
-        "seconds_per_case": round((time.perf_counter() - begin) / sum(counts.values()), 2),
-        "sites_dir": str(sites),
-        "finished": now(),
-        "versions": versions(),
-        **({"commit": commit} if (commit := find_commit()) else {}),
-        "machine": describe_machine(),
+        **describe_evaluation(sites, counts, split, begin),
     }
     shutil.rmtree(scratch)
-    write_whole(out / EVALUATION_FILE, json.dumps(facts, indent=1) + "\n")
-    write_whole(out / CASE_TABLE_FILE, table.to_csv(index=False))
+    write_evaluation(out, facts, table.to_csv(index=False))
     return table
 
 

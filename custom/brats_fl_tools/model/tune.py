@@ -19,7 +19,7 @@ from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl.scoring.finishing import MM3_PER_ML, PostProcessing
 from brats_fl_tools.jobs.options import ForceOption
-from brats_fl_tools.model.evaluate import sites_with_cases
+from brats_fl_tools.model.evaluation_folder import sites_with_cases
 from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, find_model
 from brats_fl_tools.one_writer import only_writer
 

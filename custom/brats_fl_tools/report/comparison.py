@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from brats_fl_tools.report.case_results import CaseResult
 from brats_fl_tools.report.evaluated_model import name_evaluated_model
 from brats_fl_tools.report.metrics import COLUMNS, METRICS, count_missed, score
 from brats_fl_tools.report.participants import number_of_rounds
-from brats_fl_tools.report.run_folder import CaseResult, RunFolder
+from brats_fl_tools.report.run_folder import RunFolder
 
 RESAMPLES = 2000
 FEWEST_FOR_INTERVAL = 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from brats_fl.provenance import hash_file
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL
@@ -17,6 +19,9 @@ def name_evaluated_model(run: RunFolder) -> str:
     ``model_sha256`` of the evaluation is compared with the run's own models. The number of a round is the run's word
     on its best model, and stands there only where that is the one.
     """
+    if run.is_rescored:
+        folder, masks = (str(run.evaluation.get(name)) for name in ("masks_dir", "masks_sha256"))
+        return f"none: masks of {Path(folder).name}, SHA-256 {masks[:12]}"
     if run.evaluation.get("models_sha256"):  # the mean of several, or a baseline: each hospital's cases by its own
         return str(run.evaluation.get("model"))
     digest = run.evaluation.get("model_sha256")

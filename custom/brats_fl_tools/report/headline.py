@@ -19,12 +19,14 @@ def summarise_in_words(run: RunFolder, scores: Scores) -> str:
     who = "" if run.is_evaluation else f"{summarise_participation(run)} "
     text = (
         f"{who}On {format_count(scores.overall.cases, run.case_noun)} {describe_seen(run)}, "
-        f"the model reaches a mean Dice of {dice.mean:.3f} ({spread}1 is a perfect match with the reference)."
+        f"{'the masks reach' if run.is_rescored else 'the model reaches'} a mean Dice of {dice.mean:.3f} ({spread}1 is "
+        "a perfect match with the reference)."
     )
     if scores.ranking:
         best, worst = scores.ranking.best_site, scores.ranking.worst_site
         high, low = (scores.sites[site].dice["mean"].mean for site in (best, worst))
-        text += f" It serves {best} best ({high:.3f}) and {worst} least ({low:.3f}), a gap of {scores.ranking.gap:.3f}."
+        serves = "They serve" if run.is_rescored else "It serves"
+        text += f" {serves} {best} best ({high:.3f}) and {worst} least ({low:.3f}), a gap of {scores.ranking.gap:.3f}."
     elif sum(summary.cases > 0 for summary in scores.sites.values()) > 1:
         text += f" {say_why_no_rank(f'{run.case_noun}s')}"
     return text
@@ -49,6 +51,8 @@ def seen_cases(run: RunFolder) -> tuple[str, ...] | None:
 
 def describe_seen(run: RunFolder) -> str:
     """Whether the model saw the cases in training, as a clause that follows them."""
+    if run.is_rescored:
+        return "(whether what made the masks had seen them before is not known)"
     seen = seen_cases(run)
     if seen is None:
         return f"({NOT_CHECKED})"
@@ -64,6 +68,11 @@ def _of_evaluation(run: RunFolder) -> str | None:
     """What a folder without a run leaves open."""
     if not run.is_evaluation:
         return None
+    if run.is_rescored:
+        return (
+            "Masks that were given were scored: who or what made them, and whether it had seen these cases before, is "
+            "not known here."
+        )
     text = (
         "This is an evaluation, not a run: by whom, on what, how and for how long the model was trained is not in the "
         "folder that this page was made from, and so not here."

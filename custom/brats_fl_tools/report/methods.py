@@ -190,8 +190,11 @@ def _describe_evaluation(run: RunFolder, scores: Scores | None) -> Iterator[str]
     }
     dice = scores.overall.dice["mean"]
     spread = "" if dice.sd is None else f", standard deviation {dice.sd:.3f}"
+    subject = f"{which.get(model, f'The model evaluated is: {model}')}. It was"
+    if run.is_rescored:
+        subject = f"Masks that were given (SHA-256 {run.evaluation.get('masks_sha256')}) were"
     yield (
-        f"{which.get(model, f'The model evaluated is: {model}')}. It was scored on {scores.overall.cases} "
+        f"{subject} scored on {scores.overall.cases} "
         f"{run.case_noun}{'s' * (scores.overall.cases != 1)} of {_count_scored(scores)} {describe_seen(run)}, by the "
         "Dice coefficient and the 95th percentile of the distances between the surfaces, the larger of the two "
         "directions (HD95), of each region. A region in neither mask scores Dice 1 and HD95 0 mm, one in only one of "

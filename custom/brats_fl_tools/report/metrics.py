@@ -12,6 +12,8 @@ import numpy.typing as npt
 from brats_fl.constants import KEY_METRIC, REGIONS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE
+from brats_fl_tools.report.case_results import CaseResult
+from brats_fl_tools.report.further import Further, summarise_further
 from brats_fl_tools.report.participants import (
     describe_state,
     failed_rounds,
@@ -21,7 +23,7 @@ from brats_fl_tools.report.participants import (
     rounds_done,
 )
 from brats_fl_tools.report.ranking import Ranking, rank
-from brats_fl_tools.report.run_folder import VALIDATION_SPLIT, CaseResult, RunFolder
+from brats_fl_tools.report.run_folder import VALIDATION_SPLIT, RunFolder
 
 METRICS = ("dice", "hd95_mm")
 COLUMNS = (*REGIONS, "mean")
@@ -48,6 +50,7 @@ class Summary:
     cases: int
     dice: Mapping[str, Statistic]
     hd95_mm: Mapping[str, Statistic]
+    further: Further
 
     def values(self, metric: str, statistic: str = "mean") -> dict[str, Any]:
         """A statistic per column of ``COLUMNS``, ``None`` where there is no case."""
@@ -78,7 +81,7 @@ class Scores:
 def summarise(results: Sequence[CaseResult]) -> Summary:
     """Figures of Dice and HD95 over scored cases; a case's own mean is over its regions."""
     if not results:
-        return Summary(0, {}, {})
+        return Summary(0, {}, {}, summarise_further(()))
     dice, hd95_mm = (
         {column: np.array([result.value(metric, column) for result in results]) for column in COLUMNS}
         for metric in METRICS
@@ -90,6 +93,7 @@ def summarise(results: Sequence[CaseResult]) -> Summary:
             column: _statistic(values, float(values.max()), count_missed(results, column))
             for column, values in hd95_mm.items()
         },
+        further=summarise_further(results),
     )
 
 
@@ -240,6 +244,7 @@ def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:
         **_describe(run),
         "split": run.split,
         "model_sha256": run.evaluation.get("model_sha256"),
+        **({"masks_sha256": run.evaluation["masks_sha256"]} if run.is_rescored else {}),
         "sites": {site: _as_json(summary) for site, summary in scores.sites.items()},
         "overall": {
             **_as_json(scores.overall),
@@ -270,4 +275,5 @@ def _as_json(summary: Summary) -> dict[str, Any]:
         },
         "median": {metric: summary.values(metric, "median") for metric in METRICS},
         "worst": {metric: summary.values(metric, "worst") for metric in METRICS},
+        **summary.further.as_json(),
     }

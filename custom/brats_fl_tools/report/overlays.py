@@ -17,8 +17,9 @@ from brats_fl.constants import LABEL, MODALITIES, REGION_LABELS
 from brats_fl.errors import BratsFLError, CaseError
 from brats_fl_tools.pages.formats import REGION_NAMES, format_count, list_words
 from brats_fl_tools.pages.pictures import as_jpeg, paint_agreement, paint_overview, split_agreement, to_grey
+from brats_fl_tools.report.case_results import CaseResult
 from brats_fl_tools.report.cuts import PLANES, Cut, find_cut, frame_in
-from brats_fl_tools.report.run_folder import CaseResult, RunFolder
+from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.runs.folder import MASKS_FOLDER
 
 Array = npt.NDArray[Any]

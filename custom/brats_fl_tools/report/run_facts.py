@@ -39,7 +39,7 @@ RUN_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
 EVALUATION_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         **_OF_BOTH,
-        **dict.fromkeys(("model", "model_sha256", "finished"), str | None),
+        **dict.fromkeys(("model", "model_sha256", "masks_dir", "masks_sha256", "finished"), str | None),
         **dict.fromkeys(("cases", "synthetic_cases"), int | None),
         "split": Literal["training", "validation", "testing"] | None,
         "models_sha256": dict[str, str],

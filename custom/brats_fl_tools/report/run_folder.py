@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from brats_fl.constants import MISSED_HD95_MM, REGIONS, SPLITS
 from brats_fl.errors import RunError
-from brats_fl.files import CASE_TABLE_COLUMNS, CASE_TABLE_FILE
+from brats_fl.files import CASE_TABLE_FILE
 from brats_fl.numbers import is_finite
 from brats_fl.reading import Reader
 from brats_fl.round_records import MEAN_PHASE, read_records
-from brats_fl.typed import shorten
 from brats_fl_tools.pages.formats import natural_key
+from brats_fl_tools.report.case_results import CaseResult, read_evaluation
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, RUN_FACTS, read_facts
 from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, invited_sites, records_files
 
@@ -29,34 +27,6 @@ SIMULATE = "`brats-fl simulate NAME --sites SITES --out RUN` makes it"
 READER = Reader(RunError, "remove it or write it again")
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """Figures of one case; each mapping has the keys of ``REGIONS``, ``None`` where there is no reference."""
-
-    case: str
-    site: str
-    split: str
-    dice: Mapping[str, float | None]
-    hd95_mm: Mapping[str, float | None]
-    volume_ml: Mapping[str, float | None]
-    reference_volume_ml: Mapping[str, float | None]
-
-    @property
-    def is_scored(self) -> bool:
-        """Whether every region has a Dice and an HD95; a case without a reference has neither."""
-        return None not in self.dice.values() and None not in self.hd95_mm.values()
-
-    def is_missed(self, region: str) -> bool:
-        """Whether a region is in only one of prediction and reference, which has a distance of its own."""
-        return self.hd95_mm[region] == MISSED_HD95_MM
-
-    def value(self, metric: str, region: str) -> float:
-        """Figure of a scored case: ``dice`` or ``hd95_mm`` of a region, or of ``mean`` over the regions."""
-        values: Mapping[str, float | None] = getattr(self, metric)
-        regions = REGIONS if region == "mean" else (region,)
-        return sum(float(values[name] or 0.0) for name in regions) / len(regions)
 
 
 @dataclass(frozen=True)
@@ -153,6 +123,11 @@ class RunFolder:
         """Whether the run went on to its end; of a run that does not say, it did."""
         return self.info.get("state", "finished") == "finished"
 
+    @property
+    def is_rescored(self) -> bool:
+        """Whether the masks were given, so that nothing is known of what made them."""
+        return bool(self.evaluation.get("masks_sha256"))
+
     def scored(self, split: str) -> tuple[CaseResult, ...]:
         """Results of a split that have a reference."""
         return tuple(result for result in self.results if result.split == split and result.is_scored)
@@ -237,70 +212,3 @@ def _as_record(content: Mapping[str, Any]) -> RoundRecord:
 def finite(value: Any) -> float | None:
     """A finite number as it is, anything else as ``None``."""
     return float(value) if is_finite(value) else None
-
-
-def read_evaluation(path: Path) -> tuple[CaseResult, ...]:
-    """Results of ``evaluation.csv``, one a case, ordered by site and case.
-
-    Raises:
-        RunError: The file is missing, a column is, or a row is wrong, double or missing.
-    """
-    reader = Reader(RunError, "`brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes it")
-    columns, rows = reader.table(path)
-    missing = [column for column in CASE_TABLE_COLUMNS if column not in columns]
-    if missing:
-        reader.refuse(path, f"has no column {shorten(missing[0])}")
-    cases: dict[tuple[str, str, str], dict[str, tuple[float | None, ...]]] = {}
-    for line, row in rows:
-        _add_row(f"{path}:{line}", row, cases)
-    if not cases:
-        reader.refuse(path, "holds no case")
-    return tuple(_as_results(path, cases))
-
-
-def _add_row(
-    place: str,
-    row: Mapping[str, str],
-    cases: dict[tuple[str, str, str], dict[str, tuple[float | None, ...]]],
-) -> None:
-    region, split = row["region"], row["split"]
-    if region not in REGIONS:
-        raise RunError(f"{place}: region must be one of {', '.join(REGIONS)} (got {shorten(region)})")
-    if split not in SPLITS:
-        raise RunError(f"{place}: split must be one of {', '.join(SPLITS)} (got {shorten(split)})")
-    regions = cases.setdefault((row["site"], row["case"], split), {})
-    if region in regions:
-        raise RunError(f"{place}: case {row['case']} of {row['site']} has two rows for {region}; evaluate it again")
-    dice = _as_number(place, row, "dice", high=1.0)
-    hd95_mm = _as_number(place, row, "hd95_mm")
-    regions[region] = (dice, hd95_mm, *(_as_number(place, row, name) for name in CASE_TABLE_COLUMNS[6:]))
-
-
-def _as_number(place: str, row: Mapping[str, str], column: str, high: float = math.inf) -> float | None:
-    text = row[column]
-    if text.lower() in ("", "nan"):  # no reference: nothing to score against
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (0.0 <= number <= high and math.isfinite(number)):
-        limit = "0 or more" if math.isinf(high) else f"from 0 to {high:g}"
-        hint = f"; a missed region has {MISSED_HD95_MM}" if column == "hd95_mm" else ""
-        raise RunError(
-            f"{place}: {column} must be a number {limit} (got {shorten(text)}){hint}; evaluate the case again"
-        )
-    return number
-
-
-def _as_results(
-    path: Path, cases: Mapping[tuple[str, str, str], Mapping[str, tuple[float | None, ...]]]
-) -> Iterable[CaseResult]:
-    for (site, case, split), regions in sorted(
-        cases.items(), key=lambda item: (natural_key(item[0][0]), natural_key(item[0][1]))
-    ):
-        absent = [region for region in REGIONS if region not in regions]
-        if absent:
-            raise RunError(f"{path}: case {case} of {site} has no row for {absent[0]}; evaluate it again")
-        columns = [{region: regions[region][index] for region in REGIONS} for index in range(4)]
-        yield CaseResult(case, site, split, *columns)

@@ -5,13 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from brats_fl.cases.transforms import LabelToRegionsd
-from brats_fl.scoring.evaluation import CASE_TABLE_COLUMNS, CaseTable, write_case_table, write_whole
+from brats_fl.files import CASE_TABLE_COLUMNS
+from brats_fl.scoring.case_table import Certainty, write_case_table
+from brats_fl.scoring.columns import ALL_COLUMNS
+from brats_fl.scoring.evaluation import CaseTable, write_whole
 
 TWO_MM = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0]))
 
@@ -57,7 +61,8 @@ def test_table_has_a_row_per_case_and_region(tmp_path: Path):
     evaluator(table, RESULTS).run(batches(RESULTS))
 
     rows = rows_of(tmp_path / "new" / "eval" / "evaluation.csv")
-    assert tuple(rows[0]) == CASE_TABLE_COLUMNS
+    assert tuple(rows[0]) == ALL_COLUMNS
+    assert ALL_COLUMNS[:8] == CASE_TABLE_COLUMNS
     assert [(row["case"], row["region"]) for row in rows] == [
         ("case-1", "tc"), ("case-1", "wt"), ("case-1", "et"), ("case-2", "tc"), ("case-2", "wt"), ("case-2", "et"),
     ]  # fmt: skip
@@ -137,3 +142,46 @@ def test_text_replaces_the_old_file_and_leaves_no_scratch_file(tmp_path: Path):
 
     assert (tmp_path / "a.json").read_text() == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_rows_of_a_case_whose_probabilities_are_kept_have_its_calibration(tmp_path: Path):
+    table = CaseTable(str(tmp_path), "hospital-1", "testing")
+    mask = regions(0, 2, 2, 0)
+    output = {
+        "pred": MetaTensor(mask, affine=TWO_MM),
+        "label": mask,
+        "probability": torch.tensor([0.25, 0.75, 0.75, 0.25]).reshape(1, 4, 1, 1).expand(3, -1, -1, -1),
+        "brain": torch.tensor([1.0, 1, 1, 0]).reshape(1, 4, 1, 1),
+    }
+    engine = Engine(lambda engine, batch: [output])
+    table.attach(engine)
+
+    engine.run([[{"case": "a"}]])
+
+    rows = {row["region"]: row for row in rows_of(tmp_path / "evaluation.csv")}
+    # The last voxel is no brain. WT: off by .25, .25, .25. TC has no voxel: off by .25, .75, .75.
+    assert (rows["wt"]["ece"], rows["tc"]["ece"]) == ("0.25000", f"{1.75 / 3:.5f}")
+    assert rows["wt"]["entropy_bits"] == "0.81128"
+    bins = json.loads((tmp_path / "summary.json").read_text())["reliability"]["wt"]
+    assert [(row["voxels"], row["share"]) for row in bins if row["voxels"]] == [(1, 0.0), (2, 1.0)]
+
+
+def test_figures_of_calibration_are_empty_where_no_probability_is_known(tmp_path: Path):
+    evaluator(CaseTable(str(tmp_path), "hospital-1", "testing"), RESULTS).run(batches(RESULTS))
+
+    assert {(row["ece"], row["entropy_bits"]) for row in rows_of(tmp_path / "evaluation.csv")} == {("", "")}
+
+
+def test_summary_counts_lesions_and_tells_the_bias_of_volumes(tmp_path: Path):
+    evaluator(CaseTable(str(tmp_path), "hospital-1", "testing"), RESULTS).run(batches(RESULTS))
+
+    tumour = json.loads((tmp_path / "summary.json").read_text())["regions"]["wt"]
+    # Voxels of 8 mm3: four are 32 mm3, too small for a lesion that counts; predicted are four and one of four.
+    assert tumour["lesions_missed"] == {"total": 0}
+    assert tumour["volume_bias"]["bias_ml"] == pytest.approx(-0.024 / 2)
+    assert tumour["sensitivity"] == pytest.approx({"mean": 0.625, "median": 0.625, "worst": 0.25})
+
+
+def test_probability_and_brain_on_two_grids_are_refused():
+    with pytest.raises(ValueError, match=r"probability has shape \(3, 2, 2, 2\), brain \(2, 2, 1\); both must be on"):
+        Certainty(np.zeros((3, 2, 2, 2)), np.ones((2, 2, 1), dtype=bool))

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -13,58 +10,23 @@ from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_hausdorff_distance
 from numpy.typing import NDArray
 from scipy import ndimage
+from tests.second_metrics import (
+    reference_dice,
+    reference_hd95,
+    reference_lesions,
+    reference_share,
+    reference_surface_dice,
+)
 from tests.shared_data import REAL_CASES, needs_real_cases
 
 from brats_fl.cases.regions import labels_to_regions, to_library_labels
-from brats_fl.scoring.metrics import (
-    RegionDice,
-    case_rows,
-    hd95_mm,
-    region_dice,
-    region_hd95_mm,
-    region_volumes_ml,
-    summarise,
-)
+from brats_fl.files import CASE_TABLE_COLUMNS
+from brats_fl.scoring.case_table import case_rows, summarise
+from brats_fl.scoring.metrics import RegionDice, region_dice, region_hd95_mm, region_volumes_ml
+from brats_fl.scoring.surfaces import hd95_mm
 
 Mask = NDArray[np.bool_]
 ONE_MM = (1.0, 1.0, 1.0)
-NEIGHBOURS = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
-
-
-# --- The second implementation: sets of voxels and all pairs of distances, nothing shared with the first. ---
-
-
-def reference_surface(mask: Mask) -> list[tuple[int, ...]]:
-    voxels = {tuple(voxel) for voxel in np.argwhere(mask).tolist()}
-    return [v for v in voxels if any((v[0] + i, v[1] + j, v[2] + k) not in voxels for i, j, k in NEIGHBOURS)]
-
-
-def reference_percentile(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    place = 0.95 * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
-
-
-def reference_hd95(a: Mask, b: Mask, spacing: Sequence[float]) -> float:
-    if a.any() != b.any():
-        return 373.13
-    if not a.any():
-        return 0.0
-    first, second = (np.array(reference_surface(mask)) * spacing for mask in (a, b))
-    nearest_first = np.full(len(first), np.inf)
-    nearest_second = np.full(len(second), np.inf)
-    for start in range(0, len(first), 500):
-        pairs = np.linalg.norm(first[start : start + 500, None] - second[None], axis=2)
-        nearest_first[start : start + 500] = pairs.min(axis=1)
-        nearest_second = np.minimum(nearest_second, pairs.min(axis=0))
-    return max(reference_percentile(nearest_first), reference_percentile(nearest_second))
-
-
-def reference_dice(a: Mask, b: Mask) -> float:
-    first, second = ({tuple(voxel) for voxel in np.argwhere(mask)} for mask in (a, b))
-    return 2 * len(first & second) / (len(first) + len(second)) if first or second else 1.0
 
 
 # --- Random masks ---
@@ -284,6 +246,7 @@ def test_case_has_a_row_per_region():
     pred, label = regions_of(line(0), line(0, 1), EMPTY)[0], regions_of(line(0), line(0, 3), FULL)[0]
 
     rows = case_rows("BraTS20_Training_001", "hospital-1", "testing", pred, label, (10.0, 10.0, 10.0))
+    rows = [{name: value for name, value in row.items() if name in CASE_TABLE_COLUMNS} for row in rows]
 
     place = {"case": "BraTS20_Training_001", "site": "hospital-1", "split": "testing"}
     assert rows == [
@@ -374,6 +337,10 @@ def test_real_tumour_on_a_coarse_grid_scores_as_the_second_implementation_says(i
         assert row["dice"] == pytest.approx(reference_dice(a, b))
         assert row["hd95_mm"] == pytest.approx(reference_hd95(a, b, spacing), rel=1e-9)
         assert row["reference_volume_ml"] == pytest.approx(len(np.argwhere(b)) * 0.12)
+        assert row["nsd_1mm"] == pytest.approx(reference_surface_dice(a, b, spacing))
+        assert (row["sensitivity"], row["precision"]) == (reference_share(a, b), reference_share(b, a))
+        names = ("lesion_dice", "lesion_hd95_mm", "lesions_found", "lesions_missed", "lesions_false")
+        assert [row[name] for name in names] == pytest.approx(reference_lesions(a, b, spacing))
 
 
 @needs_real_cases

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from brats_fl.cases.regions import labels_to_regions
 from brats_fl.scoring.finishing import PostProcessing, finish, keep_large_parts
-from brats_fl.scoring.postprocessing import FinishMaskd
+from brats_fl.scoring.postprocessing import BrainMaskd, FinishMaskd
 
 ED, NCR, ET = 2, 1, 3
 
@@ -123,3 +123,19 @@ def test_volume_of_a_voxel_is_the_images_where_the_prediction_has_no_geometry():
 def test_setting_that_makes_no_sense_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         PostProcessing(**values)
+
+
+def test_probability_stays_beside_the_mask_where_it_is_asked_for():
+    pred = MetaTensor(torch.full((3, 1, 1, 2), 0.4), affine=torch.eye(4))
+
+    assert "probability" not in FinishMaskd()({"pred": pred})
+    kept = FinishMaskd(keep_probability=True)({"pred": pred})
+    assert torch.equal(kept["probability"], torch.full((3, 1, 1, 2), 0.4))
+    assert not kept["pred"].any()
+
+
+def test_brain_is_where_any_modality_is_not_zero():
+    image = torch.zeros(4, 1, 1, 3)
+    image[3, 0, 0, 1] = -0.5
+
+    assert BrainMaskd()({"image": MetaTensor(image)})["brain"].tolist() == [[[[0.0, 1.0, 0.0]]]]

@@ -14,7 +14,8 @@ from tests.tiny_sites import corrupt, make_tiny_sites
 from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import read_datalist, write_datalist
 from brats_fl.errors import DataListError, ModelError, RunError
-from brats_fl_tools.model.evaluate import evaluate, evaluate_sites, reason, sites_with_cases
+from brats_fl_tools.model.evaluate import evaluate, evaluate_sites, reason
+from brats_fl_tools.model.evaluation_folder import sites_with_cases
 from brats_fl_tools.model.trained import check_model, profile_of, resolve_bundle
 from brats_fl_tools.repository import BUNDLES
 
@@ -131,7 +132,7 @@ def test_reason_of_a_failure_is_what_was_told_last_else_an_error_of_ours_in_the_
 
 def test_unknown_split_is_wrong_usage(tmp_path: Path):
     with pytest.raises(typer.BadParameter, match="must be one of training, validation, testing"):
-        evaluate([BUNDLE], model=[tmp_path], sites=tmp_path, out=tmp_path, split="test")
+        evaluate(tmp_path, tmp_path, [BUNDLE], model=[tmp_path], split="test")
 
 
 @pytest.mark.slow

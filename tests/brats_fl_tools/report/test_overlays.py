@@ -10,8 +10,9 @@ from tests.run_folders import Row, write_run, write_scans
 
 from brats_fl.constants import ED, ET, REGIONS
 from brats_fl_tools.pages.pictures import FALSE_ALARM, HIT, MISS
+from brats_fl_tools.report.case_results import CaseResult
 from brats_fl_tools.report.overlays import MOST_CASES, OpenCase, choose_cases, draw_case, draw_overlays
-from brats_fl_tools.report.run_folder import CaseResult, read_run
+from brats_fl_tools.report.run_folder import read_run
 
 
 def result(case: str, dice: float = 0.5) -> CaseResult:

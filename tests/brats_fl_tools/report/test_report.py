@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from tests.run_folders import ROWS, SITES, Row, save, train, write_rounds, write_run, write_scans
+from tests.run_folders import ROWS, SITES, Row, add_columns, save, train, write_rounds, write_run, write_scans
 from typer.testing import CliRunner
 
 from brats_fl.constants import REGIONS
 from brats_fl.errors import BratsFLError, RunError
+from brats_fl.scoring.columns import FURTHER
 from brats_fl_tools.pages.formats import format_difference, format_duration, format_ranges, natural_key
 from brats_fl_tools.report import page as page_module
 from brats_fl_tools.report import report, write_report
@@ -51,6 +52,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with everything in it, its report drawn once for the tests that only look."""
     folder = tmp_path_factory.mktemp("shown")
     run = write_run(folder / "run", sites_dir=str(folder / "sites"), options={"a_long_option": "x" * 80})
+    add_columns(run, {column.name: [0.123] * 15 for column in FURTHER})
     write_scans(folder / "sites", run)
     write_report(run, [write_run(folder / OTHER)])
     return run
@@ -736,6 +738,7 @@ def measure_in_browser(page: str, folder: Path, widths: Sequence[int]) -> dict[s
         dice: page.querySelectorAll('#scores-dice tbody tr').length,
         hd95: page.querySelectorAll('#scores-hd95_mm tbody tr').length,
         cases: page.querySelectorAll('#case-table tbody tr').length,
+        further: page.querySelectorAll('.further tbody tr').length,
         sideways: [...page.querySelectorAll('#hospitals .scroll, #pictures .scroll, #pictures .panels, #methods')]
           .filter(part => part.scrollWidth > part.clientWidth).map(part => part.className || part.id),
         pictures: [...page.images].filter(image => image.naturalWidth > 0).length }; };
@@ -766,6 +769,7 @@ def test_browser_shows_every_row_and_never_scrolls_sideways(shown: Path, tmp_pat
         # hospital-1 (median, missed, worst), hospital-2 (one case: its distance, missed), all cases (3).
         assert frame["hd95"] == 3 + 2 + 3
         assert frame["cases"] == 4
+        assert frame["further"] == 3 * 12  # ten figures, bias and limits, of all cases and of each hospital
         assert frame["pictures"] == 48
 
 
