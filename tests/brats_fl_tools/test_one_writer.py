@@ -32,6 +32,7 @@ from brats_fl_tools.runs.resume import resume_run
 from brats_fl_tools.runs.simulate import run_simulation
 from brats_fl_tools.runs.submit import collect_run
 from brats_fl_tools.sample.write import write_sample
+from brats_fl_tools.stress.command import stress_models
 
 JOB = "brats_unet_fedavg"
 HOLD = """
@@ -72,6 +73,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "evaluate": (lambda out: evaluate_sites(out, out, out, out), ""),
     "tune": (lambda out: tune_model(TrainedModel(out, out / "m.pt", "small"), out), "postprocessing.json"),
     "segment": (lambda out: segment_cases([], Nothing, out, {}, False), ""),
+    "stress": (lambda out: stress_models([], out, out, {}), ""),
     "export": (lambda out: export_model(out, out), "models"),
     "report": (write_report, "report.html"),
     "kit provision": (lambda out: provision(out, out), ""),

@@ -43,6 +43,13 @@ def load_labelled(path: str | Path, split: str) -> list[dict[str, Any]]:
     return items
 
 
+def score_output(case: str, site: str, split: str, output: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a case, as ``case_rows``, from a decollated output: ``pred`` with its affine and ``label``."""
+    pred = output["pred"]
+    spacing = torch.as_tensor(pred.affine)[:3, :3].double().pow(2).sum(dim=0).sqrt().tolist()
+    return case_rows(case, site, split, torch.as_tensor(pred), torch.as_tensor(output["label"]), spacing)
+
+
 class CaseTable:
     """Evaluator handler: a row per case and region in ``evaluation.csv``; mean, median and worst in ``summary.json``.
 
@@ -74,16 +81,7 @@ class CaseTable:
     def add(self, engine: Engine) -> None:
         """Rows of the cases that were just segmented."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            pred = output["pred"]
-            spacing = torch.as_tensor(pred.affine)[:3, :3].double().pow(2).sum(dim=0).sqrt().tolist()
-            rows = case_rows(
-                str(item["case"]),
-                self.site,
-                self.split,
-                torch.as_tensor(pred),
-                torch.as_tensor(output["label"]),
-                spacing,
-            )
+            rows = score_output(str(item["case"]), self.site, self.split, output)
             self.rows += rows
             now = time.perf_counter()
             dice = " ".join(f"dice_{row['region']}={row['dice']:.3f}" for row in rows)
