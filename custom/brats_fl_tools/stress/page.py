@@ -81,7 +81,8 @@ def sum_up(summary: Summary) -> str:
 def _describe(figures: Sequence[GradeFigures]) -> str:
     """``noise, 0.5 × the brain's SD``; ``a missing t1c or t2f``."""
     degradation = DEGRADATIONS[figures[0].degradation]
-    grades = " or ".join(one.grade for one in figures)
+    *most, last = (one.grade for one in figures)
+    grades = f"{', '.join(most)} or {last}" if most else last
     return f"a missing {grades}" if degradation.names else f"{_lower(degradation.title)}, {grades} {degradation.unit}"
 
 
@@ -183,6 +184,6 @@ def _paint_bars(axes: Axes, figures: Sequence[GradeFigures]) -> None:
 
 
 def _finish(axes: Axes) -> None:
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.03)  # a marker at 1 is seen whole
     axes.set_ylabel("Dice")
     legend_below(axes)

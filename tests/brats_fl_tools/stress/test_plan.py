@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from brats_fl_tools.stress.plan import AS_IT_IS, DEGRADATIONS, Grade, make_plan, severity
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def test_plan_is_the_scans_as_they_are_once_and_every_grade_of_every_degradation():
@@ -68,3 +73,11 @@ def test_severity_is_the_distance_from_a_scan_as_it_is():
     assert severity(DEGRADATIONS["gamma"], 0.7) == pytest.approx(0.3)
     assert severity(DEGRADATIONS["gamma"], 2.0) == 1.0
     assert severity(DEGRADATIONS["missing"], 0) == severity(DEGRADATIONS["missing"], 3)  # none is milder than another
+
+
+def test_grades_in_the_documentation_are_those_that_are_made():
+    text = (REPOSITORY / "docs" / "stress.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]* \| [^|]* \| ([^|]*) \|", text, re.MULTILINE)
+
+    assert dict(rows) == {name: ", ".join(map(one.label, one.strengths)) for name, one in DEGRADATIONS.items()}
+    assert f"in {sum(len(one.strengths) for one in DEGRADATIONS.values())} degraded ways" in text
