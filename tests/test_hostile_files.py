@@ -98,6 +98,10 @@ from brats_fl_tools.runs.lists import SEEN_FILE, describe_lists, find_seen
 from brats_fl_tools.runs.poc import read_poc
 from brats_fl_tools.runs.progress import describe_record
 from brats_fl_tools.runs.submission import Part, Submission, read_submission
+from brats_fl_tools.stress.plan import make_plan
+from brats_fl_tools.stress.records import CaseRecord, Score
+from brats_fl_tools.stress.records import read_record as read_stress_record
+from brats_fl_tools.stress.summary import Scored, Summary, read_summary, summarise
 from brats_fl_tools.study.comparable import differences, read_basis
 from brats_fl_tools.study.definition import read_study
 from brats_fl_tools.study.expansion import expand
@@ -626,6 +630,22 @@ def tuned(folder: Path) -> Hostile:
     return json_file(folder / "postprocessing.json", good, lambda: tuned_settings(folder / "m.pt"))
 
 
+def stress_record(folder: Path) -> Hostile:
+    score = Score("noise", "0.5", dict.fromkeys(REGIONS, 0.5), dict.fromkeys(REGIONS, 3.0))
+    file = folder / "a.json"
+    return json_file(file, asdict(CaseRecord("00", "11", (score,))), lambda: read_stress_record(file))
+
+
+def stress_summary(folder: Path) -> Hostile:
+    plan, figures = make_plan(grades=["missing=t1c"]), dict.fromkeys(REGIONS, 0.5)
+    scored = [Scored("h", "a", Score(*grade, figures, figures)) for grade in plan]
+    good = Summary(model="m", models_sha256={"m": "00"}, bundle="b", profile="small", postprocessing={}, split="test",
+                   sites={"h": 1}, cases=1, synthetic_cases=0, seen_in_training=None, grades=summarise(scored, plan),
+                   finished="2026", versions={"brats_fl": "1"}, machine={"cores": 2}, commit=None)  # fmt: skip
+    file = folder / "stress.json"
+    return json_file(file, json.loads(json.dumps(asdict(good))), lambda: read_summary(file))
+
+
 def job_as_written(folder: Path) -> Hostile:
     shutil.copytree(CONFIG, folder / "j")
     good = {
@@ -716,6 +736,7 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
         ),
         *(project, default_resources, site_resources, site_authorization, daemon_pid, certificate, marker, tuned),
         *(study_file, thresholds, study_record, basis),
+        *(stress_record, stress_summary),
         *(job_as_written, job_meta, built_meta, built_client, built_server, environment, set_option),
     )
 }

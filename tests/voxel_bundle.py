@@ -24,10 +24,10 @@ def voxel_weights(bias: float = -10.0) -> dict[str, torch.Tensor]:
 
 
 def make_voxel_bundle(folder: Path, bias: float = -10.0) -> Path:
-    """Write a bundle with the inference of ``brats_unet``, this network and its weights; its path."""
+    """Write a bundle with evaluation and inference of ``brats_unet``, this network and its weights; its path."""
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
-    for name in ("train", "inference"):
+    for name in ("train", "evaluate", "inference"):
         config = json.loads((BUNDLES / SOURCE / "configs" / f"{name}.json").read_text(encoding="utf-8"))
         (folder / "configs" / f"{name}.json").write_text(json.dumps(config | TINY))
     torch.save(voxel_weights(bias), folder / "models" / "model.pt")

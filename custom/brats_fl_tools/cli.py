@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from brats_fl.errors import BratsFLError
+from brats_fl.errors import BratsFLError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory, place_of
 from brats_fl_tools import baseline, check, demo, drill, report, sample, study
 from brats_fl_tools.data import cache_command, import_cases
@@ -21,6 +21,7 @@ from brats_fl_tools.model import evaluate, export, segment, tune
 from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
+from brats_fl_tools.stress import command as stress
 
 LONGEST_VERB = 16
 """Columns of a verb with what is before and behind it, in the list of verbs."""
@@ -43,7 +44,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "pretrain",
         "study",
     ),
-    "Results": ("tune", "evaluate", "report", "segment", "export"),
+    "Results": ("tune", "evaluate", "stress", "report", "segment", "export"),
     "Deployment": ("kit", "drill"),
 }
 """Verbs by what one wants to do, in the order in which one does it."""
@@ -111,6 +112,7 @@ app.command()(submit.status)
 app.command()(resume.resume)
 app.command()(tune.tune)
 app.command()(evaluate.evaluate)
+app.command()(stress.stress)
 app.command()(segment.segment)
 app.command()(report.report)
 app.command()(export.export)
@@ -135,9 +137,13 @@ def main() -> None:
         typer.echo(f"error: {explain(error)}", err=True)
         sys.exit(1)
     except Exception as error:
-        if not is_out_of_memory(error):
+        known = cause_of(error)  # an error of ours that MONAI wrapped in one of its own
+        if known is None and not is_out_of_memory(error):
             raise
-        typer.echo("error: memory ran out; free some, or take a machine with more", err=True)
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        words = "memory ran out; free some, or take a machine with more" if known is None else explain(known)
+        typer.echo(f"error: {words}", err=True)
         sys.exit(1)
 
 

@@ -22,6 +22,7 @@ Kind = Literal[
     "evaluation",
     "masks",
     "segmentation",
+    "stress",
     "drill",
     "baseline",
     "pretraining",

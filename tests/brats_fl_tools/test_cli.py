@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
+from monai.transforms import Compose
 
 import brats_fl
+from brats_fl.cases.transforms import LoadCased
 from brats_fl_tools import __main__, cli
 from brats_fl_tools.runs.processes import Interrupted
 
@@ -125,6 +128,22 @@ def test_command_for_which_memory_ran_out_says_so(monkeypatch: pytest.MonkeyPatc
 
     assert end.value.code == 1
     assert capsys.readouterr().err.strip() == "error: memory ran out; free some, or take a machine with more"
+
+
+def test_error_of_ours_that_monai_wrapped_is_told_as_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    def work() -> None:
+        Compose([LoadCased()])({"case": "P_001", "image": [str(tmp_path / "P_001_t1ce.nii")] * 4})
+
+    monkeypatch.setattr(cli, "app", work)
+    monkeypatch.setattr(sys, "argv", ["brats-fl"])
+
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith("error: P_001: t1c: ")
 
 
 def test_command_line_itself_loads_neither_torch_nor_monai():

@@ -33,6 +33,7 @@ from brats_fl_tools.runs.resume import resume_run
 from brats_fl_tools.runs.simulate import run_simulation
 from brats_fl_tools.runs.submit import collect_run
 from brats_fl_tools.sample.write import write_sample
+from brats_fl_tools.stress.command import stress_models
 from brats_fl_tools.study.command import run_study
 
 JOB = "brats_unet_fedavg"
@@ -75,6 +76,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "evaluate --rescore": (lambda out: rescore_masks(out, out, out), ""),
     "tune": (lambda out: tune_model(TrainedModel(out, out / "m.pt", "small"), out), "postprocessing.json"),
     "segment": (lambda out: segment_cases([], Nothing, out, {}, False), ""),
+    "stress": (lambda out: stress_models([], out, out, {}), ""),
     "export": (lambda out: export_model(out, out), "models"),
     "report": (write_report, "report.html"),
     "study": (lambda out: run_study(Nothing, out), ""),

@@ -222,3 +222,28 @@ def adjust_gamma(channel: Tensor, inside: Tensor, gamma: float) -> None:
     changed = ((voxels - low) / (high - low)).pow(gamma)
     deviation = changed.std().clamp_min(1e-7)
     channel[inside] = (changed - changed.mean()) / deviation * voxels.std() + voxels.mean()
+
+
+class RandModalityDropoutd(RandomizableTransform):
+    """Take one modality out of ``image``: with ``prob`` one channel, each as likely, becomes 0.
+
+    0 is what an absent scan is to the network: the background, and the mean of a z-scored brain. Three modalities are
+    always left. Source: the idea of Neverova et al. 2016 (ModDrop, doi:10.1109/TPAMI.2015.2461544), here never more
+    than one.
+    """
+
+    def __init__(self, prob: float) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f"modality_dropout must be a probability, 0 to 1 (got {prob!r})")
+        super().__init__(prob=1.0)
+        self.dropout_probability = prob
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
+        item = dict(data)
+        # Both are drawn every time, so that the patches after it are the same whatever the probability.
+        happens, channel = self.R.random_sample() < self.dropout_probability, self.R.randint(len(item["image"]))
+        if happens:
+            image = torch.as_tensor(item["image"]).clone()
+            image[channel] = 0
+            item["image"] = image
+        return item

@@ -19,7 +19,7 @@ from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import DataListError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.scoring.calibration import Reliability
-from brats_fl.scoring.case_table import Certainty, score_case, summarise, write_case_table
+from brats_fl.scoring.case_table import CaseScores, Certainty, score_case, summarise, write_case_table
 from brats_fl.scoring.postprocessing import BRAIN, PROBABILITY
 
 SUMMARY_FILE = "summary.json"
@@ -41,6 +41,14 @@ def load_labelled(path: str | Path, split: str) -> list[dict[str, Any]]:
                 "segment it with the bundle's inference"
             )
     return items
+
+
+def score_output(case: str, site: str, split: str, output: Mapping[str, Any]) -> CaseScores:
+    """Figures of a case from what an evaluator's post-processing left of it, see ``CaseTable``."""
+    pred = output["pred"]
+    spacing = torch.as_tensor(pred.affine)[:3, :3].double().pow(2).sum(dim=0).sqrt().tolist()
+    place = {"case": case, "site": site, "split": split}
+    return score_case(place, torch.as_tensor(pred), torch.as_tensor(output["label"]), spacing, certainty_of(output))
 
 
 class CaseTable:
@@ -76,12 +84,7 @@ class CaseTable:
     def add(self, engine: Engine) -> None:
         """Rows of the cases that were just segmented."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            pred = output["pred"]
-            spacing = torch.as_tensor(pred.affine)[:3, :3].double().pow(2).sum(dim=0).sqrt().tolist()
-            place = {"case": str(item["case"]), "site": self.site, "split": self.split}
-            scores = score_case(
-                place, torch.as_tensor(pred), torch.as_tensor(output["label"]), spacing, certainty_of(output)
-            )
+            scores = score_output(str(item["case"]), self.site, self.split, output)
             self.rows += (rows := scores.rows)
             for region, bins in scores.reliability.items():
                 self.reliability[region] = self.reliability[region] + bins if region in self.reliability else bins

@@ -25,7 +25,6 @@ from brats_fl.constants import MODALITIES
 from brats_fl.tasks import LocalSettings
 from brats_fl.training import LocalTraining
 from brats_fl_tools.bench.attacks import bench_attacks
-from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock
 from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock, time_metrics
 from brats_fl_tools.bench.rounds import round_overhead
 from brats_fl_tools.repository import BUNDLES

@@ -16,6 +16,7 @@ from brats_fl.cases.transforms import (
     LabelToRegionsd,
     LoadCased,
     RandModalityContrastd,
+    RandModalityDropoutd,
     RandTumourPatchd,
     TumourVoxelsd,
     UncachedBoundaryd,
@@ -393,3 +394,32 @@ def test_image_with_metadata_changes_as_a_plain_one_does():
     meta = RandModalityContrastd(prob=1.0).set_random_state(3)({"image": MetaTensor(image)})["image"]
 
     assert torch.equal(plain, torch.as_tensor(meta))
+
+
+def test_modality_dropout_takes_one_modality_and_each_as_often():
+    image = brain()[0].repeat(4, 1, 1, 1)
+    transform = RandModalityDropoutd(prob=1.0).set_random_state(0)
+
+    lost = [(transform({"image": image})["image"].flatten(1) == 0).all(dim=1) for _ in range(400)]
+
+    assert all(int(absent.sum()) == 1 for absent in lost)  # three of four are always left
+    counts = torch.stack(lost).sum(dim=0)
+    assert (counts - 100).abs().max() < 40  # 400 patches, a quarter each; 40 is more than four standard deviations
+    assert torch.equal(image, brain()[0].repeat(4, 1, 1, 1))  # the case itself is not touched
+
+
+def test_modality_dropout_happens_as_often_as_it_says_and_never_at_0():
+    image = brain()[0].repeat(4, 1, 1, 1)
+    seldom = RandModalityDropoutd(prob=0.25).set_random_state(0)
+    never = RandModalityDropoutd(prob=0.0).set_random_state(0)
+
+    happened = sum(not torch.equal(seldom({"image": image})["image"], image) for _ in range(400))
+
+    assert 65 < happened < 135  # 100 expected, four standard deviations are 35
+    assert all(torch.equal(never({"image": image})["image"], image) for _ in range(20))
+
+
+@pytest.mark.parametrize("prob", [-0.1, 1.1, float("nan")])
+def test_modality_dropout_that_is_no_probability_is_refused(prob: float):
+    with pytest.raises(ValueError, match="modality_dropout must be a probability, 0 to 1"):
+        RandModalityDropoutd(prob=prob)

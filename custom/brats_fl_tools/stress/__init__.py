@@ -1,0 +1,1 @@
+"""How a model does on worse scans: ``brats-fl stress``, graded degradations of the hospitals' test cases."""
