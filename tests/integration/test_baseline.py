@@ -58,9 +58,9 @@ def test_hospital_keeps_the_global_model_where_fitting_makes_it_worse_on_its_val
     sites: Path, tmp_path: Path
 ):
     start = tmp_path / "global.pt"
-    torch.save(build_network(BUNDLES / "brats_unet", "small", seed=7).state_dict(), start)
+    torch.save(build_network(BUNDLES / "brats_unet", "small", seed=10).state_dict(), start)
 
-    baseline("local", sites, tmp_path / "own", "--start-from", str(start), "--set", "learning_rate=1")
+    baseline("local", sites, tmp_path / "own", "--start-from", str(start), "--set", "learning_rate=0.1")
 
     run = tmp_path / "own" / "hospital-1"
     records = [record for record in read_records(run / "rounds.jsonl") if record["site"] == "hospital-1"]

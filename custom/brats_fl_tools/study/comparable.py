@@ -15,8 +15,8 @@ from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE
 from brats_fl.reading import Reader
 from brats_fl_tools.baseline.command import BASELINE_FILE
+from brats_fl_tools.report.case_results import read_evaluation
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
-from brats_fl_tools.report.run_folder import read_evaluation
 from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE
 
 READER: Final = Reader(RunError, "give the folder of a run or of a baseline that was evaluated")
