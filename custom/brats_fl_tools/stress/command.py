@@ -17,7 +17,8 @@ from brats_fl.machine import describe_machine
 from brats_fl.provenance import find_commit
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.ensemble import digests_of, find_models, post_processing, title
-from brats_fl_tools.model.evaluate import count_synthetic, seen_by_any, sites_with_cases
+from brats_fl_tools.model.evaluate import seen_by_any
+from brats_fl_tools.model.evaluation_folder import count_synthetic, sites_with_cases
 from brats_fl_tools.model.trained import TrainedModel
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, refuse_foreign
