@@ -162,7 +162,7 @@ def test_stopped_stress_leaves_no_results_and_goes_on_with_what_is_missing(
     assert read_table(out / "stress.csv") == {key: value for key, value in whole.items() if key[2] == "hospital-2"}
     again = run_stress(bundle, alone, out, *MISSING_AND_NOISE)
     assert "4 of them are known from before, 0 are left" in again.output
-    assert "1/" not in again.output
+    assert not [line for line in again.output.splitlines() if line.startswith("1/")]  # nothing was segmented again
 
 
 def test_interrupted_command_says_how_far_it_came(bundle: Path, sites: Path, tmp_path: Path, monkeypatch):
