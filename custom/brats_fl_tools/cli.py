@@ -22,6 +22,7 @@ from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
 from brats_fl_tools.stress import command as stress
+from brats_fl_tools.watch import command as watch
 
 LONGEST_VERB = 16
 """Columns of a verb with what is before and behind it, in the list of verbs."""
@@ -39,6 +40,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "submit",
         "collect",
         "status",
+        "watch",
         "resume",
         "baseline",
         "pretrain",
@@ -109,6 +111,7 @@ app.add_typer(study.app, name="study")
 app.command()(submit.submit)
 app.command("collect")(submit.collect_run)
 app.command()(submit.status)
+app.command()(watch.watch)
 app.command()(resume.resume)
 app.command()(tune.tune)
 app.command()(evaluate.evaluate)

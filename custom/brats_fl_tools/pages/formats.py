@@ -58,6 +58,14 @@ def format_duration(seconds: float | None) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def format_bytes(value: float) -> str:
+    """Bytes in MB with one decimal, in kB below one, in GB from a thousand on; powers of ten."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
 def format_count(value: int, word: str, plural: str = "") -> str:
     """Number with its noun: 1 case, 2 cases; ``plural`` where that is more than an s."""
     return f"{value:,} {word if value == 1 else plural or word + 's'}"

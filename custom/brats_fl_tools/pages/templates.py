@@ -6,7 +6,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from brats_fl_tools.pages import formats
 
-PLACES = tuple(f"brats_fl_tools.{room}" for room in ("pages", "report", "partition", "check", "model", "stress"))
+PLACES = tuple(
+    f"brats_fl_tools.{room}" for room in ("pages", "report", "partition", "check", "model", "stress", "watch")
+)
 
 
 def page_environment() -> Environment:
@@ -26,5 +28,6 @@ def page_environment() -> Environment:
         "difference": formats.format_difference,
         "duration": formats.format_duration,
         "count": formats.format_count,
+        "bytes": formats.format_bytes,
     }
     return environment

@@ -204,13 +204,14 @@ def list_missing(run: RunFolder) -> list[MissingRow]:
                 site=site,
                 updates=updates[site],
                 rounds=", ".join([rounds] * bool(rounds) + final),
-                reasons="; ".join(_explain(status) for status in statuses),
+                reasons="; ".join(explain_status(status) for status in statuses),
             )
         )
     return rows
 
 
-def _explain(status: str) -> str:
+def explain_status(status: str) -> str:
+    """A code with what it means, where that is known."""
     meaning = STATUS_MEANINGS.get(status)
     return f"{status} ({meaning})" if meaning else status
 

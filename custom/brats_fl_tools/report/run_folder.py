@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -138,7 +138,7 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
 
     Args:
         path: The run folder.
-        with_rounds: Whether ``rounds.jsonl`` must be there; a run that is only compared with needs none.
+        with_rounds: Whether there must be a round; a run that is only compared with, or has just begun, needs none.
         with_cases: Whether ``evaluation.csv`` is read; a real federation's hospitals keep theirs.
 
     Raises:
@@ -151,15 +151,18 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
         return RunFolder(path, _EMPTY, (), read_evaluation(path / CASE_TABLE_FILE), evaluation, invited=())
     info = read_facts(Reader(RunError, SIMULATE), path / RUN_FILE, RUN_FACTS)
     rounds = records_files(path, info.get("state"))
+    there = [path for path in rounds if path.is_file()]
     told = path / EVALUATION_FILE
     return RunFolder(
         path=path,
         info=info,
-        records=read_rounds(*rounds) if with_rounds or rounds[0].exists() else (),
+        records=read_rounds(*rounds)
+        if with_rounds
+        else rounds_of(line for path in there for line in read_records(path)),
         results=read_evaluation(path / CASE_TABLE_FILE) if with_cases else (),
         evaluation=read_facts(READER, told, EVALUATION_FACTS) if told.exists() else _EMPTY,
         invited=invited_sites(path, info),
-        means=read_means(*(path for path in rounds if path.is_file())),
+        means=read_means(*there),
     )
 
 
@@ -169,14 +172,19 @@ def read_rounds(*paths: Path) -> tuple[RoundRecord, ...]:
     Raises:
         RunError: The file is missing or empty, or a line is no record.
     """
-    records: dict[tuple[str, int, str], RoundRecord] = {}
     for path in paths:
         if not path.is_file():
             raise RunError(f"{path}: no such file; {SIMULATE}")
-        found = (_as_record(content) for content in read_records(path) if content["phase"] in ORDER)
-        records |= {(record.phase, record.round, record.site): record for record in found}
+    records = rounds_of(line for path in paths for line in read_records(path))
     if not records:
         raise RunError(f"{paths[-1]}: holds no round; {SIMULATE}")
+    return records
+
+
+def rounds_of(lines: Iterable[Mapping[str, Any]]) -> tuple[RoundRecord, ...]:
+    """Records of checked lines by phase, round and site; of two with the same, the later counts."""
+    found = (_as_record(content) for content in lines if content["phase"] in ORDER)
+    records = {(record.phase, record.round, record.site): record for record in found}
     return tuple(
         sorted(records.values(), key=lambda record: (ORDER[record.phase], record.round, natural_key(record.site)))
     )
@@ -188,8 +196,13 @@ def read_means(*paths: Path) -> tuple[RoundMean, ...]:
     Raises:
         RunError: A line is no record.
     """
-    lines = [line for path in paths for line in read_records(path) if line["phase"] == MEAN_PHASE]
-    means = {line["round"]: RoundMean(line["round"], line["status"], line.get("shares", {})) for line in lines}
+    return means_of(line for path in paths for line in read_records(path))
+
+
+def means_of(lines: Iterable[Mapping[str, Any]]) -> tuple[RoundMean, ...]:
+    """The server's own of checked lines; of two of the same round, the later counts."""
+    own = [line for line in lines if line["phase"] == MEAN_PHASE]
+    means = {line["round"]: RoundMean(line["round"], line["status"], line.get("shares", {})) for line in own}
     return tuple(means[number] for number in sorted(means))
 
 
