@@ -54,7 +54,14 @@ class Progress:
     def __init__(self, say: Callable[[str], None] = typer.echo) -> None:
         self.say = say
         self.shown: set[tuple[str, int, str, str]] = set()
+        self.said: set[str] = set()
         self.begin = self.last = time.monotonic()
+
+    def say_once(self, line: str) -> None:
+        """Print a line that has not been printed before."""
+        if line not in self.said:
+            self.said.add(line)
+            self.say(line)
 
     def show(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Print those that are new, or that the run goes on where there has been none for half a minute."""

@@ -58,6 +58,10 @@ GOOD_ENDS = ("FINISHED:COMPLETED", "FINISHED:ABNORMAL")
 """FLARE calls a job abnormal in which a site was lost and all rounds were finished with the others."""
 
 
+class NotAllowedError(RunError):
+    """The server's policy does not let this admin do it."""
+
+
 @contextlib.contextmanager
 def admin_session(kit: Kit, timeout_s: float = 15.0) -> Iterator[Any]:
     """A connected FLARE session of the admin whose kit it is.
@@ -139,7 +143,7 @@ def follow(session: Any, job_id: str, progress: Progress, begun: Callable[[], No
     while True:
         has_settled = running_since is not None and answered - running_since >= SETTLE_SECONDS
         try:
-            records = new_records(session, job_id, known) if has_settled else None
+            records = news_of(session, job_id, known, progress) if has_settled else None
             status = job_status(session, job_id) if records is None else RUNNING
             if status.startswith(FINISHED):
                 return status
@@ -166,6 +170,15 @@ def follow(session: Any, job_id: str, progress: Progress, begun: Callable[[], No
                 begun()
             progress.show(records or ())
         time.sleep(pause(time.monotonic() - news))
+
+
+def news_of(session: Any, job_id: str, start: int, progress: Progress) -> list[dict[str, Any]] | None:
+    """As ``new_records``; where the admin may not have them that is said, and the job followed by its status alone."""
+    try:
+        return new_records(session, job_id, start)
+    except NotAllowedError as error:
+        progress.say_once(f"no rounds until the end: {error}")
+        return None
 
 
 def pause(silence: float) -> float:
@@ -224,10 +237,18 @@ def new_records(session: Any, job_id: str, start: int) -> list[dict[str, Any]] |
     """Round records of a running job from a number on; None where it does not tell: it has just begun or ended.
 
     Raises:
+        NotAllowedError: The server's policy does not let this admin.
         RunError: What the server answered is no list of records.
     """
+    from nvflare.fuel.flare_api.api_spec import AuthorizationError
+
     try:
         answer = session.do_app_command(job_id, RECORDS_COMMAND, {"from": start})
+    except AuthorizationError as error:
+        raise NotAllowedError(
+            f"{error}: only the lead who submitted a job may follow its rounds; where that is you, the server's kit is "
+            "of an earlier release: run `brats-fl kit setup` on it again, and restart the server"
+        ) from error
     except Exception:  # FLARE says it with whatever error; the job's status, asked for next, says which it is
         return None
     records = answer.get("records") if isinstance(answer, dict) else None

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from nvflare.fuel.flare_api.api_spec import InternalError, JobNotRunning
+from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError, JobNotRunning
 
 from brats_fl.errors import RunError
 from brats_fl_tools.runs import session
@@ -96,6 +96,20 @@ def test_server_is_asked_less_often_the_longer_nothing_has_come(monkeypatch: pyt
     monkeypatch.setattr(session, "POLL_SECONDS", 1.0)
 
     assert [session.pause(silence) for silence in (0, 10, 40, 3600)] == [1, 1, 4, 10]
+
+
+def test_admin_who_may_not_have_the_rounds_is_told_why_once_and_waits_for_the_end():
+    said: list[str] = []
+    server = Server(*["RUNNING"] * 4, "FINISHED:COMPLETED")
+
+    def refuse(*_: object) -> None:
+        raise AuthorizationError("user 'lead' is not authorized for 'app_command'")
+
+    server.do_app_command = refuse  # type: ignore[method-assign]
+
+    assert session.follow(server, "0f7a", Progress(said.append)) == "FINISHED:COMPLETED"
+    assert len(said) == 1
+    assert "only the lead who submitted a job may follow its rounds" in said[0]
 
 
 @pytest.mark.parametrize("answer", [[], {"records": "none"}, {"records": [{"round": 0}]}])
