@@ -10,9 +10,18 @@ from matplotlib.ticker import MaxNLocator
 
 from brats_fl.constants import KEY_METRIC, REGIONS
 from brats_fl_tools.pages.diagrams import Diagram, paint_strips, stack_bars
-from brats_fl_tools.pages.formats import REGION_NAMES, format_count
+from brats_fl_tools.pages.formats import REGION_NAMES, format_count, format_difference
 from brats_fl_tools.pages.svg import INK, MARKERS, MUTED, PALETTE, SURFACE, draw, legend_below
-from brats_fl_tools.report.curves import Curve, gap_curve, mean_curve, metric_curves, region_curves, site_curves
+from brats_fl_tools.report.curves import (
+    Curve,
+    Trend,
+    gap_curve,
+    late_trend,
+    mean_curve,
+    metric_curves,
+    region_curves,
+    site_curves,
+)
 from brats_fl_tools.report.participants import invited_sites, train_rounds
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
 from brats_fl_tools.report.run_folder import VALIDATION_SPLIT, RunFolder
@@ -29,7 +38,7 @@ def learning_curves(run: RunFolder) -> list[Diagram]:
         caption = (
             "Each point is the global model as the hospital received it, on the hospital's own validation "
             "cases; the last point is the final model. Thick: the mean of the hospitals that reported."
-        )
+        ) + describe_trend(late_trend(mean_curve(dice)))
         painter = _curve_painter({**dice, "mean": mean_curve(dice)}, run, "Mean Dice", best=True)
         diagrams.append(_diagram("dice", "Validation Dice of the global model", caption, dice, painter))
     if any(regions.values()):
@@ -50,6 +59,19 @@ def learning_curves(run: RunFolder) -> list[Diagram]:
         painter = _curve_painter(loss, run, "Loss", unit_range=False)
         diagrams.append(_diagram("loss", "Training loss", caption, loss, painter))
     return diagrams
+
+
+def describe_trend(trend: Trend | None) -> str:
+    """Whether more rounds would pay, in a sentence behind a caption."""
+    if trend is None:
+        return ""
+    moved = (
+        f" Over the last {trend.rounds} rounds the mean lies {format_difference(trend.gain, 'dice')} from that of the "
+        f"{trend.rounds} before"
+    )
+    if trend.still_rises:
+        return f"{moved}, more than it moves by chance from round to round ({trend.noise:.3f}): more rounds may pay."
+    return f"{moved}, and moves by {trend.noise:.3f} by chance: it is level at its end. A longer run is another one: its learning rate falls more slowly."
 
 
 def _validation_cases(run: RunFolder, site: str) -> int:
