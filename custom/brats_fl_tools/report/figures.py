@@ -71,7 +71,10 @@ def describe_trend(trend: Trend | None) -> str:
     )
     if trend.still_rises:
         return f"{moved}, more than it moves by chance from round to round ({trend.noise:.3f}): more rounds may pay."
-    return f"{moved}, and moves by {trend.noise:.3f} by chance: it is level at its end. A longer run is another one: its learning rate falls more slowly."
+    return (
+        f"{moved}, and moves by {trend.noise:.3f} by chance: it is level at its end. A longer run is another one: its "
+        "learning rate falls more slowly."
+    )
 
 
 def _validation_cases(run: RunFolder, site: str) -> int:
