@@ -42,6 +42,7 @@ def write_study_folder(
     central: Dice | None = None,
     without: Mapping[str, Dice] | None = None,
     thresholds: Thresholds | None = None,
+    replaced: tuple[str, ...] = (),
     patients: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> Path:
@@ -54,6 +55,7 @@ def write_study_folder(
         central: Of the pooled model.
         without: Hospital -> figures of all cases under the model trained without it.
         thresholds: That were there before the first run.
+        replaced: Digests of thresholds that those took the place of.
         patients: Case -> patient, where it is not its own.
         changes: Of the record.
     """
@@ -68,7 +70,8 @@ def write_study_folder(
         parts = {f"without-{site}": dice for site, dice in without.items()}
         own = {site: dice[site] for site, dice in without.items()}
         runs.append(write_baseline(out, sites, "leave-one-out", own, parts, lists))
-    stated = StatedThresholds("thresholds.toml", "5e" * 32, "2026-01-01T00:00:00", thresholds) if thresholds else None
+    told = ("thresholds.toml", "5e" * 32, "2026-01-01T00:00:00")
+    stated = StatedThresholds(*told, thresholds, replaced) if thresholds else None
     record = {
         "name": "a study", "file": "study.toml", "sha256": "ab" * 32, "text": 'name = "a study"\n',
         "started": "2026-01-01T00:00:00", "runs": tuple(runs), "thresholds": stated,

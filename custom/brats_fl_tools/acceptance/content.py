@@ -23,6 +23,7 @@ from brats_fl_tools.acceptance.evidence import Candidate, Evidence, gather_evide
 from brats_fl_tools.acceptance.hospitals import Contribution, Gain, contributions, gains, suspects
 from brats_fl_tools.acceptance.judging import Judgement, Verdict, judge_thresholds, pass_verdict
 from brats_fl_tools.acceptance.statistics import Spread
+from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.stress.command import DEFAULT_FOLDER
 from brats_fl_tools.stress.summary import SUMMARY_FILE, Summary, read_summary
@@ -77,7 +78,7 @@ def judge_study(out: Path, sound: Collection[str] = ()) -> Acceptance:
     """
     record = read_record(out)
     evidence = gather_evidence(out, record)
-    known = {site for one in evidence.candidates for site in one.federated.sites}
+    known = sorted({site for one in evidence.candidates for site in one.federated.sites}, key=natural_key)
     if unknown := [site for site in sound if site not in known]:
         raise RunError(f"--sound {unknown[0]}: the study was tested at no such hospital; it has {', '.join(known)}")
     folders = {run.name: read_folders(out, run) for one in evidence.candidates for run in one.runs}

@@ -139,6 +139,8 @@ def _least_share(figures: CaseFigures, central: CaseFigures | None, limit: float
     if central is None:
         return Finding("least_share_of_central", asked, (), "the study has no finished central baseline")
     here, there = _same_cases(figures, central)
+    if not there.of("dice", MEAN).any():
+        return Finding("least_share_of_central", asked, (), "the pooled model finds nothing, or shares no test case")
     share = estimate(here.owners, ratio_of(here.of("dice", MEAN), there.of("dice", MEAN)))
     return Finding("least_share_of_central", asked, (judge_estimate("", share, limit, least=True),))
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, stdev
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -65,12 +66,20 @@ def estimate(patients: Sequence[str], statistic: Statistic, confidence: float = 
     if count < FEWEST:
         return Estimate(value, None, None, count, len(patients))
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(statistic(draw_patients(patients)), [tail, 100 - tail])
+    draws = statistic(draw_patients(patients))
+    if not np.isfinite(draws).all():  # a ratio to a model that finds nothing in some draw
+        return Estimate(value, None, None, count, len(patients))
+    low, high = np.percentile(draws, [tail, 100 - tail])
     return Estimate(value, float(low), float(high), count, len(patients))
 
 
 def draw_patients(patients: Sequence[str]) -> Counts:
     """How often each case counts in each draw of as many patients as there are, (``RESAMPLES``, cases)."""
+    return _draw(tuple(patients))
+
+
+@lru_cache(maxsize=128)
+def _draw(patients: tuple[str, ...]) -> Counts:
     names, owners = np.unique(np.asarray(patients), return_inverse=True)
     drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
     counts = np.zeros((RESAMPLES, len(names)), np.int64)
@@ -84,7 +93,7 @@ def mean_of(values: Floats) -> Statistic:
 
 
 def ratio_of(values: Floats, others: Floats) -> Statistic:
-    """Mean over that of others, of the same cases; not a number where that is 0."""
+    """Mean over that of others, of the same cases; infinite where that is 0."""
 
     def ratios(counts: Counts) -> Floats:
         below = counts @ others
@@ -124,7 +133,8 @@ def cases_needed(found: Estimate, limit: float) -> int | None:
     if found.low is None or found.high is None or found.value == limit:
         return None
     arm = found.value - found.low if limit < found.value else found.high - found.value
-    return max(math.ceil(found.patients * (arm / (found.value - limit)) ** 2), found.patients + 1)
+    needed = found.patients * (arm / (found.value - limit)) ** 2
+    return max(math.ceil(round(needed, 6)), found.patients + 1)  # rounded: 40.0000001 are 40
 
 
 def paired_p(differences: Floats, patients: Sequence[str]) -> float | None:
@@ -132,20 +142,35 @@ def paired_p(differences: Floats, patients: Sequence[str]) -> float | None:
 
     Returns:
         1 where all differences are 0; None with fewer than ``FEWEST`` patients.
-
-    Source: Wilcoxon 1945, doi:10.2307/3001968; differences of 0 are dropped, as there.
     """
-    from scipy.stats import wilcoxon
-
     of_patient: dict[str, list[float]] = {}
     for patient, difference in zip(patients, differences.tolist(), strict=True):
         of_patient.setdefault(patient, []).append(difference)
-    means = [fmean(values) for values in of_patient.values()]
-    if len(means) < FEWEST:
+    if len(of_patient) < FEWEST:
         return None
-    nonzero = [round(value, 12) for value in means if abs(value) > 1e-12]
-    tested: Any = wilcoxon(nonzero) if nonzero else None
-    return float(tested.pvalue) if nonzero else 1.0
+    return signed_rank_p(np.array([round(fmean(values), 9) for values in of_patient.values()]))
+
+
+def signed_rank_p(differences: Floats) -> float:
+    """Exact two-sided p of Wilcoxon's signed-rank test, equal differences included.
+
+    Ranks of equal sizes are averaged; the sum of those of one sign is held against what it is when each sign comes up
+    by the toss of a coin. SciPy's exact table is for unequal sizes, and its permutations take a second a test.
+
+    Source: Wilcoxon 1945, doi:10.2307/3001968; differences of 0 are dropped, as there.
+    """
+    from scipy.stats import rankdata
+
+    nonzero = differences[differences != 0]
+    ranks = np.rint(2 * rankdata(np.abs(nonzero))).astype(int)  # halves become whole
+    chances = np.zeros(ranks.sum() + 1)
+    chances[0] = 1.0
+    for rank in ranks:
+        heads = chances[:-rank] / 2
+        chances /= 2
+        chances[rank:] += heads
+    found = int(ranks[nonzero > 0].sum())
+    return float(min(1.0, 2 * min(chances[: found + 1].sum(), chances[found:].sum())))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
