@@ -109,7 +109,11 @@ class Candidate:
     baselines: Mapping[str, CaseFigures]
     """``local``, ``central``, ``leave-one-out`` -> each case under the model that was made for it."""
     without: Mapping[str, CaseFigures]
-    """Hospital -> all cases under the model that was trained without it."""
+    """Hospital -> all cases under the model that was trained without it, by this job's own recipe; else empty.
+
+    A baseline has the recipe of one job of its bundle: against another job, a hospital would be blamed for what is the
+    algorithm's.
+    """
     by_seed: Mapping[str, Mapping[int, float]]
     """``federated`` or a baseline -> seed -> mean Dice over its cases."""
 
@@ -272,7 +276,8 @@ def _candidate(
     beside = [one for one in usable if (one.run.bundle, one.run.partition) == (first.bundle, first.partition)]
     kinds = {FEDERATED: list(own)} | {kind: [one for one in beside if one.run.kind == kind] for kind in BASELINES}
     known = {key: whose for one in own for key, whose in patients[one.run.sites_dir].items()}
-    lists = [found for one in kinds["leave-one-out"] for found in one.without.items()]
+    alike = [one for one in kinds["leave-one-out"] if one.run.label == first.label]
+    lists = [found for one in alike for found in one.without.items()]
     return Candidate(
         label=first.label,
         partition=first.partition,

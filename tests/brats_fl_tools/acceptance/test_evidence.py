@@ -110,6 +110,17 @@ def test_leave_one_out_whose_part_saw_a_test_case_is_refused(tmp_path: Path):
     assert gather(out).candidates[0].without == {}
 
 
+def test_hospital_is_not_blamed_for_what_is_the_algorithms(tmp_path: Path):
+    out = study(tmp_path)
+    record = read_record(out)
+    own = next(run for run in record.runs if run.name == FEDERATED)
+    write_record(out, record.with_run(replace(own, label="scaffold")))  # the baselines are of the job unet
+
+    (found,) = gather(out).candidates
+
+    assert (list(found.baselines), found.without) == (["central", "leave-one-out"], {})
+
+
 def test_study_without_a_federated_run_has_nothing_to_report(tmp_path: Path):
     out = study(tmp_path)
     (out / "runs" / FEDERATED / "evaluation.json").unlink()
