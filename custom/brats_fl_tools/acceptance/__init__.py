@@ -7,4 +7,5 @@ hospitals   who gains, who contributes, whose labels look spoilt
 judging     the verdict, against thresholds that were written before the runs
 accounts    what it cost, whose cases, who took part
 page        one page of it all
+model_card  what goes with the model into its bundle
 """

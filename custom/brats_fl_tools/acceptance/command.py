@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from brats_fl_tools.acceptance.content import as_json, judge_study
+from brats_fl_tools.acceptance.model_card import write_cards
 from brats_fl_tools.acceptance.page import render_acceptance
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.report import REPORT_FILE, ReportFiles, refuse_to_overwrite, write_file
@@ -20,6 +21,8 @@ def write_acceptance(
     out: Path, *, force: bool = False, sites: Path | None = None, sound: Collection[str] = ()
 ) -> ReportFiles:
     """Write ``report.html`` and ``acceptance.json`` into the folder of a study; each appears whole or not at all.
+
+    Every federated run gets its model's card, which ``brats-fl export`` takes along.
 
     Args:
         out: The folder.
@@ -36,5 +39,6 @@ def write_acceptance(
     acceptance = judge_study(out, sound)
     page = render_acceptance(out, acceptance, sites)
     write_file(figures_path, json.dumps(as_json(acceptance), indent=1, allow_nan=False) + "\n")
+    write_cards(out, acceptance)
     write_file(page_path, page.html)
     return ReportFiles(page_path, figures_path, page.notes)

@@ -165,3 +165,14 @@ def test_page_never_scrolls_sideways(reported: Path, tmp_path: Path):
     seen = measure_in_browser((reported / "report.html").read_text(encoding="utf-8"), tmp_path, (420, 1300))
 
     assert {width: one["wanted"] <= int(width) for width, one in seen.items()} == {"420": True, "1300": True}
+
+
+def test_model_card_has_verdict_figures_and_places_for_what_a_person_must_write(reported: Path):
+    card = (reported / "runs" / "sites-unet-seed1" / "model_card.md").read_text(encoding="utf-8")
+
+    assert "- Verdict on the study: go" in card
+    assert f"its file's SHA-256 {read_record(reported).sha256}" in card
+    assert "seed 1" in card
+    assert re.search(r"\| mean Dice \| 0\.750 \| 0\.7\d\d to 0\.7\d\d \|", card)
+    assert "| hospital-1 | 4 | 1 | 6 | trained |" in card
+    assert "| Data sources, dates, consent and approval | _to be written_ |" in card
