@@ -8,7 +8,6 @@ from typing import Annotated, Final
 import typer
 
 from brats_fl.sharing.cross_site import CROSS_SITE_FILE
-from brats_fl_tools.acceptance.command import write_acceptance
 from brats_fl_tools.report import REPORT_FILE, refuse_to_overwrite, write_file, write_report
 from brats_fl_tools.report.cross_site_page import render_cross_site
 from brats_fl_tools.report.statistics_page import STATISTICS_FILE, render_statistics
@@ -60,6 +59,8 @@ def report(
             typer.echo(f"wrote {page}")
             return
     if is_study:
+        from brats_fl_tools.acceptance.command import write_acceptance
+
         files = write_acceptance(run, force=force, sites=sites, sound=sound or ())
     else:
         files = write_report(run, against or (), force=force, sites=sites)
