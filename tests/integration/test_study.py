@@ -92,8 +92,8 @@ def check_acceptance(out: Path, record: StudyRecord) -> None:
         assert job["headlines"][kind]["dice"]["value"] == pytest.approx(table["dice"].mean(), abs=1e-6)
     assert (figures["verdict"], figures["left_out"]) == ("undecided", [])
     assert figures["synthetic_cases"] == 0
-    without = pd.read_csv(out / "runs" / "sites-own-leave-one-out-seed0" / "without-hospital-1" / "evaluation.csv")
-    others = [table[table["site"] != "hospital-1"]["dice"].mean() for table in (tables["federated"], without)]
-    assert job["contributions"]["hospital-1"]["value"] == pytest.approx(others[0] - others[1], abs=1e-6)
+    without = pd.read_csv(out / "runs" / "sites-own_net-leave-one-out-seed0" / "without-north" / "evaluation.csv")
+    others = [table[table["site"] != "north"]["dice"].mean() for table in (tables["federated"], without)]
+    assert job["contributions"]["north"]["value"] == pytest.approx(others[0] - others[1], abs=1e-6)
     assert job["members"][0]["part"] == "trained"
     assert [cost["bytes_up"] is not None for cost in figures["costs"]] == [True, False, False, False]

@@ -75,7 +75,7 @@ def describe_model(acceptance: Acceptance, section: Section, run: RunRecord, dig
 def _about(acceptance: Acceptance, section: Section, run: RunRecord, digest: str) -> str:
     record = acceptance.record
     lines = [
-        f"# {section.candidate.name}: model card",
+        f"# {section.candidate.name}: model card\n",
         f"- Model: SHA-256 {digest}",
         f"- Bundle: {run.bundle} ({run.profile}), {format_count(run.rounds, 'round')}, seed {run.seed}",
         f"- Study: {record.name}, its file's SHA-256 {record.sha256}",
