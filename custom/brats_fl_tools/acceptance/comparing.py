@@ -10,7 +10,8 @@ import numpy as np
 
 from brats_fl.constants import REGIONS
 from brats_fl.scoring.columns import FURTHER
-from brats_fl_tools.acceptance.evidence import COLUMNS, MEAN, Candidate, CaseFigures
+from brats_fl_tools.acceptance.case_figures import COLUMNS, MEAN, CaseFigures
+from brats_fl_tools.acceptance.evidence import Candidate
 from brats_fl_tools.acceptance.statistics import (
     Estimate,
     Floats,

@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from brats_fl_tools.acceptance.case_figures import MEAN, CaseFigures
 from brats_fl_tools.acceptance.comparing import models_of, paired_difference
-from brats_fl_tools.acceptance.evidence import MEAN, Candidate, CaseFigures
+from brats_fl_tools.acceptance.evidence import Candidate
 from brats_fl_tools.acceptance.statistics import FEWEST, Estimate, draw_patients
 from brats_fl_tools.pages.formats import list_words
 from brats_fl_tools.study.expansion import FEDERATED

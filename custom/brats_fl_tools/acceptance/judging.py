@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from brats_fl.constants import REGIONS
+from brats_fl_tools.acceptance.case_figures import MEAN, CaseFigures
 from brats_fl_tools.acceptance.comparing import paired_difference
-from brats_fl_tools.acceptance.evidence import MEAN, Candidate, CaseFigures
+from brats_fl_tools.acceptance.evidence import Candidate
 from brats_fl_tools.acceptance.hospitals import Suspect
 from brats_fl_tools.acceptance.statistics import (
     FEWEST,

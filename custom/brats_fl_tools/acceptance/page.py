@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 
 import brats_fl
 from brats_fl.constants import MISSED_HD95_MM, REGIONS
+from brats_fl_tools.acceptance.case_figures import COLUMNS, MEAN
 from brats_fl_tools.acceptance.comparing import ALL, DICE, METRICS, Metric
 from brats_fl_tools.acceptance.content import Acceptance, Section
-from brats_fl_tools.acceptance.evidence import COLUMNS, MEAN
 from brats_fl_tools.acceptance.hospitals import FAR, Contribution, Gain
 from brats_fl_tools.acceptance.statistics import FEWEST, Estimate
 from brats_fl_tools.pages.diagrams import Diagram
