@@ -35,6 +35,7 @@ from tests.hostile import (
 )
 from tests.run_folders import SITES, train, write_run
 from tests.study_files import write_sites
+from tests.study_folders import write_study_folder
 
 import brats_fl
 import brats_fl_tools
@@ -65,6 +66,9 @@ from brats_fl.sharing.cross_site import (
 )
 from brats_fl.sharing.site_statistics import Release, read_releases
 from brats_fl.site_state import read_own, write_own
+from brats_fl_tools.acceptance.content import as_json as acceptance_as_json
+from brats_fl_tools.acceptance.content import judge_study
+from brats_fl_tools.acceptance.page import render_acceptance
 from brats_fl_tools.data.case_table import read_case_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import read_origins
@@ -531,6 +535,13 @@ def study_record(folder: Path) -> Hostile:
     return json_file(folder / "study.json", good, read)
 
 
+def acceptance(folder: Path) -> Hostile:
+    out = write_study_folder(folder / "study", thresholds=Thresholds(least_mean_dice=0.5))
+    good = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    read = lambda: (render_acceptance(out, judged := judge_study(out)), acceptance_as_json(judged))  # noqa: E731
+    return json_file(out / "study.json", good, read, place="/")  # a run's own folder is named by itself
+
+
 def basis(folder: Path) -> Hostile:
     run = write_run(folder / "run")
     (run / "evaluation.json").write_text(json.dumps({"bundle": "b", "profile": "small"}), encoding="utf-8")
@@ -735,7 +746,7 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             admin_kit,
         ),
         *(project, default_resources, site_resources, site_authorization, daemon_pid, certificate, marker, tuned),
-        *(study_file, thresholds, study_record, basis),
+        *(study_file, thresholds, study_record, acceptance, basis),
         *(stress_record, stress_summary),
         *(job_as_written, job_meta, built_meta, built_client, built_server, environment, set_option),
     )

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from brats_fl.errors import BratsFLError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory, place_of
-from brats_fl_tools import baseline, check, demo, drill, report, sample, study
+from brats_fl_tools import baseline, check, demo, drill, reporting, sample, study
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
 from brats_fl_tools.kit import command as kit
@@ -117,7 +117,7 @@ app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(stress.stress)
 app.command()(segment.segment)
-app.command()(report.report)
+app.command()(reporting.report)
 app.command()(export.export)
 app.command()(drill.drill)
 app.command()(demo.demo)

@@ -15,6 +15,9 @@ BEST_MODEL: Final = "global_model.pt"
 EXPORTED: Final = "models/model.pt"
 """Where `brats-fl export` puts a bundle's weights."""
 
+MODEL_CARD: Final = "model_card.md"
+"""What `brats-fl report STUDY` says of the best model of a run, in its folder; `export` takes it along."""
+
 PRETRAINED: Final = "model.pt"
 """What `brats-fl pretrain` writes, in its own folder."""
 

@@ -30,8 +30,8 @@ from brats_fl.sharing.cross_site import CROSS_SITE_FILE, read_cross_site
 from brats_fl.sharing.fingerprints import KEY_FILE
 from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE, RELEASES_FILE, Protection
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
-from brats_fl_tools.report import report
 from brats_fl_tools.report.statistics_page import ALL, read_statistics
+from brats_fl_tools.reporting import report
 from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
 from brats_fl_tools.runs.session import admin_session, connected_clients

@@ -9,15 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tests.integration.test_own_study import CASES
 from tests.integration.test_own_study import write_study as write_job
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.round_records import read_records
+from brats_fl_tools.acceptance.command import write_acceptance
 from brats_fl_tools.runs.folder import SIMULATED_SERVER
 from brats_fl_tools.study.comparable import differences, read_basis
-from brats_fl_tools.study.record import read_record
+from brats_fl_tools.study.record import StudyRecord, read_record
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +28,8 @@ name = "one convolution"
 profile = "small"
 rounds = 6
 sites = "sites"
-baselines = ["central"]
+baselines = ["local", "central", "leave-one-out"]
+thresholds = "thresholds.toml"
 
 [set]
 patch_size = [32, 32, 32]
@@ -49,6 +52,7 @@ def test_study_that_was_interrupted_goes_on_and_its_runs_are_comparable(tmp_path
     write_plain_job(tmp_path)
     make_tiny_sites(tmp_path / "sites", CASES)
     (tmp_path / "study.toml").write_text(STUDY, encoding="utf-8")
+    (tmp_path / "thresholds.toml").write_text("least_mean_dice = 0.9\nabove_local = true\n", encoding="utf-8")
     out, federated = tmp_path / "out", tmp_path / "out" / "runs" / "sites-own-seed0"
     command = [sys.executable, "-W", "ignore", "-m", "brats_fl_tools", "study", str(tmp_path / "study.toml")]
     command += ["--out", str(out)]
@@ -60,16 +64,36 @@ def test_study_that_was_interrupted_goes_on_and_its_runs_are_comparable(tmp_path
         _, told = study.communicate(timeout=120)
     assert study.returncode == 1
     assert "interrupted: sites-own-seed0 was stopped" in told
-    assert [run.state for run in read_record(out).runs] == ["interrupted", "waiting"]
+    assert [run.state for run in read_record(out).runs] == ["interrupted", *["waiting"] * 3]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
     record = read_record(out)
-    assert [run.state for run in record.runs] == ["finished"] * 2
+    assert [run.state for run in record.runs] == ["finished"] * 4
     facts = json.loads((federated / "run.json").read_text(encoding="utf-8"))
     assert facts["state"] == "finished"
     assert len(facts["parts"]) == 2
-    assert differences(*(read_basis(out / run.folder) for run in record.runs)) == []
+    first, *others = [read_basis(out / run.folder) for run in record.runs]
+    assert [differences(first, other) for other in others] == [[], [], []]
     assert all((out / part / "run.json").is_file() for run in record.runs for part in run.parts)
     assert not list((tmp_path / "sites").glob("*/cache"))
+    check_acceptance(out, record)
+
+
+def check_acceptance(out: Path, record: StudyRecord) -> None:
+    """The report of the study: its figures are those of the tables, and so few cases decide nothing."""
+    write_acceptance(out)
+
+    figures = json.loads((out / "acceptance.json").read_text(encoding="utf-8"))
+    (job,) = figures["jobs"]
+    tables = {run.kind: pd.read_csv(out / run.table) for run in record.runs}
+    for kind, table in tables.items():
+        assert job["headlines"][kind]["dice"]["value"] == pytest.approx(table["dice"].mean(), abs=1e-6)
+    assert (figures["verdict"], figures["left_out"]) == ("undecided", [])
+    assert figures["synthetic_cases"] == 0
+    without = pd.read_csv(out / "runs" / "sites-own_net-leave-one-out-seed0" / "without-north" / "evaluation.csv")
+    others = [table[table["site"] != "north"]["dice"].mean() for table in (tables["federated"], without)]
+    assert job["contributions"]["north"]["value"] == pytest.approx(others[0] - others[1], abs=1e-6)
+    assert job["members"][0]["part"] == "trained"
+    assert [cost["bytes_up"] is not None for cost in figures["costs"]] == [True, False, False, False]

@@ -21,6 +21,7 @@ from brats_fl_tools.jobs.options import ForceOption, JobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import choose_sites, in_folder
 from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.model.evaluate import evaluate_sites
+from brats_fl_tools.model.evaluation_folder import count_synthetic
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, fresh_folder, is_ours, refuse_foreign
 from brats_fl_tools.pages.formats import format_count
@@ -89,7 +90,10 @@ def central(
 def leave_one_out(
     sites: SitesOption, out: OutOption, flags: JobFlags, job: JobOption = DEFAULT_JOB, force: ForceOption = False
 ) -> None:
-    """Train all hospitals but one, as often as there are hospitals, and test on the one that was left out."""
+    """Train all hospitals but one, as often as there are hospitals, and test on the one that was left out.
+
+    Each part's own table has the others' test cases, too: what they lose without it is what that hospital contributes.
+    """
     write_baseline("leave-one-out", sites, out, flags, job, force)
 
 
@@ -175,7 +179,7 @@ def carry_out(part: Part, source: JobSource, sites: Path, out: Path, options: Jo
     run = out / part.name
     if (run / CASE_TABLE_FILE).is_file():
         typer.echo(f"{part.name}: done before")
-        return pd.read_csv(run / CASE_TABLE_FILE, keep_default_na=False)
+        return pd.read_csv(run / CASE_TABLE_FILE, keep_default_na=False, dtype={"site": str, "case": str})
     if not _is_finished(run) and can_resume(run):
         typer.echo(f"{part.name}: was interrupted, and goes on")
         resume_run(run)
@@ -191,7 +195,7 @@ def _is_finished(run: Path) -> bool:
 
 
 def write_table(out: Path, parts: Sequence[Part], tables: Sequence[pd.DataFrame]) -> None:
-    """Write all parts' cases as one table, each of the model that was made for it, and print the means.
+    """Write each case as one table, under the model that was made for its hospital, and print the means.
 
     ``brats-fl report RUN --against OUT`` compares a federation with it, case by case.
 
@@ -207,13 +211,15 @@ def write_table(out: Path, parts: Sequence[Part], tables: Sequence[pd.DataFrame]
                 f"{out / name}: its model was trained or chosen on {', '.join(seen)}, which it was tested on; take "
                 "them out of one of the lists"
             )
-    table, last = pd.concat(tables, ignore_index=True), facts[parts[-1].name]
+    own = [table[table["site"].isin(part.made_for)] for part, table in zip(parts, tables, strict=True)]
+    table, last = pd.concat(own, ignore_index=True), facts[parts[-1].name]
+    sites, split = Path(str(last["sites_dir"])), str(last["split"])
     told = {
         **{key: last[key] for key in ("bundle", "profile", "split", "sites_dir", "finished", "versions", "machine")},
         "model": f"{format_count(len(parts), 'model')} of {out.name}",
         "models_sha256": {name: one["model_sha256"] for name, one in facts.items()},
-        "cases": sum(one["cases"] for one in facts.values()),
-        "synthetic_cases": sum(one["synthetic_cases"] for one in facts.values()),
+        "cases": len(table[["site", "case"]].drop_duplicates()),
+        "synthetic_cases": count_synthetic(sites, table["site"].unique(), split),
     }
     if all("seen_in_training" in one for one in facts.values()):
         told["seen_in_training"] = []

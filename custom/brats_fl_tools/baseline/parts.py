@@ -29,6 +29,8 @@ class Part:
     trained: tuple[str, ...]
     tested: tuple[str, ...]
     """Hospitals of the folder of sites whose test cases it is evaluated on."""
+    made_for: tuple[str, ...]
+    """Those of them whose cases are in the baseline's own table under this model."""
 
 
 def parts_of(kind: Kind, sites: Path, chosen: Sequence[str], out: Path) -> list[Part]:
@@ -45,14 +47,16 @@ def parts_of(kind: Kind, sites: Path, chosen: Sequence[str], out: Path) -> list[
         DataListError: A test case of one hospital is one that another trains on.
     """
     if kind == "local":
-        return [Part(site, sites, (site,), (site,)) for site in chosen]
+        return [Part(site, sites, (site,), (site,), (site,)) for site in chosen]
     refuse_shared_cases(sites, chosen)
     if kind == "central":
-        return [Part(POOLED, out / LISTS_FOLDER, (POOLED,), tuple(chosen))]
+        return [Part(POOLED, out / LISTS_FOLDER, (POOLED,), tuple(chosen), tuple(chosen))]
     if len(chosen) < 2:
         raise JobError(f"{sites}: holds one hospital that trains, {chosen[0]}; leaving it out leaves nobody")
     return [
-        Part(f"without-{site}", sites, tuple(other for other in chosen if other != site), (site,)) for site in chosen
+        # All are tested: what the others' cases lose without a hospital is what it contributes.
+        Part(f"without-{site}", sites, tuple(other for other in chosen if other != site), tuple(chosen), (site,))
+        for site in chosen
     ]
 
 

@@ -36,6 +36,7 @@ from brats_fl_tools.model.trained import (
     tuned_settings,
 )
 from brats_fl_tools.one_writer import writes
+from brats_fl_tools.weights import MODEL_CARD
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +128,7 @@ def export_model(
             path.unlink()
         for source, target in zip(scratch, wanted, strict=True):
             source.replace(target)
-    return [*wanted, *([_write_tuned(model, models)] if tuned else [])]
+    return [*wanted, *([_write_tuned(model, models)] if tuned else []), *_write_card(model, models)]
 
 
 def refuse_existing(models: Path, force: bool) -> list[Path]:
@@ -136,7 +137,7 @@ def refuse_existing(models: Path, force: bool) -> list[Path]:
     Raises:
         ModelError: There is something, and ``force`` is not given.
     """
-    names = ("model.pt", "model.ts", "model.onnx", TUNED_FILE, ENSEMBLE_FILE)
+    names = ("model.pt", "model.ts", "model.onnx", TUNED_FILE, ENSEMBLE_FILE, MODEL_CARD)
     existing = [models / name for name in names if (models / name).exists()] + sorted(models.glob("model-*.pt"))
     if existing and not force:
         raise ModelError(f"{existing[0]} exists; add --force to replace it")
@@ -183,6 +184,16 @@ def _write_tuned(model: Path, models: Path) -> Path:
     content["tuned"]["model_sha256"] = hash_file(models / "model.pt")
     write_whole(models / TUNED_FILE, json.dumps(content, indent=1) + "\n")
     return models / TUNED_FILE
+
+
+def _write_card(model: Path, models: Path) -> list[Path]:
+    """The card that a study wrote of the model, beside its export; none where it is of another model."""
+    card, digest = model.with_name(MODEL_CARD), hash_file(model)
+    text = READER.text(card) if card.is_file() else ""
+    if digest not in text:
+        return []
+    write_whole(models / MODEL_CARD, text.replace(digest, f"{digest}, here {hash_file(models / 'model.pt')}", 1))
+    return [models / MODEL_CARD]
 
 
 def _write(writer: Callable[[torch.nn.Module, Path], None], network: torch.nn.Module, path: Path) -> None:

@@ -7,7 +7,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from brats_fl_tools.pages import formats
 
 PLACES = tuple(
-    f"brats_fl_tools.{room}" for room in ("pages", "report", "partition", "check", "model", "stress", "watch")
+    f"brats_fl_tools.{room}"
+    for room in ("pages", "report", "partition", "check", "model", "stress", "watch", "acceptance")
 )
 
 

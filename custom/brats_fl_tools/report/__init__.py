@@ -6,26 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
-
-import typer
 
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
-from brats_fl.sharing.cross_site import CROSS_SITE_FILE
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.report.comparison import as_json, compare
-from brats_fl_tools.report.cross_site_page import render_cross_site
 from brats_fl_tools.report.metrics import build_metrics, build_reported_metrics, read_reported, score
 from brats_fl_tools.report.page import render_page, render_reported
 from brats_fl_tools.report.run_folder import read_run
-from brats_fl_tools.report.statistics_page import STATISTICS_FILE, render_statistics
 
 REPORT_FILE = "report.html"
 METRICS_FILE = "metrics.json"
-
-PAGES_OF_RESULTS: Final = {STATISTICS_FILE: render_statistics, CROSS_SITE_FILE: render_cross_site}
-"""Result of a job that trains nothing -> who makes its page."""
 
 
 @dataclass(frozen=True)
@@ -35,40 +26,6 @@ class ReportFiles:
     page: Path
     metrics: Path
     notes: tuple[str, ...]
-
-
-def report(
-    run: Annotated[Path, typer.Argument(help="Run folder, or a folder that brats-fl evaluate wrote.")],
-    against: Annotated[
-        list[Path] | None,
-        typer.Option(help="Another such folder to compare with; repeatable.", show_default="none"),
-    ] = None,
-    sites: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with SITE/datalist.json, for the pictures.", show_default="where the folder says they were"
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over an earlier report.")] = False,
-) -> None:
-    """Write RUN/report.html, one page that opens without a network, and RUN/metrics.json.
-
-    Without evaluation.csv, as where hospitals keep theirs: what they reported on their validation cases.
-    Of what brats-fl evaluate wrote, without a run: its figures and, where it wrote masks, pictures.
-    Of a job brats_statistics or brats_cross_site: RUN/report.html alone, hospitals side by side or models by hospitals.
-    """
-    for result, render in PAGES_OF_RESULTS.items():
-        if (run / result).is_file():
-            page = run / REPORT_FILE
-            refuse_to_overwrite(page, force)
-            _write(page, render(run))
-            typer.echo(f"wrote {page}")
-            return
-    files = write_report(run, against or (), force=force, sites=sites)
-    for note in files.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"wrote {files.metrics}")
-    typer.echo(f"wrote {files.page}")
 
 
 @writes("run", within=REPORT_FILE)
@@ -95,8 +52,8 @@ def write_report(
     if not folder.results:
         reported = read_reported(folder)
         page = render_reported(folder, reported)
-        _write(metrics_path, json.dumps(build_reported_metrics(folder, reported), indent=1, allow_nan=False) + "\n")
-        _write(page_path, page.html)
+        write_file(metrics_path, json.dumps(build_reported_metrics(folder, reported), indent=1, allow_nan=False) + "\n")
+        write_file(page_path, page.html)
         return ReportFiles(page_path, metrics_path, page.notes)
     scores = score(folder)
     comparisons = [compare(folder, read_run(other, with_rounds=False)) for other in against]
@@ -104,8 +61,8 @@ def write_report(
     if comparisons:
         metrics["against"] = [as_json(comparison) for comparison in comparisons]
     page = render_page(folder, scores, comparisons, sites)
-    _write(metrics_path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-    _write(page_path, page.html)
+    write_file(metrics_path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    write_file(page_path, page.html)
     return ReportFiles(page_path, metrics_path, page.notes)
 
 
@@ -115,7 +72,8 @@ def refuse_to_overwrite(path: Path, force: bool) -> None:
         raise RunError(f"{path}: is there already; give --force to write it again")
 
 
-def _write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
+    """Write a file of a report; ``RunError`` where there is no room or no right."""
     try:
         write_whole(path, text)
     except OSError as error:

@@ -103,13 +103,16 @@ def mask_path(run: RunFolder, result: CaseResult) -> Path:
     return run.path / MASKS_FOLDER / result.site / f"{result.case}_seg.nii.gz"
 
 
-def draw_overlays(run: RunFolder, sites: Path | None = None, most_bytes: int = MOST_BYTES) -> Overlays:
+def draw_overlays(
+    run: RunFolder, sites: Path | None = None, most_bytes: int = MOST_BYTES, worst: int | None = None
+) -> Overlays:
     """Pictures of the cases, or of a choice of them where there are many; a note on what is not shown.
 
     Args:
         run: With masks, and data lists where it says.
         sites: Folder with ``SITE/datalist.json``, where the run's own word on it does not hold here.
         most_bytes: Of all pictures together.
+        worst: Show so many, those with the lowest mean Dice, and no others.
     """
     scored = run.scored(run.split)
     masked = [result for result in scored if mask_path(run, result).is_file()]
@@ -118,13 +121,13 @@ def draw_overlays(run: RunFolder, sites: Path | None = None, most_bytes: int = M
     notes = []
     if len(masked) < len(scored):
         notes.append(f"Chosen among the {len(masked)} of {len(scored)} cases that have a predicted mask.")
-    if len(masked) > MOST_CASES:
+    if worst is None and len(masked) > MOST_CASES:
         notes.append(
             f"Of {len(masked)} cases {MOST_CASES} are shown: the six with the lowest mean Dice, three in the middle "
             "and the three with the highest."
         )
     shown: list[Overlay] = []
-    for role, result in _by_importance(choose_cases(masked)):
+    for role, result in _by_importance(choose_cases(masked) if worst is None else choose_worst(masked, worst)):
         try:
             overlay = draw_case(_open(run, result, sites), role, result)
         except BratsFLError as error:
@@ -162,6 +165,13 @@ def choose_cases(results: Sequence[CaseResult]) -> list[tuple[str, CaseResult]]:
     if count > 2:
         roles[middle] = "Typical"
     return [(roles.get(place, ""), ranked[place]) for place in (range(count) if count <= MOST_CASES else many)]
+
+
+def choose_worst(results: Sequence[CaseResult], count: int) -> list[tuple[str, CaseResult]]:
+    """So many cases with the lowest mean Dice, from the lowest up; all have a role."""
+    return [
+        ("Among the lowest" if place else "Worst", one) for place, one in enumerate(sorted(results, key=_rank)[:count])
+    ]
 
 
 def _by_importance(chosen: Sequence[tuple[str, CaseResult]]) -> list[tuple[str, CaseResult]]:

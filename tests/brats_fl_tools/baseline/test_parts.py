@@ -28,12 +28,12 @@ def test_each_hospital_alone_trains_and_is_tested_on_its_own_list(shared_sites: 
     ]
 
 
-def test_hospital_that_is_left_out_is_the_one_that_is_tested(shared_sites: Path, tmp_path: Path):
+def test_model_without_a_hospital_is_tested_on_all_and_made_for_the_one_left_out(shared_sites: Path, tmp_path: Path):
     found = parts_of("leave-one-out", shared_sites, CHOSEN, tmp_path)
 
-    assert [(part.name, part.trained, part.tested) for part in found] == [
-        ("without-hospital-1", ("hospital-2",), ("hospital-1",)),
-        ("without-hospital-2", ("hospital-1",), ("hospital-2",)),
+    assert [(part.name, part.trained, part.tested, part.made_for) for part in found] == [
+        ("without-hospital-1", ("hospital-2",), CHOSEN, ("hospital-1",)),
+        ("without-hospital-2", ("hospital-1",), CHOSEN, ("hospital-2",)),
     ]
 
 

@@ -14,6 +14,7 @@ import typer
 
 from brats_fl.bundle import build_network, bundle_names
 from brats_fl.errors import ModelError
+from brats_fl.provenance import hash_file
 from brats_fl_tools.model import export as exporting
 from brats_fl_tools.model.export import export, export_model
 from brats_fl_tools.repository import BUNDLES
@@ -159,3 +160,21 @@ def test_export_that_fails_names_the_file_and_leaves_nothing(
         export_model(model, bundle, torchscript=True)
 
     assert list((bundle / "models").iterdir()) == []
+
+
+def test_card_goes_along_with_the_very_weights_that_it_is_of(bundle: Path, tmp_path: Path):
+    run = run_folder(tmp_path / "run", bundle)
+    model = run / "global_model.pt"
+    (run / "model_card.md").write_text(f"- Model: SHA-256 {hash_file(model)}\n", encoding="utf-8")
+
+    written = export_model(model, bundle)
+
+    exported = bundle / "models"
+    assert [path.name for path in written] == ["model.pt", "model_card.md"]
+    assert (exported / "model_card.md").read_text(encoding="utf-8") == (
+        f"- Model: SHA-256 {hash_file(model)}, here {hash_file(exported / 'model.pt')}\n"
+    )
+
+    (run / "model_card.md").write_text(f"- Model: SHA-256 {'0' * 64}\n", encoding="utf-8")
+    assert [path.name for path in export_model(model, bundle, force=True)] == ["model.pt"]
+    assert not (exported / "model_card.md").exists()

@@ -13,8 +13,8 @@ from tests.brats_fl_tools.report.test_report import CHROMIUM, measure_in_browser
 
 from brats_fl.constants import REGIONS
 from brats_fl.sharing.cross_site import CROSS_SITE_FILE, Cell, CrossSite, Row, Scores, as_json
-from brats_fl_tools.report import report
 from brats_fl_tools.report.cross_site_page import list_tables, render_cross_site
+from brats_fl_tools.reporting import report
 
 SITES = ("hospital-1", "hospital-2", "hospital-10")
 

@@ -23,13 +23,14 @@ from brats_fl.errors import BratsFLError, RunError
 from brats_fl.scoring.columns import FURTHER
 from brats_fl_tools.pages.formats import format_difference, format_duration, format_ranges, natural_key
 from brats_fl_tools.report import page as page_module
-from brats_fl_tools.report import report, write_report
+from brats_fl_tools.report import write_report
 from brats_fl_tools.report.comparison import bootstrap_interval, compare
 from brats_fl_tools.report.curves import gap_curve, mean_curve, metric_curves
 from brats_fl_tools.report.figures import learning_curves
 from brats_fl_tools.report.ranking import Ranking, rank
 from brats_fl_tools.report.run_folder import read_run
 from brats_fl_tools.report.timing import round_times
+from brats_fl_tools.reporting import report
 
 OTHER = "a-run-with-a-name-that-is-much-too-long-for-a-telephone"
 

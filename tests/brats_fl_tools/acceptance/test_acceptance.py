@@ -1,0 +1,178 @@
+"""The acceptance report: what is written, what the verdict says of studies whose answer is known, what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from tests.brats_fl_tools.report.test_report import CHROMIUM, measure_in_browser
+from tests.run_folders import write_scans
+from tests.study_folders import GOOD, Dice, even, rows_of, write_study_folder
+from typer.testing import CliRunner
+
+from brats_fl_tools.cli import app
+from brats_fl_tools.study.record import read_record
+from brats_fl_tools.study.thresholds import Thresholds
+
+ASKED = Thresholds(least_mean_dice=0.6, above_local=True)
+
+
+def call(out: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["report", str(out), *options])
+
+
+def report_of(out: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """As ``read``, of a report that is written first."""
+    result = call(out, *options)
+    assert result.exit_code == 0, result.output
+    return read(out)
+
+
+def read(out: Path) -> tuple[dict[str, Any], str]:
+    """``acceptance.json``, and the words of the page."""
+    text = re.sub(r"<[^>]+>", " ", (out / "report.html").read_text(encoding="utf-8").split("</style>", 1)[1])
+    return json.loads((out / "acceptance.json").read_text()), " ".join(unescape(text).split())
+
+
+def shifted(by: float, dice: Dice = GOOD) -> Dice:
+    return {site: [round(value + by, 4) for value in values] for site, values in dice.items()}
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good study with all baselines, and its report."""
+    out, without = tmp_path_factory.mktemp("good") / "study", {site: shifted(-0.02) for site in GOOD}
+    write_study_folder(out, (GOOD, GOOD), shifted(-0.1), shifted(0.02), without, ASKED)
+    assert call(out).exit_code == 0
+    return out
+
+
+def test_good_study_is_a_go_with_the_hash_of_its_thresholds(reported: Path):
+    figures, page = read(reported)
+
+    assert figures["verdict"] == "go"
+    assert figures["thresholds"]["sha256"] in page
+    assert page.index(" go ") < page.index("In short")
+    assert "unet meets all thresholds of the file, 2." in page
+
+
+def test_figures_are_those_of_the_tables(reported: Path):
+    figures, page = read(reported)
+
+    (job,) = figures["jobs"]
+    # 6 cases around .8 and 6 around .7; the local models .1 below, the pooled one .02 above.
+    assert job["headlines"]["federated"]["dice"]["value"] == pytest.approx(0.75)
+    assert job["headlines"]["federated"]["worst_site"] == "hospital-2"
+    assert job["headlines"]["federated"]["gap"] == pytest.approx(0.1)
+    assert job["against"]["local"]["dice"]["All cases"]["wt"]["difference"]["value"] == pytest.approx(0.1)
+    assert job["against"]["central"]["dice"]["hospital-1"]["mean"]["difference"]["value"] == pytest.approx(-0.02)
+    assert job["contributions"]["hospital-1"]["value"] == pytest.approx(0.02)
+    # 3 baselines x (2 hospitals + all): 9 tests. Of 12 equal signs p is 2 / 2^12; of all three such tests 9 x that.
+    assert job["against"]["local"]["dice"]["All cases"]["mean"]["p_holm"] == pytest.approx(9 * 2 / 2**12)
+    assert "for the 9 tests of this job" in page
+
+
+def test_spoilt_labels_make_it_no_go_and_name_the_hospital(tmp_path: Path):
+    spoilt: Dice = {"hospital-1": even(0.8), "hospital-2": even(0.8), "hospital-3": even(0.2)}
+    better = {**shifted(0.05, spoilt), "hospital-3": even(0.2)}
+    without = {"hospital-1": spoilt, "hospital-2": spoilt, "hospital-3": better}
+    out = write_study_folder(
+        tmp_path / "study", (spoilt,), {**shifted(-0.1, spoilt), "hospital-3": even(0.2)}, spoilt, without,
+        Thresholds(least_mean_dice=0.1),
+    )  # fmt: skip
+
+    figures, page = report_of(out)
+
+    assert (figures["verdict"], figures["named_hospitals"]) == ("no go", ["hospital-3"])
+    assert "Look at the labels of hospital-3: the others' Dice is 0.050 higher without it (unet); its own cases" in page
+
+    looked_at, page = report_of(out, "--sound", "hospital-3", "--force")
+    assert (looked_at["verdict"], looked_at["labels_found_sound"]) == ("go", ["hospital-3"])
+    assert "the labels of hospital-3 were looked at and are sound" in page
+
+
+def test_without_thresholds_there_is_no_verdict(tmp_path: Path):
+    figures, page = report_of(write_study_folder(tmp_path / "study"))
+
+    assert (figures["verdict"], figures["thresholds"]) == (None, None)
+    assert "no verdict No verdict: the study has no thresholds" in page.replace(" go ", " ")
+
+
+def test_thresholds_that_were_changed_are_said_to_be(tmp_path: Path):
+    out = write_study_folder(tmp_path / "study", thresholds=ASKED, replaced=("ab" * 32,))
+
+    page = report_of(out)[1]
+
+    assert "changed after runs had begun: before there were those of SHA-256 abababababab" in page
+    assert "before the first run" not in page
+
+
+def test_failures_are_pictures_where_masks_are_and_else_a_command_makes_them(reported: Path, tmp_path: Path):
+    assert "no failure is shown as a picture. Masks make them: `brats-fl evaluate brats_unet" in read(reported)[1]
+
+    few: Dice = {"hospital-1": [0.9, 0.5, 0.7, 0.3]}
+    out = write_study_folder(tmp_path / "few", (few,))
+    shutil.rmtree(tmp_path / "sites")
+    write_scans(tmp_path / "sites", out / "runs" / "sites-unet-seed0", rows_of(few))
+    page = (report_of(out)[1], (out / "report.html").read_text())
+
+    assert re.findall(r"(?:Worst|Among the lowest): hospital-1-\d", page[0]) == [
+        "Worst: hospital-1-3",
+        "Among the lowest: hospital-1-1",
+        "Among the lowest: hospital-1-2",
+    ]
+    assert page[1].count("data:image/jpeg") > 12
+
+
+def test_report_names_how_to_run_it_again(reported: Path):
+    page = read(reported)[1]
+
+    assert read_record(reported).sha256 in page
+    assert 'name = "a study"' in page
+    assert "monai 1.6.1" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--against", "x"), "which has its own baselines"),
+        (("--sound", "hospital-9"), "tested at no such hospital; it has hospital-1, hospital-2"),
+    ],
+)
+def test_option_that_means_nothing_here_is_refused(options: tuple[str, ...], words: str, reported: Path):
+    result = call(reported, "--force", *options)
+
+    assert result.exit_code != 0
+    assert words in " ".join((result.output + str(result.exception)).replace("│", " ").split())
+
+
+def test_sound_is_refused_of_what_is_no_study(tmp_path: Path):
+    assert "is no study" in " ".join(call(tmp_path, "--sound", "hospital-1").output.replace("│", " ").split())
+
+
+def test_earlier_report_is_not_overwritten_without_force(reported: Path):
+    assert "is there already; give --force" in str(call(reported).exception)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine to open the page with")
+def test_page_never_scrolls_sideways(reported: Path, tmp_path: Path):
+    seen = measure_in_browser((reported / "report.html").read_text(encoding="utf-8"), tmp_path, (420, 1300))
+
+    assert {width: one["wanted"] <= int(width) for width, one in seen.items()} == {"420": True, "1300": True}
+
+
+def test_model_card_has_verdict_figures_and_places_for_what_a_person_must_write(reported: Path):
+    card = (reported / "runs" / "sites-unet-seed1" / "model_card.md").read_text(encoding="utf-8")
+
+    assert "- Verdict on the study: go" in card
+    assert f"its file's SHA-256 {read_record(reported).sha256}" in card
+    assert "seed 1" in card
+    assert re.search(r"\| mean Dice \| 0\.750 \| 0\.7\d\d to 0\.7\d\d \|", card)
+    assert "| hospital-1 | 4 | 1 | 6 | trained |" in card
+    assert "| Data sources, dates, consent and approval | _to be written_ |" in card
