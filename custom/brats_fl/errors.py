@@ -11,6 +11,7 @@ BratsFLError
 │   ├── CodeMismatchError   a job made for another version of this library or bundle
 │   └── NotApprovedError    a job that the hospital has not agreed to run
 ├── KitError        a startup kit or project file that cannot be used
+├── LedgerError     a record of rounds that cannot be read, or was changed
 ├── ModelError      a checkpoint or update that does not fit the network
 │   ├── LateUpdateError     an update that came after its round
 │   └── NoLocalModelError   a hospital that has trained no model in the study
@@ -132,6 +133,12 @@ class KitError(BratsFLError):
     """A startup kit, project file or site file is wrong."""
 
     code = "KIT_ERROR"
+
+
+class LedgerError(BratsFLError):
+    """A ledger cannot be read, or says something that was not so."""
+
+    code = "LEDGER_ERROR"
 
 
 class ModelError(BratsFLError):
