@@ -9,6 +9,7 @@ import ast
 import csv
 import io
 import json
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -48,7 +49,9 @@ from brats_fl.constants import MODALITIES, REGIONS
 from brats_fl.errors import BratsFLError
 from brats_fl.gate import Finding
 from brats_fl.gate.acceptance import Acceptance, mark_accepted, read_acceptances
+from brats_fl.ledger import Line, Receipt, Update, as_content, canonical, read_ledger
 from brats_fl.network.checkpoints import read_state
+from brats_fl.own_ledger import read_receipts
 from brats_fl.round_records import as_lines, read_records
 from brats_fl.scoring.mask_records import Maker, MaskRecord, read_record
 from brats_fl.settings import read_settings
@@ -78,6 +81,10 @@ from brats_fl_tools.kit.checks import check_not_running, check_rules
 from brats_fl_tools.kit.kits import Kit, read_kit, read_project
 from brats_fl_tools.kit.machine import LIGHT_NEEDS, read_facts, read_stated_job
 from brats_fl_tools.kit.site_files import site_files, write_site_files
+from brats_fl_tools.ledger.chain import broken_links, broken_order
+from brats_fl_tools.ledger.command import describe
+from brats_fl_tools.ledger.receipts import compare_with_own, wrong_receipts, wrong_seal
+from brats_fl_tools.ledger.run_files import wrong_files
 from brats_fl_tools.model.segmentation import Gatekeeper
 from brats_fl_tools.model.trained import profile_in_run, tuned_settings
 from brats_fl_tools.own_folders import is_ours
@@ -161,6 +168,7 @@ CASE = {
 DATALIST = {"site": "hospital-1", "training": [CASE], "validation": [CASE | {"case": "b"}], "testing": []}
 RECORD = train(0, "hospital-1")
 CONFIG = JOBS / "brats_unet_fedavg"
+RECEIPT = Receipt("j", "hospital-1", 1, "0f" * 32, "1f" * 32, 3, "2026-02-01T10:00:00+00:00")
 
 
 def datalist(folder: Path) -> Hostile:
@@ -298,6 +306,37 @@ def records_that_tell_time_limits(folder: Path) -> Hostile:
     return Hostile(
         folder / "rounds.jsonl", json.dumps(RECORD).encode() + b"\n", odd_lines(RECORD), lambda: limits_from(folder)
     )
+
+
+def run_ledger(folder: Path) -> Hostile:
+    """The last line: what is odd in one before it is found by the next as well."""
+
+    def read() -> None:
+        lines = read_ledger(file)
+        [*broken_links(lines), *broken_order(lines), *wrong_receipts(lines, None)]
+        [*compare_with_own(lines, [RECEIPT], "hospital-1"), *wrong_files(folder, lines)] if lines else ()
+        [wrong_seal(line, None) for line in lines], describe(lines, None)
+
+    file, signed = folder / "ledger.jsonl", Update("00", RECEIPT, "AA==")
+    parts = {"updates": {"hospital-1": signed}, "certificates": {"hospital-1": "x"}, "records": (RECORD,)}
+    good = json.loads(canonical(as_content(Line("round", "", round=1, **parts))))
+    odd = odd_content(good)
+
+    def as_the_ledger_writes(rng: random.Random) -> bytes:
+        content = odd(rng)
+        try:
+            return canonical(content)
+        except (ValueError, TypeError):  # a number that it does not write, keys that have no order
+            return json.dumps(content).encode()
+
+    content = one_of(odd_lines(good), as_the_ledger_writes, as_the_ledger_writes)
+    return Hostile(file, canonical(good) + b"\n", content, read)
+
+
+def own_ledger(folder: Path) -> Hostile:
+    file = folder / "ledger.jsonl"
+    good = {"receipt": asdict(RECEIPT), "previous": ""}
+    return Hostile(file, json.dumps(good).encode() + b"\n", odd_lines(good), lambda: read_receipts(file))
 
 
 def local_state(folder: Path) -> Hostile:
@@ -697,7 +736,17 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             judgement,
             hashes,
         ),
-        *(settings_table, profile, records, records_that_tell_time_limits, local_state, checkpoint, global_model),
+        *(
+            settings_table,
+            profile,
+            records,
+            records_that_tell_time_limits,
+            run_ledger,
+            own_ledger,
+            local_state,
+            checkpoint,
+            global_model,
+        ),
         *(case_table, origins, name_mapping, mapping, manifest, partition_beside_lists, seen_cases, run_facts),
         *(
             evaluation_facts,

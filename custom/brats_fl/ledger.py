@@ -27,6 +27,7 @@ from brats_fl.errors import LedgerError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
 from brats_fl.provenance import hash_bytes
 from brats_fl.reading import Reader
+from brats_fl.round_records import check_record
 from brats_fl.typed import shorten
 
 LEDGER_FILE: Final = "ledger.jsonl"
@@ -115,7 +116,7 @@ class Line:
     previous: str
     """Hash of the line before, see ``hash_of``; empty in the first line of all."""
     before: Mapping[str, str] = field(default_factory=dict)
-    """Field of the line before -> SHA-256 of its value: ``previous`` is the hash of these, and they tell what changed."""
+    """Field of the line before -> SHA-256 of its value: ``previous`` is their hash, and they tell what changed."""
     format: int = FORMAT
     time: str = ""
     """UTC, ISO 8601, by the clock of who wrote the line."""
@@ -239,9 +240,12 @@ def parse_line(place: str, text: bytes) -> Line:
 
     Raises:
         LedgerError: It is none; with the place and the field.
+        RunError: A record in it is none.
     """
     content = READER.parse(place, text)
     line = READER.typed(Line, content, place)
+    for number, record in enumerate(line.records):
+        check_record(f"{place}: records[{number}]", record)
     if line.format != FORMAT:
         READER.refuse(place, f"format must be {FORMAT} (got {shorten(line.format)})")
     if canonical(as_content(line)) != text:

@@ -1,4 +1,4 @@
-"""Signatures by the key of a FLARE certificate: made at a site or by the lead, checked by anyone with the authority's."""
+"""Signatures by the key of a FLARE certificate, a site's or the lead's; who has the authority's can check them."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from brats_fl.sharing.cross_site import CROSS_SITE_FILE, read_cross_site
 from brats_fl.sharing.fingerprints import KEY_FILE
 from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE, RELEASES_FILE, Protection
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.ledger.command import judge
 from brats_fl_tools.report import report
 from brats_fl_tools.report.statistics_page import ALL, read_statistics
 from brats_fl_tools.runs import host_federation as fed
@@ -101,6 +102,14 @@ def test_run_folder_is_like_the_simulators(poc_run: Path) -> None:
     assert facts["status"] == "FINISHED:COMPLETED"
     assert facts["sites"]["hospital-1"] == {"training": 3, "validation": 1, "testing": 1}
     assert facts["machine"]["processor"] == describe_machine()["processor"]  # all on this one; the server told its own
+
+
+def test_ledger_is_signed_by_every_hospital_and_sealed_by_the_lead(poc_run: Path, running: Running) -> None:
+    verdict = judge(poc_run, kits=[kit.folder for kit in running.poc.kits.clients])
+
+    assert verdict.problems == ()
+    assert verdict.notes[0] == "1 rounds, 5 updates, 5 of them with a receipt that their site signed"
+    assert verdict.notes[-1] == f"sealed by {running.poc.lead.name}"
 
 
 def test_global_model_is_the_simulators_up_to_float_noise(poc_run: Path, run: Path) -> None:

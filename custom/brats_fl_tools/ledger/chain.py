@@ -24,7 +24,7 @@ def broken_links(lines: Sequence[Line]) -> Iterator[str]:
             changed = sorted(name for name in names if digests.get(name) != line.before.get(name))
             yield f"line {number - 1}: {', '.join(changed)} changed after line {number} was written"
         else:
-            yield f"line {number}: previous is not the hash of line {number - 1}: a line was changed, added or taken out"
+            yield f"line {number}: previous is not the hash of line {number - 1}: one was changed, added or taken out"
 
 
 def broken_order(lines: Sequence[Line]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
-from brats_fl.errors import BratsFLError, LedgerError
+from brats_fl.errors import BratsFLError, LedgerError, RunError
 from brats_fl.ledger import LEDGER_FILE, Line, read_ledger
 from brats_fl.own_ledger import read_receipts
 from brats_fl.reading import read_if_sound
@@ -84,7 +84,7 @@ def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Ver
     authority = find_authority(run, root)
     try:
         lines = read_ledger(path)
-    except LedgerError as error:
+    except (LedgerError, RunError) as error:
         return Verdict((str(error),), ())
     problems = [*broken_links(lines), *broken_order(lines), *wrong_receipts(lines, authority)]
     if lines and lines[-1].kind == "seal" and (why := wrong_seal(lines[-1], authority)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,10 @@ def by_what_they_are_of(records: Sequence[Record]) -> dict[tuple[str, int, str],
 def wrong_models(run: Path, lines: Sequence[Line]) -> Iterator[str]:
     """Where the models of the run folder are not those that the ledger names."""
     known = [line.model for line in lines if line.model]
-    began = {line.round: before.model for before, line in zip(lines, lines[1:], strict=False) if line.kind == "round"}
+    began = {line.round: before.model for before, line in pairwise(lines) if line.kind == "round"}
+    last = known[-1] if known else ""
     best = read_if_sound(run / RUN_FILE).get("best_round")
-    expected = {
-        FINAL_MODEL: known[-1] if known else "",
-        BEST_MODEL: began.get(best, "") if best != "final" else known[-1],
-    }
+    expected = {FINAL_MODEL: last, BEST_MODEL: last if best == "final" else began.get(best, "")}
     for name in SEALED_MODELS:
         try:
             digest = digest_of_checkpoint(run / name)
