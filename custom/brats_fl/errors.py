@@ -16,6 +16,7 @@ BratsFLError
 │   ├── LateUpdateError     an update that came after its round
 │   └── NoLocalModelError   a hospital that has trained no model in the study
 ├── PrivacyError    a setting that guards privacy is missing or too weak
+│   ├── EgressError         something that the hospital's contract does not let out
 │   ├── NotSharedError      something that the hospital keeps to itself
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
@@ -163,6 +164,12 @@ class PrivacyError(BratsFLError):
     """A setting that guards privacy is missing or too weak; nothing is sent out."""
 
     code = "PRIVACY_ERROR"
+
+
+class EgressError(PrivacyError):
+    """The hospital's contract on what leaves does not allow it, or cannot be read."""
+
+    code = "EGRESS_REFUSED"
 
 
 class NotSharedError(PrivacyError):
