@@ -37,6 +37,9 @@ from brats_fl_tools.runs.submission import Submission
 
 CASES = {"hospital-1": 3, "hospital-2": 1}
 SITES = tuple(CASES)
+CHANGE = 2.5
+"""What plain averaging makes of the updates 3 and 1 of sites with 3 cases and 1: (3 x 3 + 1 x 1) / 4."""
+
 Weights = Mapping[str, np.ndarray]
 
 
@@ -52,9 +55,13 @@ class ServerOfTwo:
     job: BuiltJob
     kits: Mapping[str, Kit]
     head: str = ""
+    keep_updates: bool = False
 
     def __post_init__(self) -> None:
-        self.engine.components = [RoundRecords(), RunLedger("brats_unet", head=self.head)]
+        self.engine.components = [
+            RoundRecords(),
+            RunLedger("brats_unet", head=self.head, keep_updates=self.keep_updates),
+        ]
         config = self.files / "app_server" / "config"
         config.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.job.folder / SERVER_CONFIG, config / SERVER_CONFIG.name)
@@ -82,7 +89,7 @@ class ServerOfTwo:
         self.tell(AppEventType.TRAINING_STARTED)
 
     def round(self, number: int, value: float) -> None:
-        """A round in which the model becomes ``value`` + 1."""
+        """A round in which the model becomes ``value`` + ``CHANGE``."""
         self.set_model(value, number)
         self.tell(AppEventType.ROUND_STARTED)
         sent = DXO(DataKind.WEIGHTS, data=model(value)).to_shareable()
@@ -91,11 +98,11 @@ class ServerOfTwo:
             result = update(site, model(value), number, self.kits.get(site))
             accepted = {AppConstants.TRAINING_RESULT: result, AppConstants.AGGREGATION_ACCEPTED: True}
             self.tell(AppEventType.AFTER_CONTRIBUTION_ACCEPT, site, **accepted)
-        change = DXO(DataKind.WEIGHT_DIFF, data=model(1.0)).to_shareable()
+        change = DXO(DataKind.WEIGHT_DIFF, data=model(CHANGE)).to_shareable()
         shares = {"hospital-1": 0.75, "hospital-2": 0.25}
         facts = {AppConstants.AGGREGATION_RESULT: change, MEAN: {"status": "ok", "shares": shares}}
         self.tell(AppEventType.AFTER_AGGREGATION, **facts)
-        self.set_model(value + 1, number)
+        self.set_model(value + CHANGE, number)
         self.tell(AppEventType.ROUND_DONE)
 
     def end(self, value: float, rounds_done: int) -> None:
@@ -117,16 +124,16 @@ def update(site: str, received: Weights, number: int, kit: Kit | None) -> Sharea
     return sent
 
 
-def make_signed_run(folder: Path, kits: TinyKits | None) -> Path:
-    """Run folder of two rounds, 1.0 to 3.0; without kits nothing is signed."""
+def make_signed_run(folder: Path, kits: TinyKits | None, keep_updates: bool = False) -> Path:
+    """Run folder of two rounds, from a model of 1.0 to one of 6.0; without kits nothing is signed."""
     run = folder / "run"
     job = build_job("brats_unet_fedavg", run / JOB_FOLDER, JobOptions("small", 2, sites=SITES))
     by_site = {kit.name: kit for kit in kits.federation.clients} if kits else {}
-    server = ServerOfTwo(Engine(folder / "server", "server", SITES), job, by_site)
+    server = ServerOfTwo(Engine(folder / "server", "server", SITES), job, by_site, keep_updates=keep_updates)
     server.begin(1.0)
     server.round(0, 1.0)
-    server.round(1, 2.0)
-    server.end(3.0, 2)
+    server.round(1, 3.5)
+    server.end(6.0, 2)
     lead = str(kits.federation.admins[0].folder) if kits else ""
     submission = Submission(job.name, job.name, "2026-02-01T10:00:00+00:00", kit=lead, facts={"lists": {"a": "00"}})
     collect(run, server.files, job, submission, 1.0, {})

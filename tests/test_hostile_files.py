@@ -49,6 +49,7 @@ from brats_fl.constants import MODALITIES, REGIONS
 from brats_fl.errors import BratsFLError
 from brats_fl.gate import Finding
 from brats_fl.gate.acceptance import Acceptance, mark_accepted, read_acceptances
+from brats_fl.kept_updates import read_kept
 from brats_fl.ledger import Line, Receipt, Update, as_content, canonical, read_ledger
 from brats_fl.network.checkpoints import read_state
 from brats_fl.own_ledger import read_receipts
@@ -66,6 +67,7 @@ from brats_fl.sharing.cross_site import (
     read_cross_site,
     read_rules,
 )
+from brats_fl.sharing.egress import Contract, Sent, read_contract, read_log, why_refused
 from brats_fl.sharing.site_statistics import Release, read_releases
 from brats_fl.site_state import read_own, write_own
 from brats_fl_tools.data.case_table import read_case_table, write_case_table
@@ -78,6 +80,7 @@ from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object
 from brats_fl_tools.jobs.timeouts import limits_from
 from brats_fl_tools.kit.certificates import check_certificates
 from brats_fl_tools.kit.checks import check_not_running, check_rules
+from brats_fl_tools.kit.egress import counts
 from brats_fl_tools.kit.kits import Kit, read_kit, read_project
 from brats_fl_tools.kit.machine import LIGHT_NEEDS, read_facts, read_stated_job
 from brats_fl_tools.kit.site_files import site_files, write_site_files
@@ -168,6 +171,7 @@ CASE = {
 DATALIST = {"site": "hospital-1", "training": [CASE], "validation": [CASE | {"case": "b"}], "testing": []}
 RECORD = train(0, "hospital-1")
 CONFIG = JOBS / "brats_unet_fedavg"
+SENT = Sent("2026-02-01T10:00:00+00:00", "j", "brats_unet_fedavg", 1, "train", "update", ("weights",), 1, 9, ("a",), 3)
 RECEIPT = Receipt("j", "hospital-1", 1, "0f" * 32, "1f" * 32, 3, "2026-02-01T10:00:00+00:00")
 
 
@@ -337,6 +341,25 @@ def own_ledger(folder: Path) -> Hostile:
     file = folder / "ledger.jsonl"
     good = {"receipt": asdict(RECEIPT), "previous": ""}
     return Hostile(file, json.dumps(good).encode() + b"\n", odd_lines(good), lambda: read_receipts(file))
+
+
+def kept_update(folder: Path) -> Hostile:
+    return torch_file(folder / "a.pt", {"weights": {"w": torch.ones(2)}}, lambda: read_kept(folder / "a.pt"))
+
+
+def egress_contract(folder: Path) -> Hostile:
+    def read() -> None:
+        if contract := read_contract(file):
+            why_refused(contract, SENT, ["w"], [SENT])
+
+    file = folder / "egress.json"
+    return json_file(file, asdict(Contract(most_bytes_a_round=9, most_rounds_a_month=1, jobs=("j",))), read)
+
+
+def egress_log(folder: Path) -> Hostile:
+    file = folder / "egress.jsonl"
+    read = lambda: (counts(log := read_log(file)), why_refused(Contract(), SENT, [], log))  # noqa: E731
+    return Hostile(file, json.dumps(asdict(SENT)).encode() + b"\n", odd_lines(asdict(SENT)), read)
 
 
 def local_state(folder: Path) -> Hostile:
@@ -743,6 +766,9 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             records_that_tell_time_limits,
             run_ledger,
             own_ledger,
+            kept_update,
+            egress_contract,
+            egress_log,
             local_state,
             checkpoint,
             global_model,

@@ -161,7 +161,8 @@ def describe(reply: Shareable, started: Sent) -> tuple[Sent, list[str]]:
     metrics = {**(dxo.data if dxo.data_kind == DataKind.METRICS else {}), **dxo.meta.get(MetaKey.INITIAL_METRICS, {})}
     stated = dxo.meta.get(STATISTICS, {})
     cases = dxo.meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, stated.get("cases") if isinstance(stated, Mapping) else None)
-    payloads = tuple(map(str, dxo.data)) if dxo.data_kind == DataKind.COLLECTION else (str(dxo.data_kind),)
+    is_collection = dxo.data_kind == DataKind.COLLECTION
+    payloads = tuple(map(str, dxo.data)) if is_collection else (DataKind(dxo.data_kind).value,)
     seen = replace(started, payloads=payloads, arrays=len(arrays), bytes=size, metrics=tuple(map(str, metrics)))
     return replace(seen, cases=int(cases) if cases is not None else None), arrays
 

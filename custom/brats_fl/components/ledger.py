@@ -22,6 +22,7 @@ from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.components.exchange import payloads_of, read_dxo
 from brats_fl.components.receipts import RECEIPT_HEADER
 from brats_fl.components.records import RECORD, RECORD_WRITTEN, run_folder
+from brats_fl.kept_updates import UPDATES_FOLDER, keep_start, keep_update
 from brats_fl.ledger import LEDGER_FILE, Kind, Line, Signed, Update, append, digest_of, digest_of_model, follow
 from brats_fl.provenance import required_code
 from brats_fl.reading import read_if_sound
@@ -42,10 +43,18 @@ class RunLedger(FLComponent):
         bundle: Name of the job's bundle.
         required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
         head: Hash of the last line of the part of the run before this one; empty for the first part.
+        keep_updates: Keep every accepted update, so that the models can be computed again.
     """
 
-    def __init__(self, bundle: str, required_code: Mapping[str, str] | None = None, head: str = "") -> None:
+    def __init__(
+        self,
+        bundle: str,
+        required_code: Mapping[str, str] | None = None,
+        head: str = "",
+        keep_updates: bool = False,
+    ) -> None:
         super().__init__()
+        self.keep_updates = keep_updates
         self.bundle = bundle
         self.required_code = required_code
         self.head = head
@@ -88,6 +97,8 @@ class RunLedger(FLComponent):
         """The first line of the job."""
         self.path, self.has_started = run_folder(fl_ctx) / LEDGER_FILE, True
         self.model = digest_of_model(global_weights(fl_ctx))
+        if self.keep_updates and not self.head:
+            keep_start(self.path.parent / UPDATES_FOLDER, global_weights(fl_ctx))
         config = read_if_sound(app_root(fl_ctx) / SERVER_CONFIG)
         meta = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
         stated = {key: str(meta[key]) for key in OF_JOB if isinstance(meta.get(key), str)}
@@ -107,6 +118,10 @@ class RunLedger(FLComponent):
         update, certificate = update_of(result)
         site = str(peer.get_identity_name())
         self.updates[site] = update
+        if self.keep_updates:
+            number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
+            payloads = payloads_of(read_dxo(result), DataKind.WEIGHT_DIFF)
+            keep_update(self.path.parent / UPDATES_FOLDER, number, site, payloads)
         if certificate and self.known_certificates.get(site) != certificate:
             self.known_certificates[site] = self.certificates[site] = certificate
 

@@ -44,7 +44,14 @@ NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings"}) | STR
 """Keys of a job.json that are no variables of an app."""
 
 IN_PASSING = frozenset(
-    {"start_round", "task_check_period", "default_task_fetch_interval", "wait_time_after_min_received", "tracking_uri"}
+    {
+        "start_round",
+        "keep_updates",
+        "task_check_period",
+        "default_task_fetch_interval",
+        "wait_time_after_min_received",
+        "tracking_uri",
+    }
     | {"train_timeout", "validation_timeout"}
 )
 """Variables that change when a job goes on where another ended, or that do not change what is learnt."""

@@ -66,6 +66,18 @@ def verify(
     typer.echo("the ledger holds")
 
 
+@app.command()
+def replay(run: RunArgument) -> None:
+    """Print each round of RUN whose model comes out again, to the last bit, from the updates that were kept.
+
+    Writes nothing. Exit 1 at the first that does not, and where none were kept (`--set keep_updates=true` keeps them).
+    """
+    from brats_fl_tools.ledger.replay import replay_run
+
+    for line in replay_run(run.resolve(), read_ledger(run.resolve() / LEDGER_FILE)):
+        typer.echo(line)
+
+
 def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Verdict:
     """Check the ledger of a run folder.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from brats_fl.files import write_whole
+from brats_fl.kept_updates import UPDATES_FOLDER
 from brats_fl.ledger import LEDGER_FILE, Line, as_text, digest_of_model, follow, hash_of, read_ledger, signed_part
 from brats_fl.signatures import find_signer
 from brats_fl_tools.jobs.assembly import BuiltJob
@@ -25,12 +27,19 @@ def done_lines(lines: list[Line], done: int) -> list[Line]:
     return [line for line in lines if line.kind == "start" or (line.round is not None and line.round < done)]
 
 
+def take_updates(server_files: Path, run: Path) -> None:
+    """Copy the updates that a server kept, if it did, to those of the parts before."""
+    if (server_files / UPDATES_FOLDER).is_dir():
+        shutil.copytree(server_files / UPDATES_FOLDER, run / UPDATES_FOLDER, dirs_exist_ok=True)
+
+
 def keep_ledger(server_files: Path, folder: Path, done: int) -> None:
     """Add what a lost part's ledger says of the rounds that were done to that of the parts before.
 
     Raises:
         LedgerError: A line is damaged.
     """
+    take_updates(server_files, folder.parent)
     kept, found = read_ledger(folder / LEDGER_FILE), done_lines(read_ledger(server_files / LEDGER_FILE), done)
     if found:
         before = kept[: kept.index(found[0])] if found[0] in kept else kept  # asked twice for the same part
@@ -60,6 +69,7 @@ def write_ledger(
         LedgerError: A line of the server's is damaged.
         KitError: The kit cannot be read, or its key.
     """
+    take_updates(server_files, run)
     later = read_ledger(server_files / LEDGER_FILE)
     if not later:
         return

@@ -88,6 +88,7 @@ def test_without_a_contract_all_goes_out_and_is_logged(engine: Engine, local: Pa
     [line] = read_log(local / "egress.jsonl")
     assert (line.job, line.name, line.round, line.task) == (JOB, "brats_unet_fedavg", 4, "train")
     assert (line.kind, line.arrays, line.cases, line.metrics) == ("update", 1, 3, (KEY_METRIC,))
+    assert line.payloads == ("WEIGHT_DIFF",)
     assert 400 < line.bytes < 700  # the array's, and the names and numbers beside it
 
 

@@ -52,8 +52,8 @@ def test_server_writes_a_line_at_the_start_and_one_a_round(tmp_path: Path, kits:
     assert start.model == digest_of_model(model(1.0))
     assert (first.round, first.invited, first.sent) == (0, SITES, digest_of_model(model(1.0)))
     assert first.updates["hospital-1"].digest == digest_of_model(model(3))
-    assert first.change == digest_of_model(model(1.0))
-    assert second.model == seal.models["final_model.pt"] == digest_of_model(model(3.0))
+    assert first.change == digest_of_model(model(2.5))
+    assert second.model == seal.models["final_model.pt"] == digest_of_model(model(6.0))
     assert set(first.certificates) == set(SITES)
     assert second.certificates == {}  # known
 

@@ -192,7 +192,7 @@ def test_record_that_was_changed_is_named_with_its_field(run: Path, made: tuple[
 def test_model_of_which_one_value_was_changed_is_none_that_the_ledger_names(
     run: Path, made: tuple[Path, TinyKits]
 ) -> None:
-    state = {name: torch.from_numpy(array) for name, array in model(3.0).items()}
+    state = {name: torch.from_numpy(array) for name, array in model(6.0).items()}
     state["w"][1, 2] += 1e-6
     torch.save({"model": state}, run / "final_model.pt")
 
