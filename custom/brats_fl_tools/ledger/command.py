@@ -34,6 +34,8 @@ class Verdict:
     """What is wrong: the place, the field, and why."""
     notes: tuple[str, ...]
     """What was checked, and what could not be."""
+    is_proven: bool = False
+    """Every update and the seal are signed, under an authority that was given."""
 
 
 @app.command()
@@ -63,7 +65,7 @@ def verify(
         typer.echo(f"wrong: {problem}")
     if verdict.problems:
         raise typer.Exit(1)
-    typer.echo("the ledger holds")
+    typer.echo("the ledger holds" if verdict.is_proven else "the ledger holds, as far as anyone signed it")
 
 
 @app.command()
@@ -112,7 +114,7 @@ def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Ver
             problems.append(str(error))
             continue
         problems += (f"{kit.folder}: {why}" for why in compare_with_own(lines, own, kit.name))
-    return Verdict(tuple(problems), tuple(describe(lines, authority)))
+    return Verdict(tuple(problems), tuple(describe(lines, authority)), is_all_signed(lines, authority))
 
 
 def find_authority(run: Path, root: Path | None) -> x509.Certificate | None:
@@ -126,6 +128,12 @@ def find_authority(run: Path, root: Path | None) -> x509.Certificate | None:
     kit = read_if_sound(run / SUBMISSION_FILE).get("kit")
     beside = Path(kit) / "startup" / "rootCA.pem" if isinstance(kit, str) and kit else None
     return read_authority(beside) if beside is not None and beside.is_file() else None
+
+
+def is_all_signed(lines: Sequence[Line], authority: x509.Certificate | None) -> bool:
+    """Whether each update has a receipt, the last line a signature, and there is an authority to hold them against."""
+    receipts = [update.receipt for line in lines for update in line.updates.values()]
+    return authority is not None and None not in receipts and bool(lines and lines[-1].signature)
 
 
 def describe(lines: Sequence[Line], authority: x509.Certificate | None) -> list[str]:

@@ -15,7 +15,7 @@ from tests.signed_run import make_signed_run, model
 from tests.tiny_kits import TinyKits, copy_tiny_kits, make_tiny_kits, sign
 from typer.testing import CliRunner
 
-from brats_fl.ledger import LEDGER_FILE, Line, as_text, follow, read_ledger
+from brats_fl.ledger import LEDGER_FILE, Line, Update, as_text, follow, read_ledger
 from brats_fl_tools.cli import app
 from brats_fl_tools.ledger.command import judge
 
@@ -224,6 +224,22 @@ def test_simulated_run_says_that_nothing_of_it_is_signed(tmp_path: Path) -> None
         "2 rounds, 4 updates, 0 of them with a receipt that their site signed",
         "4 updates are not signed: what the server says of them is not proven",
         "not sealed by a lead: the last line is not proven",
+    )
+
+
+def test_receipts_that_the_server_takes_out_leave_an_update_that_nothing_proves(
+    run: Path, made: tuple[Path, TinyKits]
+) -> None:
+    def strip(line: Line) -> Line:
+        return replace(line, updates={site: Update(update.digest) for site, update in line.updates.items()})
+
+    rechained(run, lambda lines: [*map(strip, lines[:-1]), lines[-1]])
+
+    verdict = judge(run, root_of(made[1]), [made[1].hospital.folder])
+    assert not verdict.is_proven
+    assert "4 updates are not signed: what the server says of them is not proven" in verdict.notes
+    assert "round 0: the hospital's own ledger has an update of hospital-1 that this one has not" in "\n".join(
+        verdict.problems
     )
 
 
