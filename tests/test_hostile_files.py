@@ -9,6 +9,7 @@ import ast
 import csv
 import io
 import json
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -49,7 +50,10 @@ from brats_fl.constants import MODALITIES, REGIONS
 from brats_fl.errors import BratsFLError
 from brats_fl.gate import Finding
 from brats_fl.gate.acceptance import Acceptance, mark_accepted, read_acceptances
+from brats_fl.kept_updates import read_kept
+from brats_fl.ledger import Line, Receipt, Update, as_content, canonical, read_ledger
 from brats_fl.network.checkpoints import read_state
+from brats_fl.own_ledger import read_receipts
 from brats_fl.round_records import as_lines, read_records
 from brats_fl.scoring.mask_records import Maker, MaskRecord, read_record
 from brats_fl.settings import read_settings
@@ -64,6 +68,7 @@ from brats_fl.sharing.cross_site import (
     read_cross_site,
     read_rules,
 )
+from brats_fl.sharing.egress import Contract, Sent, read_contract, read_log, why_refused
 from brats_fl.sharing.site_statistics import Release, read_releases
 from brats_fl.site_state import read_own, write_own
 from brats_fl_tools.acceptance.content import as_json as acceptance_as_json
@@ -79,9 +84,14 @@ from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object
 from brats_fl_tools.jobs.timeouts import limits_from
 from brats_fl_tools.kit.certificates import check_certificates
 from brats_fl_tools.kit.checks import check_not_running, check_rules
+from brats_fl_tools.kit.egress import counts
 from brats_fl_tools.kit.kits import Kit, read_kit, read_project
 from brats_fl_tools.kit.machine import LIGHT_NEEDS, read_facts, read_stated_job
 from brats_fl_tools.kit.site_files import site_files, write_site_files
+from brats_fl_tools.ledger.chain import broken_links, broken_order
+from brats_fl_tools.ledger.command import describe
+from brats_fl_tools.ledger.receipts import compare_with_own, wrong_receipts, wrong_seal
+from brats_fl_tools.ledger.run_files import wrong_files
 from brats_fl_tools.model.segmentation import Gatekeeper
 from brats_fl_tools.model.trained import profile_in_run, tuned_settings
 from brats_fl_tools.own_folders import is_ours
@@ -170,6 +180,8 @@ CASE = {
 DATALIST = {"site": "hospital-1", "training": [CASE], "validation": [CASE | {"case": "b"}], "testing": []}
 RECORD = train(0, "hospital-1")
 CONFIG = JOBS / "brats_unet_fedavg"
+SENT = Sent("2026-02-01T10:00:00+00:00", "j", "brats_unet_fedavg", 1, "train", "update", ("weights",), 1, 9, ("a",), 3)
+RECEIPT = Receipt("j", "hospital-1", 1, "0f" * 32, "1f" * 32, 3, "2026-02-01T10:00:00+00:00")
 
 
 def datalist(folder: Path) -> Hostile:
@@ -307,6 +319,56 @@ def records_that_tell_time_limits(folder: Path) -> Hostile:
     return Hostile(
         folder / "rounds.jsonl", json.dumps(RECORD).encode() + b"\n", odd_lines(RECORD), lambda: limits_from(folder)
     )
+
+
+def run_ledger(folder: Path) -> Hostile:
+    """The last line: what is odd in one before it is found by the next as well."""
+
+    def read() -> None:
+        lines = read_ledger(file)
+        [*broken_links(lines), *broken_order(lines), *wrong_receipts(lines, None)]
+        [*compare_with_own(lines, [RECEIPT], "hospital-1"), *wrong_files(folder, lines)] if lines else ()
+        [wrong_seal(line, None) for line in lines], describe(lines, None)
+
+    file, signed = folder / "ledger.jsonl", Update("00", RECEIPT, "AA==")
+    parts = {"updates": {"hospital-1": signed}, "certificates": {"hospital-1": "x"}, "records": (RECORD,)}
+    good = json.loads(canonical(as_content(Line("round", "", round=1, **parts))))
+    odd = odd_content(good)
+
+    def as_the_ledger_writes(rng: random.Random) -> bytes:
+        content = odd(rng)
+        try:
+            return canonical(content)
+        except (ValueError, TypeError):  # a number that it does not write, keys that have no order
+            return json.dumps(content).encode()
+
+    content = one_of(odd_lines(good), as_the_ledger_writes, as_the_ledger_writes)
+    return Hostile(file, canonical(good) + b"\n", content, read)
+
+
+def own_ledger(folder: Path) -> Hostile:
+    file = folder / "ledger.jsonl"
+    good = {"receipt": asdict(RECEIPT), "previous": ""}
+    return Hostile(file, json.dumps(good).encode() + b"\n", odd_lines(good), lambda: read_receipts(file))
+
+
+def kept_update(folder: Path) -> Hostile:
+    return torch_file(folder / "a.pt", {"weights": {"w": torch.ones(2)}}, lambda: read_kept(folder / "a.pt"))
+
+
+def egress_contract(folder: Path) -> Hostile:
+    def read() -> None:
+        if contract := read_contract(file):
+            why_refused(contract, SENT, ["w"], [SENT])
+
+    file = folder / "egress.json"
+    return json_file(file, asdict(Contract(most_bytes_a_round=9, most_rounds_a_month=1, jobs=("j",))), read)
+
+
+def egress_log(folder: Path) -> Hostile:
+    file = folder / "egress.jsonl"
+    read = lambda: (counts(log := read_log(file)), why_refused(Contract(), SENT, [], log))  # noqa: E731
+    return Hostile(file, json.dumps(asdict(SENT)).encode() + b"\n", odd_lines(asdict(SENT)), read)
 
 
 def local_state(folder: Path) -> Hostile:
@@ -730,7 +792,20 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             judgement,
             hashes,
         ),
-        *(settings_table, profile, records, records_that_tell_time_limits, local_state, checkpoint, global_model),
+        *(
+            settings_table,
+            profile,
+            records,
+            records_that_tell_time_limits,
+            run_ledger,
+            own_ledger,
+            kept_update,
+            egress_contract,
+            egress_log,
+            local_state,
+            checkpoint,
+            global_model,
+        ),
         *(case_table, origins, name_mapping, mapping, manifest, partition_beside_lists, seen_cases, run_facts),
         *(
             evaluation_facts,

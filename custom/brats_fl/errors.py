@@ -11,10 +11,12 @@ BratsFLError
 │   ├── CodeMismatchError   a job made for another version of this library or bundle
 │   └── NotApprovedError    a job that the hospital has not agreed to run
 ├── KitError        a startup kit or project file that cannot be used
+├── LedgerError     a record of rounds that cannot be read, or was changed
 ├── ModelError      a checkpoint or update that does not fit the network
 │   ├── LateUpdateError     an update that came after its round
 │   └── NoLocalModelError   a hospital that has trained no model in the study
 ├── PrivacyError    a setting that guards privacy is missing or too weak
+│   ├── EgressError         something that the hospital's contract does not let out
 │   ├── NotSharedError      something that the hospital keeps to itself
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
@@ -134,6 +136,12 @@ class KitError(BratsFLError):
     code = "KIT_ERROR"
 
 
+class LedgerError(BratsFLError):
+    """A ledger cannot be read, or says something that was not so."""
+
+    code = "LEDGER_ERROR"
+
+
 class ModelError(BratsFLError):
     """Weights do not fit the network: other keys, other shapes, or values that are not finite."""
 
@@ -156,6 +164,12 @@ class PrivacyError(BratsFLError):
     """A setting that guards privacy is missing or too weak; nothing is sent out."""
 
     code = "PRIVACY_ERROR"
+
+
+class EgressError(PrivacyError):
+    """The hospital's contract on what leaves does not allow it, or cannot be read."""
+
+    code = "EGRESS_REFUSED"
 
 
 class NotSharedError(PrivacyError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import brats_fl
@@ -21,10 +21,17 @@ GIT_SECONDS = 20.0
 """A status of a checkout takes less than one, on a network disk a few."""
 
 
-def hash_files(folder: Path, patterns: tuple[str, ...]) -> str:
-    """SHA-256 over relative path and bytes of the files that match, in the order of their paths."""
+def hash_files(folder: Path, patterns: tuple[str, ...], but: Collection[str] = ()) -> str:
+    """SHA-256 over relative path and bytes of the files that match, in the order of their paths.
+
+    Args:
+        folder: To look in, with all folders in it.
+        patterns: Of names.
+        but: Names of files that are left out.
+    """
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}):
+    found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file() and path.name not in but}
+    for path in sorted(found):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from brats_fl_tools import baseline, check, demo, drill, reporting, sample, stud
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
 from brats_fl_tools.kit import command as kit
+from brats_fl_tools.ledger import command as ledger
 from brats_fl_tools.model import evaluate, export, segment, tune
 from brats_fl_tools.partition import command as partition
 from brats_fl_tools.runs import poc, resume, simulate, submit
@@ -46,7 +47,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "pretrain",
         "study",
     ),
-    "Results": ("tune", "evaluate", "stress", "report", "segment", "export"),
+    "Results": ("tune", "evaluate", "stress", "report", "segment", "export", "ledger"),
     "Deployment": ("kit", "drill"),
 }
 """Verbs by what one wants to do, in the order in which one does it."""
@@ -119,6 +120,7 @@ app.command()(stress.stress)
 app.command()(segment.segment)
 app.command()(reporting.report)
 app.command()(export.export)
+app.add_typer(ledger.app, name="ledger")
 app.command()(drill.drill)
 app.command()(demo.demo)
 

@@ -18,5 +18,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of one round over five sites in the simulator, with curves for TensorBoard."""
     root = tmp_path_factory.mktemp("federation")
     sites = make_tiny_sites(root / "sites", CASES)
-    run_simulation(JOB, sites, root / "run", replace(options(rounds=1), tracking=tracker_if_installed("tensorboard")))
+    asked = options(rounds=1)
+    values = {**asked.values, "keep_updates": True}
+    asked = replace(asked, values=values, tracking=tracker_if_installed("tensorboard"))
+    run_simulation(JOB, sites, root / "run", asked)
     return root / "run"

@@ -18,8 +18,11 @@ from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.constants import REGIONS, SITES
 from brats_fl.errors import DataListError, FolderError
+from brats_fl.ledger import LEDGER_FILE, read_ledger
 from brats_fl.round_records import read_records
 from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.ledger.command import judge
+from brats_fl_tools.ledger.replay import replay_run
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.report import write_report
 from brats_fl_tools.repository import BUNDLES
@@ -85,6 +88,19 @@ def test_records_hold_a_line_per_round_and_site_and_the_last_evaluation(run: Pat
     assert all(record["bytes_up"] == record["bytes_down"] == 4 * parameters for record in train.values())
     assert set(final["hospital-1"]["metrics"]) == {"val_mean_dice", *(f"val_dice_{region}" for region in REGIONS)}
     assert final["hospital-4"]["metrics"] == {}, "a site without validation cases reports none"
+
+
+def test_ledger_of_a_simulated_run_holds_and_says_that_it_is_not_signed(run: Path) -> None:
+    verdict = judge(run)
+
+    assert verdict.problems == ()
+    assert verdict.notes[0] == "1 rounds, 5 updates, 0 of them with a receipt that their site signed"
+
+
+def test_model_of_a_simulated_run_comes_out_again_from_the_updates_that_were_kept(run: Path) -> None:
+    lines = read_ledger(run / LEDGER_FILE)
+
+    assert list(replay_run(run, lines)) == [f"round 0: 5 updates give the model {lines[1].model[:16]}"]
 
 
 def test_run_evaluates_and_reports(run: Path) -> None:

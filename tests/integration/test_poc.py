@@ -24,12 +24,14 @@ from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalis
 from brats_fl.constants import SITES
 from brats_fl.errors import FolderError, KitError, RunError
 from brats_fl.machine import describe_machine
-from brats_fl.round_records import read_records
+from brats_fl.round_records import SERVER, read_records
 from brats_fl.sharing.case_features import FEATURES
 from brats_fl.sharing.cross_site import CROSS_SITE_FILE, read_cross_site
+from brats_fl.sharing.egress import CONTRACT_FILE, LOG_FILE, read_log
 from brats_fl.sharing.fingerprints import KEY_FILE
 from brats_fl.sharing.site_statistics import MIN_CASES_VARIABLE, RELEASES_FILE, Protection
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.ledger.command import judge
 from brats_fl_tools.report.statistics_page import ALL, read_statistics
 from brats_fl_tools.reporting import report
 from brats_fl_tools.runs import host_federation as fed
@@ -53,6 +55,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     sites = make_tiny_sites(root / "sites", CASES)
     (sites / KEY_FILE).write_bytes(bytes(range(32)))
     poc = prepare_poc(root / "workspace", sites)
+    (poc.kits.clients[0].folder / "local" / CONTRACT_FILE).write_text('{"metrics": "rounded"}', encoding="utf-8")
     with stopped_afterwards(poc.kits):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("https_proxy", "http://127.0.0.1:9")  # as in many a hospital, and no way to this host
@@ -101,6 +104,32 @@ def test_run_folder_is_like_the_simulators(poc_run: Path) -> None:
     assert facts["status"] == "FINISHED:COMPLETED"
     assert facts["sites"]["hospital-1"] == {"training": 3, "validation": 1, "testing": 1}
     assert facts["machine"]["processor"] == describe_machine()["processor"]  # all on this one; the server told its own
+
+
+def test_ledger_is_signed_by_every_hospital_and_sealed_by_the_lead(poc_run: Path, running: Running) -> None:
+    verdict = judge(poc_run, kits=[kit.folder for kit in running.poc.kits.clients])
+
+    assert verdict.problems == ()
+    assert verdict.notes[0] == "1 rounds, 5 updates, 5 of them with a receipt that their site signed"
+    assert verdict.notes[-1] == f"sealed by {running.poc.lead.name}"
+
+
+def test_each_hospital_has_a_log_of_what_left_it(poc_run: Path, running: Running) -> None:
+    parameters = json.loads((poc_run / "run.json").read_text(encoding="utf-8"))["parameters"]
+    for kit in running.poc.kits.clients:
+        update, metrics, *_ = read_log(kit.folder / "local" / LOG_FILE)
+        assert (update.name, update.task, update.kind, update.round) == (JOB, "train", "update", 0)
+        assert 4 * parameters < update.bytes < 5 * parameters
+        assert (metrics.task, metrics.arrays) == ("validate", 0)
+
+
+def test_hospital_whose_contract_rounds_metrics_tells_two_decimals(poc_run: Path, running: Running) -> None:
+    for record in read_records(poc_run / "rounds.jsonl"):
+        values = [record[name] for name in ("loss",) if name in record] + list(record.get("metrics", {}).values())
+        if record["site"] == running.poc.kits.clients[0].name:
+            assert values == [round(value, 2) for value in values]
+        elif record["site"] != SERVER and values:
+            assert values != [round(value, 2) for value in values]
 
 
 def test_global_model_is_the_simulators_up_to_float_noise(poc_run: Path, run: Path) -> None:

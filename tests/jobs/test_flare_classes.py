@@ -121,6 +121,7 @@ OVERRIDDEN = {
     "PayloadGenerator": {"learnable_to_shareable"},
     "ReleaseFilter": {"process"},
     "RoundRecords": {"handle_event"},
+    "RunLedger": {"handle_event"},
     "SharedScansTeller": {"control_flow"},
     "SiteStatistics": {"count", "features", "histogram", "mean", "stddev", "sum", "variance_with_mean"},
     "SiteStatisticsExecutor": {"execute"},

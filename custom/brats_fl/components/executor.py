@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
@@ -20,6 +20,7 @@ from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.components.door import close_door
 from brats_fl.components.exchange import as_dxo, payloads_of
+from brats_fl.components.receipts import add_receipt
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import BratsFLError
 from brats_fl.settings import Setting, bundle_settings, check_settings
@@ -93,6 +94,7 @@ class BratsExecutor(Executor):
         self.start_round = start_round
         self.required_code = required_code
         self.trainer: Trainer | None = None
+        self.last_task: Task | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Start the trainer with the job, so that it is ready when the first task comes, and end it with the job."""
@@ -101,16 +103,30 @@ class BratsExecutor(Executor):
             self.trainer = Trainer()
             with contextlib.suppress(OSError):  # the first task tries again, and says what is wrong
                 self.trainer.start()
+        elif event_type == EventType.AFTER_TASK_RESULT_FILTER:
+            self._sign(fl_ctx)
         elif event_type == EventType.END_RUN and self.trainer is not None:
             self.trainer.stop()
             self.trainer = None
+
+    def _sign(self, fl_ctx: FLContext) -> None:
+        """Put the site's receipt on an update; one that cannot be made costs the signature and not the round."""
+        result, task = fl_ctx.get_prop(FLContextKey.TASK_RESULT), self.last_task
+        self.last_task = None  # it holds a model
+        if task is None or task.name != "train" or result.get_return_code() != ReturnCode.OK:
+            return
+        try:
+            add_receipt(result, task.payloads, task.round_index, fl_ctx)
+        except (BratsFLError, OSError) as error:
+            self.log_error(fl_ctx, f"the update goes without a receipt: {error}", fire_event=False)
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Carry out a task in the trainer; never raises, so that no failure of a site ends its job process."""
         if task_name not in self.tasks:
             return make_reply(ReturnCode.TASK_UNKNOWN)
+        self.last_task = None
         try:
-            task = self._task(task_name, shareable, fl_ctx)
+            task = self.last_task = self._task(task_name, shareable, fl_ctx)
             result = self._trainer(shareable, fl_ctx).run(task, lambda: bool(abort_signal.triggered))
             if not isinstance(result, TaskFailure):
                 return self._reply(task, result, fl_ctx)

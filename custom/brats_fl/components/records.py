@@ -68,7 +68,7 @@ class RoundRecords(FLComponent):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Record what the event says."""
         if event_type == EventType.START_RUN:
-            write_whole(_run_folder(fl_ctx) / MACHINE_FILE, json.dumps(describe_machine(), indent=1) + "\n")
+            write_whole(run_folder(fl_ctx) / MACHINE_FILE, json.dumps(describe_machine(), indent=1) + "\n")
             fl_ctx.get_engine().register_app_command(RECORDS_COMMAND, self.tell)
         elif event_type == AppEventType.ROUND_STARTED:
             self.answered = set()
@@ -147,7 +147,7 @@ class RoundRecords(FLComponent):
             site = peer.get_identity_name() if peer else str(fl_ctx.get_prop(AppConstants.DATA_CLIENT))
         round_index = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, 0)) + (1 if phase == "final" else 0)
         line = {"phase": phase, "round": round_index, "site": site, "status": status} | dict(facts)
-        path = _run_folder(fl_ctx) / RECORDS_FILE
+        path = run_folder(fl_ctx) / RECORDS_FILE
         with self.lock:
             if phase != MEAN_PHASE:
                 self.seen.add(site)
@@ -164,7 +164,7 @@ def stated_facts(stated: object, metrics: object) -> dict[str, Any]:
     return facts | ({"dropped": dropped} if dropped else {})
 
 
-def _run_folder(fl_ctx: FLContext) -> Path:
+def run_folder(fl_ctx: FLContext) -> Path:
     """What the server keeps of the job."""
     return Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
 

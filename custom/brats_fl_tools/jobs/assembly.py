@@ -11,6 +11,7 @@ from typing import Any
 
 import brats_fl
 from brats_fl.algorithms import Algorithm, load_algorithm
+from brats_fl.approval import ADDED_BY_FLARE
 from brats_fl.errors import FolderError, JobError
 from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
@@ -43,7 +44,14 @@ NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings"}) | STR
 """Keys of a job.json that are no variables of an app."""
 
 IN_PASSING = frozenset(
-    {"start_round", "task_check_period", "default_task_fetch_interval", "wait_time_after_min_received", "tracking_uri"}
+    {
+        "start_round",
+        "keep_updates",
+        "task_check_period",
+        "default_task_fetch_interval",
+        "wait_time_after_min_received",
+        "tracking_uri",
+    }
     | {"train_timeout", "validation_timeout"}
 )
 """Variables that change when a job goes on where another ended, or that do not change what is learnt."""
@@ -65,6 +73,8 @@ class JobOptions:
     """Model to start from in place of random weights; in a job that goes on with another, that other's last."""
     start_sha256: str = ""
     """Of the checkpoint that round 0 started from, also in a job that goes on; empty for random weights."""
+    ledger_head: str = ""
+    """Of a job that goes on: hash of the last line that the run's ledger has of what was done before."""
     polling_seconds: float | None = None
     """How often clients and server look for news; None keeps the apps' value, made for a real network."""
     gpus: int = 0
@@ -229,6 +239,8 @@ def _write_job(
     server, client = dict(built.server), dict(built.client)
     if options.checkpoint:
         server |= {"start_from": CHECKPOINT_FILE, "start_sha256": options.start_sha256}
+    if options.ledger_head:
+        server["ledger_head"] = options.ledger_head
     if options.preinstalled:
         server["required_code"] = client["required_code"] = required_code(built.bundle)
     _write_apps(folder, server, client)
@@ -238,10 +250,15 @@ def _write_job(
         shutil.copyfile(options.checkpoint, folder / "app_server" / CHECKPOINT_FILE)
     for name, file in built.server.get(MODELS, {}).items():
         shutil.copyfile(models[name], folder / "app_server" / file)
-    content_hash = hash_files(folder, ("*",))
+    content_hash = content_hash_of(folder)
     result = source.differences.get("result")
     facts = {"brats_fl_version": brats_fl.__version__, "content_hash": content_hash, "result": result}
     _write_json(folder / "meta.json", {**built.meta, **facts, "study": built.study})
+
+
+def content_hash_of(folder: Path) -> str:
+    """Hash of all files of a built job but ``meta.json``, which states it, and what FLARE adds when it is submitted."""
+    return hash_files(folder, ("*",), but=ADDED_BY_FLARE | {"meta.json"})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from brats_fl.settings import SETTINGS_FILE, Setting, bundle_settings, check_set
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, JobSource, shared_config
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER
 
-SET_BY_BUILDER = frozenset({"format_version", "start_from", "start_sha256", "study"})
+SET_BY_BUILDER = frozenset({"format_version", "start_from", "start_sha256", "study", "ledger_head"})
 """Root values of the apps that no job and no user sets."""
 
 

@@ -19,6 +19,7 @@ from brats_fl.errors import CacheError, DataListError, FolderError, KitError
 from brats_fl.names import check_folder
 from brats_fl_tools.kit import machine
 from brats_fl_tools.kit.certificates import check_certificates
+from brats_fl_tools.kit.egress import check_egress
 from brats_fl_tools.kit.kits import Kind, Kit
 from brats_fl_tools.kit.machine import Needs, StatedJob
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
@@ -180,7 +181,12 @@ def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None
             return [*results, fail("GPU", f"resources.json offers {offered!r} GPUs", "run brats-fl kit setup")]
         asked = job.job.gpus if job else 0
         results += [check_approval(kit, rules, job)] if job and job.approval else []
-        results += [check_door(rules), check_log_streaming(rules), machine.check_gpu(offered, needs, facts, asked)]
+        results += [
+            check_door(rules),
+            check_egress(kit),
+            check_log_streaming(rules),
+            machine.check_gpu(offered, needs, facts, asked),
+        ]
     return results
 
 

@@ -234,6 +234,21 @@ def approve(
         typer.echo(f"approved: {folder} runs {stated.job.name} ({stated.approval[:12]}) from now on")
 
 
+@app.command()
+def egress(folder: KitArgument) -> None:
+    """Print what left the hospital of KIT, by month and job, from KIT/local/egress.jsonl; writes nothing."""
+    from brats_fl_tools.kit.egress import COLUMNS, sum_up
+
+    rows = sum_up(read_kit(folder))
+    if not rows:
+        typer.echo("nothing left so far")
+        return
+    table = Table(*COLUMNS, box=SIMPLE)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
 def as_json(kit: Kit, results: Sequence[CheckResult]) -> str:
     """The results for programs. They hold paths and names of the site: the file stays in the house."""
     content = {

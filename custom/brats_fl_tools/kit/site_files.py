@@ -33,6 +33,20 @@ APPROVED_JOBS: Mapping[str, Any] = {
 """Component of a hospital whose policy has ``approve_jobs``; FLARE has a component of this name put jobs in place."""
 
 
+PRIVACY_FILE = "privacy.json"
+"""FLARE builds its components into every job's process at the site, behind the job's own."""
+
+PRIVACY: Mapping[str, Any] = {
+    "scopes": [{"name": "site", "properties": {}, "task_data_filters": [], "task_result_filters": []}],
+    "default_scope": "site",
+    "components": [{"id": "egress_contract", "path": "brats_fl.components.egress.EgressContract", "args": {}}],
+}
+"""Of every hospital: what leaves is logged, and held to the hospital's contract where there is one.
+
+FLARE builds the components of a privacy policy only where it has a scope.
+"""
+
+
 @dataclass(frozen=True)
 class SiteFiles:
     """What a site's ``local`` folder should hold."""
@@ -98,6 +112,8 @@ def site_files(
         local / "resources.json": json.dumps(resources, indent=2) + "\n",
         local / "authorization.json": json.dumps(rules["authorization"], indent=2) + "\n",
     }
+    if kit.kind == "client":
+        texts[local / PRIVACY_FILE] = json.dumps(PRIVACY, indent=2) + "\n"
     if datalist is None:
         return SiteFiles(texts)
     if kit.kind == "server":
@@ -162,6 +178,8 @@ def differences(files: SiteFiles) -> str:
 def _text_now(path: Path) -> str:
     if path.is_file():
         return path.read_text(encoding="utf-8", errors="replace")
+    if not default_of(path).is_file() and path.name == PRIVACY_FILE:
+        return ""  # FLARE has no default of it
     # Laid out as our own files are, so that the difference shows what differs and not how it is indented.
     return json.dumps(read_rules_file(default_of(path)), indent=2) + "\n"
 

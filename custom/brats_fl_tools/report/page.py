@@ -47,6 +47,8 @@ STATUS_MEANINGS = {
     "FOLDER_ERROR": "a folder of the site could not be written to",
     "KIT_ERROR": "the site's kit is set up wrongly",
     "PRIVACY_ERROR": "a privacy setting of the site is missing or too weak: nothing was sent",
+    "LEDGER_ERROR": "a record of rounds could not be read, or was changed",
+    "EGRESS_REFUSED": "the hospital's contract on what leaves does not let it out",
     "TOO_FEW_CASES": "the site has fewer cases than its own rule asks for",
     "NO_LOCAL_MODEL": "the hospital has no model of its own of the study",
     "NOT_SHARED": "the hospital keeps it to itself, by its own rules or the algorithm's",

@@ -18,6 +18,7 @@ from brats_fl.typed import shorten
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.runs.curves import keep_curves, take_curves
 from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL, RUN_FILE
+from brats_fl_tools.runs.seal import keep_ledger, write_ledger
 from brats_fl_tools.runs.submission import Submission, state_run
 
 FLARE_FINAL: Final = "FL_global_model.pt"
@@ -69,6 +70,7 @@ def collect(
     if not model_of(server_files).is_file():
         raise RunError(f"the run left no global model ({model_of(server_files)})")
     chosen = _write_models(run, server_files, submission, later, bool(job.start_sha256))
+    write_ledger(run, server_files, job, submission, "finished")
     state_run(run, job, submission, "finished", seconds, {**chosen, **facts})
 
 
@@ -92,6 +94,7 @@ def collect_interrupted(
         return begun
     later = [r for r in read_records(server_files / RECORDS_FILE) if r["phase"] != "final" and r["round"] < done]
     chosen = _write_models(run, server_files, submission, later, bool(job.start_sha256))
+    write_ledger(run, server_files, job, submission, "interrupted", done)
     state_run(run, job, submission, "interrupted", seconds, {**chosen, "rounds_done": done, **facts})
     return done
 
@@ -161,6 +164,7 @@ def keep_earlier_part(run: Path, server_files: Path) -> int:
         shutil.copyfile(best, folder / FLARE_BEST)
     shutil.copyfile(last, folder / LAST_MODEL)
     keep_curves(server_files, folder, done)
+    keep_ledger(server_files, folder, done)
     write_whole(folder / RECORDS_FILE, as_lines([*kept, *found]))
     return done
 

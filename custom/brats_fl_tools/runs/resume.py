@@ -20,6 +20,7 @@ from brats_fl_tools.runs import federated, simulator
 from brats_fl_tools.runs.collect import FLARE_FINAL, collect, keep_earlier_part, model_of, rounds_done
 from brats_fl_tools.runs.folder import EARLIER, JOB_FOLDER, LAST_MODEL, SERVER_FILES, SIMULATED_SERVER, now, read_state
 from brats_fl_tools.runs.lists import SEEN_FILE, write_seen
+from brats_fl_tools.runs.seal import head_of
 from brats_fl_tools.runs.session import admin_session, is_running, job_seconds
 from brats_fl_tools.runs.submission import Submission, read_submission, seconds_until_lost
 
@@ -119,6 +120,7 @@ def _next_part(
         rounds=before.total_rounds - done,
         values={**submission.options.values, "start_round": done},
         checkpoint=run / EARLIER / LAST_MODEL,
+        ledger_head=head_of(run / EARLIER),
     )
     refuse_another_study(run, before, submission, options)
     typer.echo(f"{submission.job}: {done} of {before.total_rounds} rounds were done; going on with round {done}")

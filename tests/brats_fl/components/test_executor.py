@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,22 @@ import numpy as np
 import pytest
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 from tests.flare import Engine, as_sent
+from tests.tiny_kits import make_tiny_kits
 from tests.tiny_network import tiny_model
 from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.components import executor as executor_module
 from brats_fl.components.door import judge
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS, BratsExecutor
+from brats_fl.components.receipts import RECEIPT_HEADER
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import TrainerError
+from brats_fl.ledger import digest_of_model
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer_process import TaskLoop
 from brats_fl.training import LocalTraining
@@ -111,6 +115,23 @@ def test_train_task_gives_the_update_the_cases_and_the_metrics_of_the_global_mod
     assert set(dxo.get_meta_prop(MetaKey.INITIAL_METRICS)) == {KEY_METRIC, "val_dice_tc", "val_dice_wt", "val_dice_et"}
     statistics = dxo.get_meta_prop(STATISTICS)
     assert set(statistics) == {"cases", "steps", "loss", "train_seconds", "evaluate_seconds", "seconds"}
+    assert CANARY not in everything_that_goes_out(reply, engine)
+
+
+def test_update_goes_with_a_receipt_that_names_nothing_of_the_site_but_its_name(executor, engine, sites, tmp_path):
+    kit = make_tiny_kits(tmp_path / "kits").hospital
+    for file in (kit.private_key, kit.certificate):
+        shutil.copy(file, Path(engine.workspace.get_startup_kit_dir()))
+    fl_ctx = engine.new_context()
+    reply = executor.execute("train", task(tiny_model(), 1), fl_ctx, Signal())
+    fl_ctx.set_prop(FLContextKey.TASK_RESULT, reply, private=True, sticky=False)
+
+    executor.handle_event(EventType.AFTER_TASK_RESULT_FILTER, fl_ctx)
+
+    receipt = reply.get_header(RECEIPT_HEADER)["receipt"]
+    assert (receipt["site"], receipt["round"], receipt["cases"]) == ("hospital-1", 1, 2)
+    assert receipt["received"] == digest_of_model(tiny_model())
+    assert receipt["sent"] == digest_of_model(from_shareable(reply).data)
     assert CANARY not in everything_that_goes_out(reply, engine)
 
 

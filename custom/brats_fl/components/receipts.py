@@ -1,0 +1,56 @@
+"""A site's receipt: what it received and what it sent in a round, signed by its FLARE key, kept and sent along.
+
+It is made after all filters, of what leaves. Without certificates, as in the simulator, there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+from nvflare.apis.dxo import DataKind, MetaKey, from_shareable
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+
+from brats_fl.components.exchange import payloads_of
+from brats_fl.exchange import Payloads
+from brats_fl.ledger import LEDGER_FILE, Receipt, Signed, digest_of, receipt_bytes
+from brats_fl.own_ledger import keep_receipt
+from brats_fl.signatures import find_signer
+
+RECEIPT_HEADER = "brats_fl_receipt"
+"""Header of an update: the receipt, its signature and the site's certificate."""
+
+
+def add_receipt(result: Shareable, received: Payloads, round_index: int, fl_ctx: FLContext) -> None:
+    """Put the site's receipt into the header of an update, and keep it in the kit.
+
+    Args:
+        result: An update, as it leaves.
+        received: What the site was sent.
+        round_index: Of the round.
+        fl_ctx: Of the task.
+
+    Raises:
+        KitError: The site's key cannot be used.
+        LedgerError: The site's own ledger is damaged.
+        OSError: It cannot be written.
+    """
+    workspace = fl_ctx.get_engine().get_workspace()
+    signer = find_signer(Path(workspace.get_startup_kit_dir()))
+    if signer is None:
+        return
+    dxo = from_shareable(result)
+    receipt = Receipt(
+        job=str(fl_ctx.get_job_id()),
+        site=str(fl_ctx.get_identity_name()),
+        round=round_index,
+        received=digest_of(received),
+        sent=digest_of(payloads_of(dxo, DataKind.WEIGHT_DIFF)),
+        cases=int(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)),
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    signed = Signed(receipt, signer.sign(receipt_bytes(receipt)), signer.certificate)
+    keep_receipt(Path(workspace.get_site_config_dir()) / LEDGER_FILE, receipt)
+    result.set_header(RECEIPT_HEADER, asdict(signed))
