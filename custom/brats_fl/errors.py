@@ -15,6 +15,7 @@ BratsFLError
 │   ├── LateUpdateError     an update that came after its round
 │   └── NoLocalModelError   a hospital that has trained no model in the study
 ├── PrivacyError    a setting that guards privacy is missing or too weak
+│   ├── MaskingError        a message or value with which secure aggregation cannot go on
 │   ├── NotSharedError      something that the hospital keeps to itself
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
@@ -156,6 +157,12 @@ class PrivacyError(BratsFLError):
     """A setting that guards privacy is missing or too weak; nothing is sent out."""
 
     code = "PRIVACY_ERROR"
+
+
+class MaskingError(PrivacyError):
+    """Secure aggregation cannot go on with a message or a value: the round is lost, and no update is shown."""
+
+    code = "MASKING_ERROR"
 
 
 class NotSharedError(PrivacyError):
