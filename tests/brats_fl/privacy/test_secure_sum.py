@@ -234,9 +234,8 @@ def test_sites_that_were_told_of_different_keys_cannot_open_each_others_shares()
     sites, other = make_sites(), make_sites()
     roster = {name: site.advert for name, site in sites.items()}
     dealt = {name: sites[name].deal(roster) for name in "bcde"}
-    dealt["a"] = sites["a"].deal(
-        {**roster, "e": other["e"].advert}
-    )  # in the simulator nothing shows whose keys are whose
+    # In the simulator nothing shows whose keys are whose.
+    dealt["a"] = sites["a"].deal({**roster, "e": other["e"].advert})
 
     with pytest.raises(MaskingError, match="a sealed message does not open"):
         sites["b"].open(dealt)
