@@ -44,19 +44,19 @@ from brats_fl.privacy.secret_sharing import SHARE_BYTES, split
 
 STEPS: Final = ("advertised", "dealt", "opened", "masked", "confirmed", "revealed")
 
-FEWEST_SITES: Final = 3
+FEWEST_IN_SUM: Final = 3
 """Of two, each learns the other's update from the sum."""
 
 
 def check_threshold(threshold: int, sites: int) -> None:
-    """Raise ``MaskingError`` unless half of the sites are too few to reveal anything.
+    """Raise ``MaskingError`` unless a sum is of three sites and more, and half of all are too few to reveal anything.
 
     Two sets of sites that each reveal something have then one in common, which reveals one secret of a site only.
     """
-    if sites < FEWEST_SITES or not sites / 2 < threshold <= sites:
+    if not max(FEWEST_IN_SUM, sites // 2 + 1) <= threshold <= sites:
         raise MaskingError(
-            f"secure aggregation needs {FEWEST_SITES} hospitals, and of n more than n / 2 in each round (got "
-            f"{threshold} of {sites}); set min_clients"
+            f"secure aggregation needs {FEWEST_IN_SUM} hospitals in each sum, and more than half of all (got "
+            f"{threshold} of {sites}); take more hospitals, or set min_clients"
         )
 
 
