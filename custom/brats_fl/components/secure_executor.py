@@ -20,6 +20,7 @@ from brats_fl.exchange import WEIGHTS
 from brats_fl.privacy.identity import Identity, read_identity
 from brats_fl.privacy.messages import Advert, read_message
 from brats_fl.privacy.site_round import SiteRound
+from brats_fl.site_state import find_state_dir, note_masked
 from brats_fl.tasks import Task, TaskResult
 
 TASK_KEYS: Final = "secure_keys"
@@ -134,6 +135,8 @@ class SecureExecutor(BratsExecutor):
         if task.name == "train":
             sealed = read_message(dict[str, dict[str, str]], shareable.get_header(SEALED), "the server")
             self._current().open(sealed)
+            kit = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
+            note_masked(find_state_dir(fl_ctx.get_identity_name(), self.study, kit))
         return task
 
     def _sent(self, task: Task, result: TaskResult) -> DXO:

@@ -137,7 +137,7 @@ class ServerRound:
         return secret
 
     def _is_seed(self, site: str, found: bytes) -> bool:
-        return hashlib.sha256(found).hexdigest() == self.adverts[site].commitment
+        return hashlib.sha256(found).digest() == bytes.fromhex(self.adverts[site].commitment)
 
     def _is_key(self, site: str, found: bytes) -> bool:
-        return public_of(found).hex() == self.adverts[site].masking_key
+        return public_of(found) == bytes.fromhex(self.adverts[site].masking_key)

@@ -33,6 +33,7 @@ from brats_fl.errors import ModelError
 from brats_fl.exchange import WEIGHTS
 from brats_fl.privacy.secret_sharing import SHARE_BYTES
 from brats_fl.round_records import RECORDS_FILE, read_records
+from brats_fl.site_state import find_state_dir, was_masked
 from brats_fl.tasks import TaskFailure, TaskResult
 
 MODEL = {"conv.weight": np.full((2, 2), 10.0, np.float32), "conv.bias": np.zeros(2, np.float32)}
@@ -176,6 +177,8 @@ def test_server_gets_the_weighted_mean_and_nothing_that_looks_like_an_update(fed
         (DataKind.APP_DEFINED, {MASKED}, np.uint32)
     ] * 4
     assert len({dxo.data[MASKED].tobytes() for dxo in trained}) == 4
+    for site, engine in federation.engines.items():
+        assert was_masked(find_state_dir(site, "", Path(engine.get_workspace().get_root_dir())))
     # All six values of a site are the same, and none of its words.
     assert all(len(set(dxo.data[MASKED].tolist())) == 6 for dxo in trained)
 
