@@ -207,7 +207,7 @@ def keys(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     """A site's keys of secure aggregation, at the server and, from there, at the other sites."""
 
     def receive_keys(content: Any) -> None:
-        sites, secure = secure_sites(), ServerRound("job/0", 3, 2)
+        sites, secure = secure_sites(), ServerRound("job/0", 3, 2, "")
         roster = {name: dict(vars(site.advert)) for name, site in sites.items()}
         with contextlib.suppress(MaskingError):
             secure.take_advert("a", content)
@@ -224,7 +224,7 @@ def sealed_shares(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     sealed = {name: site.deal(roster) for name, site in sites.items()}
 
     def receive_shares(content: Any) -> None:
-        secure = ServerRound("job/0", 3, 2, adverts=dict(roster), sealed=dict(sealed))
+        secure = ServerRound("job/0", 3, 2, "", adverts=dict(roster), sealed=dict(sealed))
         with contextlib.suppress(MaskingError):
             secure.take_shares("a", content)
         for name in roster:

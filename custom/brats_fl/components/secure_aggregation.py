@@ -36,6 +36,7 @@ from brats_fl.errors import BratsFLError, MaskingError, ModelError
 from brats_fl.exchange import WEIGHTS, Weights
 from brats_fl.privacy.fixed_point import decode
 from brats_fl.privacy.identity import read_authority
+from brats_fl.privacy.messages import digest_of_model
 from brats_fl.privacy.server_round import ServerRound
 
 
@@ -212,8 +213,9 @@ class SecureAggregator(AlgorithmAggregator):
             raise ModelError(f"{self.algorithm_name} needs each hospital's update, which secure aggregation hides")
         self.is_signed, self.mean = is_secure(fl_ctx), {}
         authority = read_authority(startup_of(fl_ctx)) if self.is_signed else None
-        size = sum(value.size for value in global_weights(fl_ctx).values())
-        self.current = ServerRound(context, self.min_accepted, size, authority)
+        model = global_weights(fl_ctx)
+        size = sum(value.size for value in model.values())
+        self.current = ServerRound(context, self.min_accepted, size, digest_of_model(model), authority)
         return self.current
 
     def _check(self, site: str, shareable: Shareable, fl_ctx: FLContext) -> Contribution:

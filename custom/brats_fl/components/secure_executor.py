@@ -152,7 +152,7 @@ class SecureExecutor(BratsExecutor):
         if result.statistics["cases"] != current.advert.cases:
             raise MaskingError("the data list has changed during the round; the next one goes by the new list")
         check_size(result.update, task.weights, self.max_update_ratio)
-        return DXO(DataKind.APP_DEFINED, data={MASKED: current.mask(result.update, self.max_share)})
+        return DXO(DataKind.APP_DEFINED, data={MASKED: current.mask(result.update, task.weights, self.max_share)})
 
 
 def message(content: object) -> Shareable:

@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from brats_fl.aggregation import capped_weights, count_of_cases
 from brats_fl.errors import MaskingError, ModelError
+from brats_fl.exchange import Weights
 from brats_fl.privacy.identity import Identity, check_signature, sign
 from brats_fl.privacy.keys import KEY_BYTES
 from brats_fl.typed import NotTypedError, shorten, typed
@@ -40,7 +43,7 @@ class Advert:
         """Check what is used as a key.
 
         Raises:
-            ValueError: A key has not its length.
+            MaskingError: A key has not its length.
         """
         for name in ("sealing_key", "masking_key", "confirming_key", "commitment"):
             as_bytes(getattr(self, name), name, KEY_BYTES)
@@ -93,6 +96,15 @@ def digest_of(roster: Roster, context: str) -> str:
     return hashlib.sha256(canonical([context, {site: asdict(advert) for site, advert in roster.items()}])).hexdigest()
 
 
+def digest_of_model(model: Weights) -> str:
+    """Hash of a global model, as float32, whatever the order of its parameters."""
+    found = hashlib.sha256()
+    for name in sorted(model):
+        found.update(canonical([name, list(np.shape(model[name]))]))
+        found.update(np.asarray(model[name], np.float32).tobytes())
+    return found.hexdigest()
+
+
 def survivors_statement(digest: str, survivors: Iterable[str]) -> bytes:
     """What a site confirms: whose updates are in the sum."""
     return canonical([digest, sorted(survivors)])
@@ -122,7 +134,7 @@ def as_bytes(text: str, name: str, length: int | None = None) -> bytes:
     """Bytes of hexadecimal text.
 
     Raises:
-        NotTypedError: It is none, or not so long.
+        MaskingError: It is none, or not so long.
     """
     try:
         found = bytes.fromhex(text)
@@ -131,7 +143,7 @@ def as_bytes(text: str, name: str, length: int | None = None) -> bytes:
     except ValueError:
         pass
     wanted = "" if length is None else f"{length} "
-    raise NotTypedError(f"{name} must be {wanted}bytes in hexadecimal (got {shorten(text)})")
+    raise MaskingError(f"{name} must be {wanted}bytes in hexadecimal (got {shorten(text)})")
 
 
 def read_message(kind: type[T], content: object, sender: str) -> T:

@@ -39,6 +39,8 @@ class ServerRound:
     """Updates that make a sum."""
     size: int
     """Values of the model."""
+    model: str
+    """Digest of the global model."""
     authority: Any = None
     """The federation's certificate; None in the simulator."""
     adverts: dict[str, Advert] = field(default_factory=dict)
@@ -117,7 +119,7 @@ class ServerRound:
             for site in self.survivors:
                 # From the side of the lost site the mask has the other sign: adding it takes off what was added.
                 public = bytes.fromhex(self.adverts[site].masking_key)
-                add_pair_mask(total, private, public, lost, site, digest)
+                add_pair_mask(total, private, public, (lost, site), (digest, self.model))
         return total
 
     def _readable(self, site: str, content: object) -> dict[str, int]:
@@ -125,7 +127,7 @@ class ServerRound:
         try:
             texts = read_message(dict[str, str], content, site)
             return {peer: int.from_bytes(as_bytes(text, "share", SHARE_BYTES), "big") for peer, text in texts.items()}
-        except (ValueError, MaskingError):
+        except MaskingError:
             self.false_shares.add(site)
             return {}
 

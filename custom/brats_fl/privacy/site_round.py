@@ -35,6 +35,7 @@ from brats_fl.privacy.messages import (
     as_bytes,
     check_advert,
     digest_of,
+    digest_of_model,
     points_of,
     shares_in_mean,
     signed,
@@ -153,23 +154,25 @@ class SiteRound:
                 raise MaskingError(f"the shares of {sender} are {len(opened)} bytes, not {2 * SHARE_BYTES}")
             self.held[sender] = opened
 
-    def mask(self, update: Weights, max_share: float) -> Words:
+    def mask(self, update: Weights, model: Weights, max_share: float) -> Words:
         """The update as the server gets it: random words, but for the sum of all.
 
         Args:
             update: Change of each parameter.
+            model: The global model that it changes.
             max_share: Largest share of a site in the mean.
 
         Raises:
             MaskingError: A value is too large for the sum.
         """
         self._take("masked")
+        got = digest_of_model(model)
         share = shares_in_mean(self.roster, self.held, max_share)[self.site]
         words = encode(update, share, len(self.held))
         words += own_mask(self.seed, words.size)
         for peer in sorted(set(self.held) - {self.site}):
             public = bytes.fromhex(self.roster[peer].masking_key)
-            add_pair_mask(words, self.masking.private, public, self.site, peer, self.digest)
+            add_pair_mask(words, self.masking.private, public, (self.site, peer), (self.digest, got))
         return words
 
     def confirm(self, survivors: Iterable[str]) -> str:
@@ -230,17 +233,20 @@ def own_mask(seed: bytes, count: int) -> Words:
     return stream(derive(seed, "own mask"), count)
 
 
-def add_pair_mask(words: Words, private: bytes, public: bytes, site: str, peer: str, digest: str) -> None:
+def add_pair_mask(words: Words, private: bytes, public: bytes, pair: tuple[str, str], same: tuple[str, str]) -> None:
     """Add, in place, the mask of a site with another: what one of the two adds the other takes off.
+
+    It is of the model that they got: a server that gives one of them another, such that only its update counts in the
+    sum, gets masks that do not cancel (Pasquini et al. 2022, "Eluding Secure Aggregation in Federated Learning via
+    Model Inconsistency", doi:10.1145/3548606.3560557).
 
     Args:
         words: (n,) uint32.
         private: Of one of the two.
         public: Of the other.
-        site: Whose words they are.
-        peer: The other site.
-        digest: Of the roster.
+        pair: The site whose words they are, and the other.
+        same: Digests of roster and model, which both must have.
     """
-    mask = stream(agree(private, public, "pair mask", digest, *sorted((site, peer))), words.size)
-    operation = np.add if site < peer else np.subtract
+    mask = stream(agree(private, public, "pair mask", *same, *sorted(pair)), words.size)
+    operation = np.add if pair[0] < pair[1] else np.subtract
     operation(words, mask, out=words)

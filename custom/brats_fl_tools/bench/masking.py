@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from brats_fl.aggregation import weighted_mean
 from brats_fl.constants import SITES
 from brats_fl.exchange import Weights
 from brats_fl.privacy.fixed_point import decode
+from brats_fl.privacy.messages import digest_of_model
 from brats_fl.privacy.server_round import ServerRound
 from brats_fl.privacy.site_round import SiteRound
 
@@ -52,7 +54,8 @@ def measure_masks(values: int, names: tuple[str, ...] = SITES) -> MaskCosts:
     random = np.random.default_rng(0)
     updates = {name: {"w": random.normal(0, TYPICAL_CHANGE, values).astype(np.float32)} for name in names}
     sites = {name: SiteRound(name, CASES, CONTEXT, threshold, None) for name in names}
-    server = ServerRound(CONTEXT, threshold, values)
+    model = {"w": np.zeros(values, np.float32)}
+    server = ServerRound(CONTEXT, threshold, values, digest_of_model(model))
     for name, site in sites.items():
         server.take_advert(name, dict(vars(site.advert)))
     for name, site in sites.items():
@@ -60,7 +63,7 @@ def measure_masks(values: int, names: tuple[str, ...] = SITES) -> MaskCosts:
     begin = time.process_time()
     for name in survivors:
         sites[name].open(server.sealed)
-        server.add(name, sites[name].mask(updates[name], max_share=1.0))
+        server.add(name, sites[name].mask(updates[name], model, max_share=1.0))
     masked = time.process_time()
     for name in survivors:
         server.take_confirmation(name, sites[name].confirm(survivors))
@@ -85,7 +88,7 @@ def _size(*messages: object) -> int:
     return sum(len(json.dumps(message)) for message in messages)
 
 
-def _largest_difference(found: Weights, updates: dict[str, Weights], names: tuple[str, ...]) -> float:
+def _largest_difference(found: Weights, updates: Mapping[str, Weights], names: tuple[str, ...]) -> float:
     plain = weighted_mean([(updates[name], CASES) for name in names[:-1]])
     return float(np.abs(found["w"].astype(np.float64) - plain["w"]).max())
 

@@ -45,7 +45,7 @@ NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings", SECURE
 
 IN_PASSING = frozenset(
     {"start_round", "task_check_period", "default_task_fetch_interval", "wait_time_after_min_received", "tracking_uri"}
-    | {"train_timeout", "validation_timeout"}
+    | {"train_timeout", "validation_timeout", "answer_timeout"}
 )
 """Variables that change when a job goes on where another ended, or that do not change what is learnt."""
 

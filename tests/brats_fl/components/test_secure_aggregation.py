@@ -281,6 +281,23 @@ def test_server_that_plays_a_hospital_gets_no_shares(federation: Federation) -> 
     assert mean["status"] == "TOO_FEW_UPDATES"
 
 
+def test_server_that_gives_one_hospital_another_model_gets_no_sum(federation: Federation) -> None:
+    def swap(task: str, site: str, data: Shareable) -> Shareable:
+        if (task, site) != ("train", "hospital-1"):
+            return data
+        other = DXO(DataKind.WEIGHTS, data={name: array + 1 for name, array in MODEL.items()}).to_shareable()
+        other["__headers__"] = data["__headers__"]
+        return other
+
+    federation.down = swap
+    # The model's norm is 20, the mean's .6; of six values anywhere within 16 it is under 2 once in a million times.
+    federation.aggregator.max_update_ratio = 0.1
+    update, mean = federation.round()
+
+    assert values(update) == 0
+    assert mean["status"] == "NOT_UNMASKED"
+
+
 def test_site_does_not_train_or_answer_out_of_turn(federation: Federation) -> None:
     executor, engine = federation.executors["hospital-1"], federation.engines["hospital-1"]
     data = DXO(DataKind.WEIGHTS, data=dict(MODEL)).to_shareable()

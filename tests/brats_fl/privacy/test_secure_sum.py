@@ -15,7 +15,7 @@ from brats_fl.aggregation import weighted_mean
 from brats_fl.errors import LateUpdateError, MaskingError, ModelError
 from brats_fl.privacy.fixed_point import Words, decode, encode
 from brats_fl.privacy.identity import read_identity
-from brats_fl.privacy.messages import Advert, shares_in_mean
+from brats_fl.privacy.messages import Advert, digest_of_model, shares_in_mean
 from brats_fl.privacy.secret_sharing import SHARE_BYTES
 from brats_fl.privacy.server_round import ServerRound
 from brats_fl.privacy.site_round import SiteRound
@@ -25,6 +25,8 @@ CONTEXT = "a job/3"
 SIZE = 7
 NOBODY: frozenset[str] = frozenset()
 
+MODEL = {"conv": np.ones((2, 3), np.float32), "bias": np.zeros(1, np.float32)}
+GLOBAL = digest_of_model(MODEL)
 UPDATES = {
     site: {
         "conv": np.random.default_rng(seed).normal(0, 1e-3, (2, 3)).astype(np.float32),
@@ -72,7 +74,7 @@ def train(sites: Mapping[str, SiteRound], server: ServerRound, lost: Iterable[st
     masked = {}
     for name in server.sealed:
         sites[name].open(server.sealed)
-        masked[name] = sites[name].mask(UPDATES[name], max_share=1.0)
+        masked[name] = sites[name].mask(UPDATES[name], MODEL, max_share=1.0)
         if name not in lost:
             server.add(name, masked[name])
     return masked
@@ -94,7 +96,7 @@ def assert_close(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarra
 
 
 def test_sum_of_masked_updates_is_the_plain_mean() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server)
     train(sites, server)
 
@@ -104,7 +106,7 @@ def test_sum_of_masked_updates_is_the_plain_mean() -> None:
 
 @pytest.mark.parametrize("lost", ["a", "c", "e", "ab", "de"])
 def test_round_lives_with_sites_that_drop_out_after_they_gave_their_keys(lost: str) -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server)
     train(sites, server, lost)
 
@@ -112,7 +114,7 @@ def test_round_lives_with_sites_that_drop_out_after_they_gave_their_keys(lost: s
 
 
 def test_site_that_deals_no_shares_is_left_out_from_the_start() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server, silent="b")
     train(sites, server)
 
@@ -120,7 +122,7 @@ def test_site_that_deals_no_shares_is_left_out_from_the_start() -> None:
 
 
 def test_round_with_too_few_updates_is_none_and_nobody_reveals_anything() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server)
     train(sites, server, lost="abc")
 
@@ -133,12 +135,13 @@ def test_round_with_too_few_updates_is_none_and_nobody_reveals_anything() -> Non
 def test_what_a_site_sends_looks_like_noise_even_with_all_masks_but_its_own_taken_off() -> None:
     """What the server has when it calls a site lost whose update it has: the site's own mask stays on it."""
     size = 4096
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, size)
+    model = {"w": np.zeros(size, np.float32)}
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, size, digest_of_model(model))
     set_up(sites, server)
-    update = {"w": np.zeros(size, np.float32)}
+    update = dict(model)
     for site in sites.values():
         site.open(server.sealed)
-    masked = {name: site.mask(update, 1.0) for name, site in sites.items()}
+    masked = {name: site.mask(update, model, 1.0) for name, site in sites.items()}
     for name in "bcde":
         server.add(name, masked[name])
     revealed = reveal(sites, server)
@@ -152,7 +155,7 @@ def test_what_a_site_sends_looks_like_noise_even_with_all_masks_but_its_own_take
 
 
 def test_of_no_site_both_secrets_are_revealed() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server)
     train(sites, server, lost="a")
     revealed = reveal(sites, server)
@@ -167,7 +170,7 @@ def test_of_no_site_both_secrets_are_revealed() -> None:
 
 
 def test_server_that_tells_sites_of_other_survivors_learns_nothing() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server)
     train(sites, server)
     told = {"a": "abc", "b": "abd", "c": "cde", "d": "cde", "e": "abcde"}
@@ -178,8 +181,31 @@ def test_server_that_tells_sites_of_other_survivors_learns_nothing() -> None:
             site.reveal(confirmations)
 
 
+def test_server_that_gives_one_site_another_model_learns_nothing() -> None:
+    """With the others' model such that it does not train, the sum would be the one site's update."""
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
+    set_up(sites, server)
+    dead = {name: np.zeros_like(value) for name, value in MODEL.items()}
+    for name, site in sites.items():
+        site.open(server.sealed)
+        server.add(name, site.mask(UPDATES[name], MODEL if name == "a" else dead, max_share=1.0))
+
+    found = mean_of(server, server.unmask(reveal(sites, server)))
+
+    # Masks that do not cancel are anywhere in +-16: all seven are within 3 of the truth once in 100,000 times.
+    assert max(np.abs(found[name] - plain_mean(CASES)[name]).max() for name in found) > 3
+
+
+def test_models_that_differ_in_a_name_a_shape_or_a_bit_have_other_digests() -> None:
+    changed = {"conv": np.nextafter(MODEL["conv"], 2, dtype=np.float32), "bias": MODEL["bias"]}
+    others = [changed, {"conv": MODEL["conv"].T, "bias": MODEL["bias"]}, {"cone": MODEL["conv"], "bias": MODEL["bias"]}]
+
+    assert len({GLOBAL, *map(digest_of_model, others)}) == 4
+    assert digest_of_model(dict(reversed(MODEL.items()))) == GLOBAL
+
+
 def test_site_that_lies_about_its_shares_is_named_and_costs_nothing_where_another_stands_in() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server)
     train(sites, server, lost="e")
     revealed = reveal(sites, server)
@@ -191,7 +217,7 @@ def test_site_that_lies_about_its_shares_is_named_and_costs_nothing_where_anothe
 
 @pytest.mark.parametrize("odd", [None, 3, {"a": 1}, {"a": "zz"}, {"a": "00"}, [], "ab"])
 def test_what_is_no_share_counts_as_a_false_one(odd: object) -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server)
     train(sites, server)
 
@@ -200,7 +226,7 @@ def test_what_is_no_share_counts_as_a_false_one(odd: object) -> None:
 
 
 def test_too_many_false_shares_cost_the_round() -> None:
-    sites, server = make_sites(threshold=4), ServerRound(CONTEXT, 4, SIZE)
+    sites, server = make_sites(threshold=4), ServerRound(CONTEXT, 4, SIZE, GLOBAL)
     set_up(sites, server)
     train(sites, server)
     revealed = reveal(sites, server)
@@ -244,7 +270,7 @@ def test_sites_that_were_told_of_different_keys_cannot_open_each_others_shares()
 @pytest.mark.parametrize("context", ["a job/2", "another job/3"])
 def test_keys_of_another_round_or_job_are_not_taken(context: str, authority: Authority) -> None:
     old = SiteRound("a", 10, context, 3, authority.identity("a"))
-    server = ServerRound(CONTEXT, 3, SIZE, authority.certificate)
+    server = ServerRound(CONTEXT, 3, SIZE, GLOBAL, authority.certificate)
 
     with pytest.raises(MaskingError, match="the key of a is not signed by a certificate of this federation"):
         server.take_advert("a", as_told(old.advert))
@@ -252,7 +278,7 @@ def test_keys_of_another_round_or_job_are_not_taken(context: str, authority: Aut
 
 def test_certificate_of_another_federation_or_out_of_date_is_not_taken(authority: Authority, tmp_path: Path) -> None:
     other = Authority(tmp_path)
-    server = ServerRound(CONTEXT, 3, SIZE, authority.certificate)
+    server = ServerRound(CONTEXT, 3, SIZE, GLOBAL, authority.certificate)
     foreign = SiteRound("a", 10, CONTEXT, 3, other.identity("a"))
     expired = SiteRound("b", 10, CONTEXT, 3, authority.identity("b", until=NOW - timedelta(hours=1)))
 
@@ -268,7 +294,7 @@ def test_kit_without_certificates_cannot_take_part(tmp_path: Path) -> None:
 
 
 def test_signed_round_gives_the_plain_mean(authority: Authority) -> None:
-    sites, server = make_sites(authority), ServerRound(CONTEXT, 3, SIZE, authority.certificate)
+    sites, server = make_sites(authority), ServerRound(CONTEXT, 3, SIZE, GLOBAL, authority.certificate)
     set_up(sites, server)
     train(sites, server, lost="d")
 
@@ -276,7 +302,7 @@ def test_signed_round_gives_the_plain_mean(authority: Authority) -> None:
 
 
 def test_server_cannot_open_what_sites_seal_nor_change_it() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server)
     text = bytearray.fromhex(server.sealed["a"]["b"])
     text[0] ^= 1
@@ -317,12 +343,12 @@ def test_share_of_a_site_is_capped_alike_at_site_and_server() -> None:
 def test_keys_that_are_none_are_refused_by_the_server(change: dict[str, object]) -> None:
     advert = as_told(SiteRound("a", 10, CONTEXT, 3, None).advert)
 
-    with pytest.raises(MaskingError, match=r"keys of a|no message of secure aggregation"):
-        ServerRound(CONTEXT, 3, SIZE).take_advert("a", {**advert, **change})
+    with pytest.raises(MaskingError, match=r"keys of a|no message of secure|_key must be 32 bytes"):
+        ServerRound(CONTEXT, 3, SIZE, GLOBAL).take_advert("a", {**advert, **change})
 
 
 def test_public_key_without_a_secret_behind_it_is_refused() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     roster = {name: site.advert for name, site in sites.items()}
     roster["a"] = replace(roster["a"], sealing_key="00" * 32)  # of low order: every exchange with it gives zeros
 
@@ -332,7 +358,7 @@ def test_public_key_without_a_secret_behind_it_is_refused() -> None:
 
 
 def test_nothing_but_a_masked_update_of_the_model_is_added() -> None:
-    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE)
+    sites, server = make_sites(), ServerRound(CONTEXT, 3, SIZE, GLOBAL)
     set_up(sites, server, silent="e")
     words = np.zeros(SIZE, np.uint32)
 
@@ -350,7 +376,7 @@ def test_masks_change_with_the_round() -> None:
     first, second = make_sites(), make_sites()
     words = []
     for sites in (first, second):
-        server = ServerRound(CONTEXT, 3, SIZE)
+        server = ServerRound(CONTEXT, 3, SIZE, GLOBAL)
         set_up(sites, server)
         words.append(train(sites, server)["a"])
 
