@@ -32,7 +32,10 @@ from brats_fl.components.records import RoundRecords
 from brats_fl.components.selector import BestModelSelector
 from brats_fl.components.statistics import EPSILON_HEADER
 from brats_fl.constants import REGIONS
-from brats_fl.errors import ModelError
+from brats_fl.errors import MaskingError, ModelError
+from brats_fl.privacy.messages import Advert, read_message
+from brats_fl.privacy.server_round import ServerRound
+from brats_fl.privacy.site_round import SiteRound
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.tasks import TaskFailure, TaskResult
 from brats_fl.trainer import receive
@@ -196,11 +199,62 @@ def scores(folder: Path) -> tuple[Any, Callable[[Any], None]]:
     ), receive_scores
 
 
+def secure_sites() -> dict[str, SiteRound]:
+    return {name: SiteRound(name, 1, "job/0", 3, None) for name in ("a", "b", "c")}
+
+
+def keys(folder: Path) -> tuple[Any, Callable[[Any], None]]:
+    """A site's keys of secure aggregation, at the server and, from there, at the other sites."""
+
+    def receive_keys(content: Any) -> None:
+        sites, secure = secure_sites(), ServerRound("job/0", 3, 2, "")
+        roster = {name: dict(vars(site.advert)) for name, site in sites.items()}
+        with contextlib.suppress(MaskingError):
+            secure.take_advert("a", content)
+        with contextlib.suppress(MaskingError):
+            sites["b"].deal(read_message(dict[str, Advert], {**roster, "a": content}, "the server"))
+
+    return dict(vars(secure_sites()["a"].advert)), receive_keys
+
+
+def sealed_shares(folder: Path) -> tuple[Any, Callable[[Any], None]]:
+    """What the sites have sealed for one another, and what one of them reveals."""
+    sites = secure_sites()
+    roster = {name: site.advert for name, site in sites.items()}
+    sealed = {name: site.deal(roster) for name, site in sites.items()}
+
+    def receive_shares(content: Any) -> None:
+        secure = ServerRound("job/0", 3, 2, "", adverts=dict(roster), sealed=dict(sealed))
+        with contextlib.suppress(MaskingError):
+            secure.take_shares("a", content)
+        for name in roster:
+            secure.add(name, np.zeros(2, np.uint32))
+        with contextlib.suppress(MaskingError):
+            secure.unmask(dict.fromkeys(roster, content))
+        sites["b"].step = "dealt"
+        with contextlib.suppress(MaskingError):
+            told = read_message(dict[str, dict[str, str]], {**sealed, "a": content}, "the server")
+            sites["b"].open(told)
+
+    return sealed["a"], receive_shares
+
+
 GIVEN_UP = TaskFailure("CASE_ERROR", "why")
 
 MESSAGES: Mapping[str, Callable[[Path], tuple[Any, Callable[[Any], None]]]] = {
     one.__name__: one
-    for one in (contribution, metrics, headers, fingerprints, shared_scans, model, local_models, scores)
+    for one in (
+        contribution,
+        metrics,
+        headers,
+        fingerprints,
+        shared_scans,
+        model,
+        local_models,
+        scores,
+        keys,
+        sealed_shares,
+    )
 }
 
 

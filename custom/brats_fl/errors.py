@@ -17,6 +17,7 @@ BratsFLError
 │   └── NoLocalModelError   a hospital that has trained no model in the study
 ├── PrivacyError    a setting that guards privacy is missing or too weak
 │   ├── EgressError         something that the hospital's contract does not let out
+│   ├── MaskingError        a message or value with which secure aggregation cannot go on
 │   ├── NotSharedError      something that the hospital keeps to itself
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
@@ -170,6 +171,12 @@ class EgressError(PrivacyError):
     """The hospital's contract on what leaves does not allow it, or cannot be read."""
 
     code = "EGRESS_REFUSED"
+
+
+class MaskingError(PrivacyError):
+    """Secure aggregation cannot go on with a message or a value: the round is lost, and no update is shown."""
+
+    code = "MASKING_ERROR"
 
 
 class NotSharedError(PrivacyError):

@@ -1,6 +1,7 @@
 """What a site keeps for itself in a study: the model it trained last, and what its algorithm remembers.
 
     STATE_DIR/local_model.pt        the site's own last model
+    STATE_DIR/masked                there where updates left masked: the model then stays at the site, too
     STATE_DIR/round-0004.pt         the algorithm's state after round 4; those of the last two rounds are kept
 
 The folder is named by the study, a hash of what makes runs comparable, and not by the job: a job that goes on where
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 STATE_VARIABLE: Final = "BRATS_FL_STATE"
 LOCAL_MODEL_FILE: Final = "local_model.pt"
+MASKED_MARK: Final = "masked"
+"""File of a study with secure aggregation: less the global model, the local model is the update that nobody sees."""
+
 ROUNDS_KEPT: Final = 2
 
 _STUDY = re.compile(r"([0-9a-f]{16,64})?")
@@ -41,6 +45,17 @@ def find_state_dir(site: str, study: str, kit: Path, environ: Mapping[str, str] 
         raise JobError("study must be a hash in hexadecimal digits, as `brats-fl job build` writes it; build it again")
     root = Path(environ[STATE_VARIABLE]) / site if environ.get(STATE_VARIABLE) else kit / "state"
     return root / (study[:16] or "none")
+
+
+def note_masked(folder: Path) -> None:
+    """Note that the site's updates of a study leave it masked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MASKED_MARK).touch()
+
+
+def was_masked(folder: Path) -> bool:
+    """Whether the site's updates of a study left it masked."""
+    return (folder / MASKED_MARK).exists()
 
 
 def read_own(folder: Path, round_index: int) -> Payloads:

@@ -2,8 +2,10 @@
 
 A module states its ``SETTINGS``, each a number, its default, or a ``brats_fl.settings.Setting`` with meaning and
 bounds, and ``SENT``, what its sites send beside the update, and has the functions of ``Algorithm`` that it needs;
-``server_update`` is the only one that it must have. ``fedavg`` is the plainest. Nothing else in the library knows an
-algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a new one takes.
+``server_update`` is the only one that it must have. One that is as content with the updates' weighted mean as with each
+update says ``NEEDS_MEAN_ONLY = True``, and can be had with secure aggregation. ``fedavg`` is the plainest. Nothing else
+in the library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a new one
+takes.
 
 The order of a round:
 
@@ -83,6 +85,11 @@ class Algorithm:
     def sent(self) -> tuple[str, ...]:
         """Names of the payloads that sites send beside the weights; each has the parameters' names and shapes."""
         return tuple(getattr(self.module, "SENT", ()))
+
+    @property
+    def needs_mean_only(self) -> bool:
+        """Whether the updates' weighted mean is as good to it as each update."""
+        return bool(getattr(self.module, "NEEDS_MEAN_ONLY", False))
 
     def server_state(self, model: Weights) -> Payloads:
         """What the server keeps beside the model, before the first round."""

@@ -14,9 +14,10 @@ from brats_fl.algorithms import Contribution, Settings
 from brats_fl.algorithms._adaptive import ADAPTIVE_SETTINGS as SETTINGS
 from brats_fl.algorithms._adaptive import adaptive_state as server_state
 from brats_fl.algorithms._adaptive import adaptive_update
+from brats_fl.algorithms.fedavg import NEEDS_MEAN_ONLY
 from brats_fl.exchange import Array, Payloads, Weights
 
-__all__ = ["SETTINGS", "server_state", "server_update"]
+__all__ = ["NEEDS_MEAN_ONLY", "SETTINGS", "server_state", "server_update"]
 
 
 def server_update(

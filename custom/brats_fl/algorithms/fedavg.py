@@ -8,10 +8,13 @@ held down where one client would own the model (``max_share``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from brats_fl.aggregation import weighted_mean
 from brats_fl.algorithms import Contribution, Settings
 from brats_fl.exchange import Payloads, Weights
+
+NEEDS_MEAN_ONLY: Final = True
 
 
 def server_update(

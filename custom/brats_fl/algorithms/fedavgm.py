@@ -23,6 +23,7 @@ SETTINGS: Final = {
     "server_rate": Setting(1.0, "step of the server along its direction", above=0, maximum=10),
 }
 
+NEEDS_MEAN_ONLY: Final = True
 VELOCITY: Final = "velocity"
 
 

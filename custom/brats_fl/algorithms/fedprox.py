@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from brats_fl.algorithms import Settings
-from brats_fl.algorithms.fedavg import server_update
+from brats_fl.algorithms.fedavg import NEEDS_MEAN_ONLY, server_update
 from brats_fl.settings import Setting
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SETTINGS", "local_term", "server_update"]
+__all__ = ["NEEDS_MEAN_ONLY", "SETTINGS", "local_term", "server_update"]
 
 SETTINGS: Final = {"mu": Setting(0.01, "pull to the model that was sent", minimum=0, maximum=10)}
 

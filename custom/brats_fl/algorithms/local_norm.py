@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from brats_fl.algorithms.fedavg import server_update
+from brats_fl.algorithms.fedavg import NEEDS_MEAN_ONLY, server_update
 
-__all__ = ["is_local", "server_update"]
+__all__ = ["NEEDS_MEAN_ONLY", "is_local", "server_update"]
 
 _NORMALISATION: Final = re.compile(r"(^|\.)(N|norm\d*|(W_g|W_x|psi)\.1)\.(weight|bias)$")
 """Where MONAI's blocks have it: ``...adn.N.weight``, ``...norm1.bias``, in attention gates ``...W_g.1.weight``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
@@ -115,6 +116,16 @@ class AlgorithmAggregator(Aggregator):
         return True
 
     def _check(self, site: str, shareable: Shareable, fl_ctx: FLContext) -> Contribution:
+        dxo = self._of_this_round(site, shareable, fl_ctx)
+        payloads, model = payloads_of(dxo, DataKind.WEIGHT_DIFF), global_weights(fl_ctx)
+        if set(payloads) != {WEIGHTS, *self.algorithm(fl_ctx).sent}:
+            raise ModelError(f"it must hold {', '.join((WEIGHTS, *self.algorithm(fl_ctx).sent))} and nothing else")
+        for arrays in payloads.values():
+            check_update(arrays, model)
+            check_size(arrays, model, self.max_update_ratio)
+        return self._stated(site, dxo, payloads)
+
+    def _of_this_round(self, site: str, shareable: Shareable, fl_ctx: FLContext) -> DXO:
         dxo = from_shareable(shareable)
         current = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         contributed = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
@@ -122,12 +133,10 @@ class AlgorithmAggregator(Aggregator):
             raise LateUpdateError(f"it belongs to round {contributed}, this is round {current}")
         if site in self.accepted:
             raise ModelError("the site has contributed to this round already")
-        payloads, model = payloads_of(dxo, DataKind.WEIGHT_DIFF), global_weights(fl_ctx)
-        if set(payloads) != {WEIGHTS, *self.algorithm(fl_ctx).sent}:
-            raise ModelError(f"it must hold {', '.join((WEIGHTS, *self.algorithm(fl_ctx).sent))} and nothing else")
-        for arrays in payloads.values():
-            check_update(arrays, model)
-            check_size(arrays, model, self.max_update_ratio)
+        return dxo
+
+    def _stated(self, site: str, dxo: DXO, payloads: Payloads) -> Contribution:
+        """With the cases that the site states, which stay the same through a job."""
         stated, _ = typed_statement(dxo.get_meta_prop(STATISTICS))
         cases = count_of_cases(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND))
         first = self.stated_cases.get(site, cases)
@@ -151,32 +160,51 @@ class AlgorithmAggregator(Aggregator):
         model = global_weights(fl_ctx)
         with self.lock:
             least = max(self.min_accepted, self.algorithm(fl_ctx).least_updates())
-            if len(self.accepted) < least:
+            if self._usable() < least:
                 self._note_failed_round(least, fl_ctx)
                 update: Weights = {name: np.zeros_like(value) for name, value in model.items()}
                 return DXO(DataKind.WEIGHT_DIFF, data=dict(update)).to_shareable()
             self.failed_rounds = 0
-            weights = capped_weights({site: part.cases for site, part in self.accepted.items()}, self.max_share)
-            contributions = [replace(self.accepted[site], weight=weights[site]) for site in sorted(self.accepted)]
+            weights = self._weights()
+            contributions = self._contributions(weights)
             update, state = self.algorithm(fl_ctx).server_update(model, self._state(fl_ctx), contributions)
         for arrays in (update, *state.values()):
             check_update(arrays, model)
         self._keep(state, fl_ctx)
         total = sum(weights.values())
         shares = {site: round(weight / total, 4) for site, weight in sorted(weights.items())}
-        fl_ctx.set_prop(MEAN, {"status": "ok", "shares": shares}, private=True, sticky=False)
+        fl_ctx.set_prop(MEAN, {"status": "ok", "shares": shares, **self._facts()}, private=True, sticky=False)
         return DXO(DataKind.WEIGHT_DIFF, data=dict(update)).to_shareable()
+
+    def _usable(self) -> int:
+        """Updates that can be averaged."""
+        return len(self.accepted)
+
+    def _weights(self) -> dict[str, float]:
+        """What each site counts in the mean."""
+        return capped_weights({site: part.cases for site, part in self.accepted.items()}, self.max_share)
+
+    def _contributions(self, weights: Mapping[str, float]) -> list[Contribution]:
+        """What the algorithm is given, in the order of the sites' names."""
+        return [replace(self.accepted[site], weight=weights[site]) for site in sorted(self.accepted)]
+
+    def _facts(self) -> dict[str, Any]:
+        """What else the round records say of the mean."""
+        return {}
 
     def _note_failed_round(self, least: int, fl_ctx: FLContext) -> None:
         self.failed_rounds += 1
         words = (
-            f"{len(self.accepted)} of the {least} updates that a round needs were accepted "
+            f"{self._usable()} of the {least} updates that a round needs were accepted "
             f"({', '.join(sorted(self.accepted)) or 'none'}); see rounds.jsonl for the others"
         )
         if self.failed_rounds >= self.patience_rounds:
             raise ModelError(f"{words}; it is round {self.failed_rounds} of this kind without a good one between")
         self.log_error(fl_ctx, f"{words}; the model stays as it is, and the next round asks all sites again")
-        fl_ctx.set_prop(MEAN, {"status": "TOO_FEW_UPDATES"}, private=True, sticky=False)
+        fl_ctx.set_prop(MEAN, {"status": self._why_failed(), **self._facts()}, private=True, sticky=False)
+
+    def _why_failed(self) -> str:
+        return "TOO_FEW_UPDATES"
 
     def reset(self, fl_ctx: FLContext) -> None:
         """Begin the next round."""

@@ -52,6 +52,7 @@ from brats_fl.sharing.cross_site import (
     read_rules,
 )
 from brats_fl.sharing.site_statistics import read_protection
+from brats_fl.site_state import find_state_dir, was_masked
 from brats_fl.tasks import Task, TaskResult
 from brats_fl.typed import typed
 
@@ -119,6 +120,8 @@ class CrossSiteExecutor(BratsExecutor):
         if task_name == TASK_LOCAL_MODEL:
             if not rules.send_local_model:
                 raise NotSharedError(f"{RULES_FILE} keeps the local model at the site (send_local_model)")
+            if was_masked(find_state_dir(site, self.study, kit)):
+                raise NotSharedError("the study had secure aggregation: the local model would show the site's update")
             return Task("local_model", {})
         check_split(self.split)
         self.cases = count_scored(find_datalist(site, kit), self.split, rules, read_protection())

@@ -66,6 +66,9 @@ class BratsExecutor(Executor):
     tasks: ClassVar[Mapping[str, TaskName]] = TASKS
     """FLARE's name of a task -> the trainer's."""
 
+    messages: ClassVar[frozenset[str]] = frozenset()
+    """Tasks that ``_answer`` carries out, without the trainer."""
+
     split: Literal["validation", "testing"] = "validation"
     """Cases that models are evaluated on."""
 
@@ -122,10 +125,12 @@ class BratsExecutor(Executor):
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Carry out a task in the trainer; never raises, so that no failure of a site ends its job process."""
-        if task_name not in self.tasks:
+        if task_name not in self.tasks and task_name not in self.messages:
             return make_reply(ReturnCode.TASK_UNKNOWN)
         self.last_task = None
         try:
+            if task_name in self.messages:
+                return self._answer(task_name, shareable, fl_ctx)
             task = self.last_task = self._task(task_name, shareable, fl_ctx)
             result = self._trainer(shareable, fl_ctx).run(task, lambda: bool(abort_signal.triggered))
             if not isinstance(result, TaskFailure):
@@ -140,6 +145,10 @@ class BratsExecutor(Executor):
         # No log event is fired: with a streaming component in the job it would carry the text to the server.
         self.log_error(fl_ctx, f"{task_name} failed: {result.text}", fire_event=False)
         return failure(result.code)
+
+    def _answer(self, task_name: str, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        """The reply to one of ``messages``."""
+        raise NotImplementedError(task_name)
 
     def _task(self, task_name: str, shareable: Shareable, fl_ctx: FLContext) -> Task:
         """What the trainer is to do."""
@@ -189,7 +198,13 @@ class BratsExecutor(Executor):
         meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: statistics["cases"], STATISTICS: dict(statistics)}
         if result.metrics:
             meta[MetaKey.INITIAL_METRICS] = dict(result.metrics)
-        return as_dxo(result.payloads, DataKind.WEIGHT_DIFF, meta).to_shareable()
+        dxo = self._sent(task, result)
+        dxo.meta.update(meta)
+        return dxo.to_shareable()
+
+    def _sent(self, task: Task, result: TaskResult) -> DXO:
+        """What leaves the site of a training, but for what is said of it."""
+        return as_dxo(result.payloads, DataKind.WEIGHT_DIFF)
 
 
 def metrics_of(result: TaskResult) -> Shareable:

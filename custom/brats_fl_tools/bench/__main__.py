@@ -26,6 +26,7 @@ from brats_fl.tasks import LocalSettings
 from brats_fl.training import LocalTraining
 from brats_fl_tools.bench.attacks import bench_attacks
 from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock, time_metrics
+from brats_fl_tools.bench.masking import bench_masks
 from brats_fl_tools.bench.rounds import round_overhead
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.sample import make_case, write_nifti
@@ -56,6 +57,7 @@ def main() -> None:
         overhead = round_overhead(datalist, root)
         typer.echo(f"a round of five sites takes {overhead:.2f} s beside the slowest site's own work")
         bench_attacks(root)
+        bench_masks()
         if "--full" in sys.argv:
             bench_training(datalist, root, "full", STEPS_FULL)
 

@@ -19,6 +19,7 @@ from brats_fl.settings import SETTINGS_FILE
 from brats_fl.typed import shorten
 from brats_fl_tools.jobs.evaluated import MODELS, of_bundle, read_trained
 from brats_fl_tools.jobs.quorum import updates_needed
+from brats_fl_tools.jobs.secure import OF_SERVER_TOO, SECURE, check_secure, is_secure, secure_difference
 from brats_fl_tools.jobs.settings import JobSettings, set_values, settings_of, variables_of
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
@@ -40,7 +41,7 @@ GPUS, GPU_MEMORY = "num_of_gpus", "mem_per_gpu_in_GiB"
 """What FLARE's resource manager of a site calls the GPUs that a job asks for, and its memory on each."""
 
 CHECKPOINT_FILE = "start_from.pt"
-NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings"}) | STRUCTURE
+NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings", SECURE}) | STRUCTURE
 """Keys of a job.json that are no variables of an app."""
 
 IN_PASSING = frozenset(
@@ -52,7 +53,7 @@ IN_PASSING = frozenset(
         "wait_time_after_min_received",
         "tracking_uri",
     }
-    | {"train_timeout", "validation_timeout"}
+    | {"train_timeout", "validation_timeout", "answer_timeout"}
 )
 """Variables that change when a job goes on where another ended, or that do not change what is learnt."""
 
@@ -141,6 +142,8 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     """
     place = str(source.folder / "job.json")
     apps = Variant(place, shared_config(SERVER_CONFIG), shared_config(CLIENT_CONFIG))
+    if secure := is_secure(source):
+        _make_secure(apps, source)
     apply_differences(apps, source.differences, source.code)
     if options.tracking:
         apply_differences(apps, tracking_difference(source, options.tracking))
@@ -157,6 +160,9 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     sites = options.sites or source.sites
     check_site_names(sites, str(source.folder / "meta.json") if options.sites is None else source.name)
     server["min_clients"] = updates_needed(source, options.values, int(server["min_clients"]), sites, loaded)
+    if secure:
+        check_secure(source, loaded, server["min_clients"], sites)
+        client["min_clients"] = server["min_clients"]
     meta = {
         **source.meta,
         "name": source.name,
@@ -170,6 +176,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     if source.trains and bundle:
         whole = {**variables, "num_rounds": server["start_round"] + server["num_rounds"]}
         whole |= {"start_sha256": options.start_sha256} if options.start_sha256 else {}
+        whole |= {SECURE: True} if secure else {}
         study = study_of(bundle, whole, sites)
         client |= {"overrides": overrides, "algorithm_settings": settings, "study": study}
         server |= {"algorithm_settings": settings}
@@ -181,6 +188,12 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
         if "task_check_period" in server:
             server["task_check_period"] = options.polling_seconds
     return Configuration(meta, server, client, bundle, variables, study)
+
+
+def _make_secure(apps: Variant, source: JobSource) -> None:
+    """Change the shared apps, before the job's own differences, to those of secure aggregation."""
+    apps.client |= {name: apps.server[name] for name in OF_SERVER_TOO}
+    apply_differences(apps, secure_difference(source, apps.server, apps.client))
 
 
 def _algorithm_of(source: JobSource, algorithm: str, known: JobSettings, wanted: Mapping[str, Any]) -> Algorithm | None:

@@ -56,8 +56,10 @@ def settings_of(
 
 
 def app_settings(folder: Path, config: Path, app: Mapping[str, Any]) -> dict[str, Setting]:
-    """Of the shared app, those that the job has left, and those that it adds."""
-    shared = read_settings(folder / SETTINGS_FILE, variables_of(shared_config(config)))
+    """Of the shared app, those that the job has left, and those that it adds; sites may go by the server's."""
+    shared: dict[str, Setting] = {}
+    for home, stated in {APP_SERVER: SERVER_CONFIG, folder: config}.items():
+        shared |= read_settings(home / SETTINGS_FILE, variables_of(shared_config(stated)))
     return {name: shared.get(name, Setting(default)) for name, default in variables_of(app).items()}
 
 

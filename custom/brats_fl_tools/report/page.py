@@ -49,6 +49,8 @@ STATUS_MEANINGS = {
     "PRIVACY_ERROR": "a privacy setting of the site is missing or too weak: nothing was sent",
     "LEDGER_ERROR": "a record of rounds could not be read, or was changed",
     "EGRESS_REFUSED": "the hospital's contract on what leaves does not let it out",
+    "MASKING_ERROR": "secure aggregation could not go on with the site: no update was shown",
+    "NOT_UNMASKED": "the masks could not be taken off the sum: the model stayed as it was, and no update was shown",
     "TOO_FEW_CASES": "the site has fewer cases than its own rule asks for",
     "NO_LOCAL_MODEL": "the hospital has no model of its own of the study",
     "NOT_SHARED": "the hospital keeps it to itself, by its own rules or the algorithm's",

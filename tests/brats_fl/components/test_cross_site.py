@@ -37,6 +37,7 @@ from brats_fl.constants import REGIONS
 from brats_fl.errors import ModelError
 from brats_fl.round_records import read_records
 from brats_fl.sharing.cross_site import CROSS_SITE_FILE, RULES_FILE, CrossSite, read_cross_site
+from brats_fl.site_state import find_state_dir, note_masked
 from brats_fl.tasks import TaskResult
 
 MODEL = tiny_model()
@@ -255,6 +256,16 @@ def test_site_sends_codes_where_its_rules_or_its_numbers_forbid_more(
     assert code_of(CrossSiteExecutor("training", **SETTINGS), site, TASK_SCORE, model()) == "JOB_ERROR"
     assert tested.trainer is None
     assert validated.trainer is None
+
+
+def test_model_of_a_study_with_masked_updates_stays_at_the_site(site: Engine, tmp_path: Path) -> None:
+    """Less the global model, which the server has, it is the update that the server is not to see."""
+    study = "0123456789abcdef"
+    note_masked(find_state_dir("hospital-1", study, tmp_path / "kit"))
+    executor = CrossSiteExecutor("validation", **SETTINGS, study=study)
+
+    assert code_of(executor, site, TASK_LOCAL_MODEL, Shareable()) == "NOT_SHARED"
+    assert executor.trainer is None
 
 
 def test_site_is_asked_for_training_by_no_such_job(site: Engine) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from brats_fl_tools.bench.masking import measure_masks
 from brats_fl_tools.bench.rounds import round_starts
 
 LOG = """2026-11-24 21:33:24,770 - ScatterAndGather - INFO - [identity=s, wf=scatter_and_gather] - Round 1 started.
@@ -15,3 +16,12 @@ def test_round_s_wall_time_is_from_its_start_to_the_next():
 
     assert sorted(starts) == [1, 2]
     assert starts[2] - starts[1] == pytest.approx(1.5)
+
+
+def test_masks_are_as_many_bytes_as_the_update_and_round_it_by_less_than_a_millionth():
+    small, large = measure_masks(1_000), measure_masks(50_000)
+
+    # The messages are the same for both, a few kB; the masked words are as many bytes as the float32 values.
+    assert small.bytes_ratio - 1 == pytest.approx(50 * (large.bytes_ratio - 1), rel=0.05)
+    assert large.message_bytes < 20_000
+    assert 0 < large.error < 1e-6
