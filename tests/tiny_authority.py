@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from brats_fl.privacy.identity import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, Identity, read_identity
+from brats_fl.privacy.identity import AUTHORITY_FILE, Identity, read_identity
+from brats_fl.signatures import CERTIFICATE_FILE, KEY_FILE
 
 NOW = datetime.now(timezone.utc)
 

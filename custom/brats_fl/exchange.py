@@ -23,6 +23,10 @@ WEIGHTS: Final = "weights"
 """The payload that every algorithm has: the model on its way to a site, its change on the way back."""
 
 
+MASKED: Final = "masked"
+"""In the place of an update in secure aggregation: words that mean nothing without the other hospitals'."""
+
+
 def shared_keys(network: torch.nn.Module) -> tuple[str, ...]:
     """Names of the parameters that sites share and the server averages: today all of them.
 

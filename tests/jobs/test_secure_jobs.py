@@ -88,6 +88,7 @@ def test_algorithm_that_needs_the_mean_only_can_be_had_and_each_other_is_refused
         ({"server_filters": []}, "combined with server_filters"),
         ({"executors": []}, "combined with executors"),
         ({"components": {"aggregator": {"path": AGGREGATOR}}}, "combined with a job's own aggregator"),
+        ({"keep_updates": True}, "combined with keep_updates"),
         ({"min_clients": 2}, r"3 hospitals in each sum, and more than half of all \(got 2 of 5\)"),
     ],
 )

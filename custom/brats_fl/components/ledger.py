@@ -20,7 +20,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from brats_fl.components.aggregator import global_weights
 from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.components.exchange import payloads_of, read_dxo
-from brats_fl.components.receipts import RECEIPT_HEADER
+from brats_fl.components.receipts import RECEIPT_HEADER, sent_in
 from brats_fl.components.records import RECORD, RECORD_WRITTEN, run_folder
 from brats_fl.kept_updates import UPDATES_FOLDER, keep_start, keep_update
 from brats_fl.ledger import LEDGER_FILE, Kind, Line, Signed, Update, append, digest_of, digest_of_model, follow
@@ -120,8 +120,7 @@ class RunLedger(FLComponent):
         self.updates[site] = update
         if self.keep_updates:
             number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
-            payloads = payloads_of(read_dxo(result), DataKind.WEIGHT_DIFF)
-            keep_update(self.path.parent / UPDATES_FOLDER, number, site, payloads)
+            keep_update(self.path.parent / UPDATES_FOLDER, number, site, sent_in(read_dxo(result)))
         if certificate and self.known_certificates.get(site) != certificate:
             self.known_certificates[site] = self.certificates[site] = certificate
 
@@ -157,7 +156,7 @@ def digest_of_result(result: Shareable, kind: str) -> str:
 
 def update_of(result: Shareable) -> tuple[Update, str]:
     """An accepted update's digest with the site's receipt, and the certificate of it; no receipt where it is none."""
-    digest = digest_of_result(result, DataKind.WEIGHT_DIFF)
+    digest = digest_of(sent_in(read_dxo(result)))
     try:
         signed = typed(Signed, result.get_header(RECEIPT_HEADER))
     except NotTypedError:  # without certificates, or nonsense: not signed

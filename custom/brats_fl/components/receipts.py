@@ -9,18 +9,30 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
-from nvflare.apis.dxo import DataKind, MetaKey, from_shareable
+import numpy as np
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 
 from brats_fl.components.exchange import payloads_of
-from brats_fl.exchange import Payloads
+from brats_fl.exchange import MASKED, Payloads
 from brats_fl.ledger import LEDGER_FILE, Receipt, Signed, digest_of, receipt_bytes
 from brats_fl.own_ledger import keep_receipt
 from brats_fl.signatures import find_signer
 
 RECEIPT_HEADER = "brats_fl_receipt"
 """Header of an update: the receipt, its signature and the site's certificate."""
+
+
+def sent_in(dxo: DXO) -> Payloads:
+    """What an update holds, plain or masked; the server's ledger and the site's receipt ask here alike.
+
+    Raises:
+        ModelError: It is no update.
+    """
+    if dxo.data_kind == DataKind.APP_DEFINED and set(dxo.data) == {MASKED}:
+        return {MASKED: {"words": np.asarray(dxo.data[MASKED])}}
+    return payloads_of(dxo, DataKind.WEIGHT_DIFF)
 
 
 def add_receipt(result: Shareable, received: Payloads, round_index: int, fl_ctx: FLContext) -> None:
@@ -47,7 +59,7 @@ def add_receipt(result: Shareable, received: Payloads, round_index: int, fl_ctx:
         site=str(fl_ctx.get_identity_name()),
         round=round_index,
         received=digest_of(received),
-        sent=digest_of(payloads_of(dxo, DataKind.WEIGHT_DIFF)),
+        sent=digest_of(sent_in(dxo)),
         cases=int(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)),
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

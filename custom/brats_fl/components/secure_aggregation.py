@@ -21,7 +21,6 @@ from brats_fl.components.aggregator import AlgorithmAggregator, global_weights
 from brats_fl.components.records import ANSWER, ANSWER_TAKEN
 from brats_fl.components.secure_executor import (
     CONTENT,
-    MASKED,
     SEALED,
     TASK_CONFIRM,
     TASK_KEYS,
@@ -33,7 +32,7 @@ from brats_fl.components.secure_executor import (
     startup_of,
 )
 from brats_fl.errors import BratsFLError, MaskingError, ModelError
-from brats_fl.exchange import WEIGHTS, Weights
+from brats_fl.exchange import MASKED, WEIGHTS, Weights
 from brats_fl.privacy.fixed_point import decode
 from brats_fl.privacy.identity import read_authority
 from brats_fl.privacy.messages import digest_of_model

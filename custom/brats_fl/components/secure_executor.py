@@ -16,7 +16,7 @@ from brats_fl.aggregation import check_size
 from brats_fl.cases.datalists import find_datalist, read_datalist
 from brats_fl.components.executor import BratsExecutor
 from brats_fl.errors import MaskingError
-from brats_fl.exchange import WEIGHTS
+from brats_fl.exchange import MASKED, WEIGHTS
 from brats_fl.privacy.identity import Identity, read_identity
 from brats_fl.privacy.messages import Advert, read_message
 from brats_fl.privacy.site_round import SiteRound
@@ -30,9 +30,6 @@ TASK_REVEAL: Final = "secure_reveal"
 
 SEALED: Final = "brats_fl_sealed_shares"
 """Header of the task ``train``: what the sites have sealed for one another."""
-
-MASKED: Final = "masked"
-"""Entry of what a site sends in place of its update."""
 
 CONTENT: Final = "content"
 """Entry of the messages around it."""

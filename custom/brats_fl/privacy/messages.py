@@ -13,7 +13,7 @@ import numpy as np
 from brats_fl.aggregation import capped_weights, count_of_cases
 from brats_fl.errors import MaskingError, ModelError
 from brats_fl.exchange import Weights
-from brats_fl.privacy.identity import Identity, check_signature, sign
+from brats_fl.privacy.identity import Identity, check_signature
 from brats_fl.privacy.keys import KEY_BYTES
 from brats_fl.typed import NotTypedError, shorten, typed
 
@@ -47,7 +47,6 @@ class Advert:
         """
         for name in ("sealing_key", "masking_key", "confirming_key", "commitment"):
             as_bytes(getattr(self, name), name, KEY_BYTES)
-        as_bytes(self.signature, "signature")
 
     def statement(self, context: str) -> bytes:
         """What the site signs.
@@ -67,8 +66,8 @@ Sealed = Mapping[str, Mapping[str, str]]
 
 def signed(advert: Advert, context: str, identity: Identity) -> Advert:
     """An advert that others believe."""
-    advert = replace(advert, certificate=identity.certificate)
-    return replace(advert, signature=sign(identity, advert.statement(context)).hex())
+    advert = replace(advert, certificate=identity.signer.certificate)
+    return replace(advert, signature=identity.signer.sign(advert.statement(context)))
 
 
 def check_advert(advert: Advert, site: str, context: str, authority: Any) -> None:
@@ -87,8 +86,7 @@ def check_advert(advert: Advert, site: str, context: str, authority: Any) -> Non
     except ModelError as error:
         raise MaskingError(f"the keys of {site}: {error}") from error
     if authority is not None:
-        statement, signature = advert.statement(context), bytes.fromhex(advert.signature)
-        check_signature(authority, site, advert.certificate, statement, signature)
+        check_signature(authority, site, advert.certificate, advert.statement(context), advert.signature)
 
 
 def digest_of(roster: Roster, context: str) -> str:

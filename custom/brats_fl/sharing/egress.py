@@ -24,12 +24,16 @@ LOG_FILE: Final = "egress.jsonl"
 CONTRACT_READER: Final = Reader(EgressError, "nothing leaves this site until it is mended")
 LOG_READER: Final = Reader(EgressError, "move the log away, and the count of this month begins anew")
 
-Kind = Literal["update", "metrics", "model", "scores", "statistics", "fingerprints"]
+Kind = Literal["update", "masking", "metrics", "model", "scores", "statistics", "fingerprints"]
 Metrics = Literal["exact", "rounded", "no"]
 
 KINDS: Final = MappingProxyType[str, Kind](
     {
         "train": "update",
+        "secure_keys": "masking",
+        "secure_shares": "masking",
+        "secure_confirm": "masking",
+        "secure_reveal": "masking",
         "validate": "metrics",
         "local_model": "model",
         "score_model": "scores",
@@ -51,7 +55,7 @@ DECIMALS: Final = 2
 class Contract:
     """What a hospital lets out; of a key that is left out the default holds, which lets everything pass."""
 
-    kinds: tuple[Kind, ...] = ("update", "metrics", "model", "scores", "statistics", "fingerprints")
+    kinds: tuple[Kind, ...] = ("update", "masking", "metrics", "model", "scores", "statistics", "fingerprints")
     tensor_names: str = ".*"
     """Regular expression that the name of every array of an update or model must match as a whole."""
     most_bytes_a_round: int | None = None

@@ -161,7 +161,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     check_site_names(sites, str(source.folder / "meta.json") if options.sites is None else source.name)
     server["min_clients"] = updates_needed(source, options.values, int(server["min_clients"]), sites, loaded)
     if secure:
-        check_secure(source, loaded, server["min_clients"], sites)
+        check_secure(source, server, loaded, server["min_clients"], sites)
         client["min_clients"] = server["min_clients"]
     meta = {
         **source.meta,

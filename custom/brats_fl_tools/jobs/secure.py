@@ -80,11 +80,14 @@ def _refuse_other_changes(source: JobSource) -> None:
         raise JobError(f"{place}: {SECURE} cannot be combined with a job's own {own[0]}; leave one of the two out")
 
 
-def check_secure(source: JobSource, algorithm: Algorithm | None, needed: int, sites: tuple[str, ...]) -> None:
+def check_secure(
+    source: JobSource, server: Mapping[str, Any], algorithm: Algorithm | None, needed: int, sites: tuple[str, ...]
+) -> None:
     """Refuse what secure aggregation cannot do for an algorithm or for so many hospitals.
 
     Args:
         source: The job.
+        server: Its server's app, with the variables set.
         algorithm: Its algorithm.
         needed: Updates that make a round.
         sites: Who takes part.
@@ -92,6 +95,11 @@ def check_secure(source: JobSource, algorithm: Algorithm | None, needed: int, si
     Raises:
         JobError: Says why.
     """
+    if server.get("keep_updates"):
+        raise JobError(
+            f"{source.name}: {SECURE} cannot be combined with keep_updates: what the server could keep are masked words, "
+            "of which nothing can be computed again; leave one of the two out"
+        )
     if algorithm is not None and not algorithm.needs_mean_only:
         raise JobError(
             f"{source.name}: {SECURE} cannot be combined with algorithm {algorithm.name}: it looks at each hospital's "

@@ -25,8 +25,10 @@ from brats_fl.components import executor as executor_module
 from brats_fl.components.egress import EgressContract
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS, BratsExecutor, failure
 from brats_fl.components.receipts import RECEIPT_HEADER
+from brats_fl.components.secure_executor import SecureExecutor, message
 from brats_fl.components.statistics import SiteStatisticsExecutor
 from brats_fl.constants import KEY_METRIC
+from brats_fl.exchange import MASKED
 from brats_fl.sharing.egress import read_log
 
 SITE = f"hospital-{CANARY}"
@@ -163,6 +165,28 @@ def test_what_cannot_be_logged_does_not_leave(engine: Engine, local: Path, spoil
         (local / "egress.jsonl").mkdir()
 
     assert is_refused(send(engine, update()))
+
+
+@pytest.mark.parametrize("task", sorted(SecureExecutor.messages))
+def test_contract_can_let_the_messages_of_secure_aggregation_out_or_not(engine: Engine, local: Path, task: str) -> None:
+    agree(local, kinds=["update", "masking"])
+    assert not is_refused(send(engine, message({"a": "00"}), task))
+
+    agree(local, kinds=["update"])
+    assert is_refused(send(engine, message({"a": "00"}), task))
+
+
+def test_masked_update_is_an_update(engine: Engine, local: Path) -> None:
+    agree(local, kinds=["update"], fewest_cases=3)
+    words = np.arange(100, dtype=np.uint32)
+    meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: 3, STATISTICS: {"cases": 3}}
+
+    reply = send(engine, DXO(DataKind.APP_DEFINED, data={MASKED: words}, meta=meta).to_shareable())
+
+    assert not is_refused(reply)
+    [line] = read_log(local / "egress.jsonl")
+    assert (line.kind, line.arrays, line.cases) == ("update", 1, 3)
+    assert line.bytes > words.nbytes
 
 
 def test_task_of_no_known_kind_sends_nothing_under_a_contract(engine: Engine, local: Path) -> None:

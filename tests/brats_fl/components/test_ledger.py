@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nvflare.apis.dxo import DXO, DataKind
+from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.shareable import Shareable
 from tests.flare import Engine
 from tests.signed_run import SITES, ServerOfTwo, make_signed_run, model, update
@@ -16,9 +16,10 @@ from tests.tiny_kits import TinyKits, make_tiny_kits
 
 from brats_fl.components.ledger import update_of
 from brats_fl.components.receipts import RECEIPT_HEADER, add_receipt
-from brats_fl.exchange import WEIGHTS
-from brats_fl.ledger import LEDGER_FILE, digest_of, digest_of_model, read_ledger
+from brats_fl.exchange import MASKED, WEIGHTS
+from brats_fl.ledger import LEDGER_FILE, digest_of, digest_of_model, read_ledger, receipt_bytes
 from brats_fl.own_ledger import read_receipts
+from brats_fl.signatures import read_pem, why_not_signed
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
 
 
@@ -107,3 +108,16 @@ def test_receipt_that_is_none_costs_the_signature_and_not_the_update(kits: TinyK
     sent.set_header(RECEIPT_HEADER, change(sent.get_header(RECEIPT_HEADER)))
 
     assert update_of(sent) == (replace(known, receipt=None, signature=""), "")
+
+
+def test_masked_update_has_the_same_digest_at_the_site_and_at_the_server(kits: TinyKits) -> None:
+    words, meta = np.arange(6, dtype=np.uint32), {MetaKey.NUM_STEPS_CURRENT_ROUND: 4}
+    sent = DXO(DataKind.APP_DEFINED, data={MASKED: words}, meta=meta).to_shareable()
+    engine = Engine(kits.hospital.folder, "hospital-1")
+
+    add_receipt(sent, {WEIGHTS: model(1.0)}, 0, engine.new_context())
+
+    found, certificate = update_of(sent)
+    assert found.receipt is not None
+    assert found.receipt.sent == found.digest == digest_of({MASKED: {"words": words}})
+    assert not why_not_signed(receipt_bytes(found.receipt), found.signature, read_pem(certificate, "hospital-1"))

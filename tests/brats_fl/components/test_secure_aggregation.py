@@ -28,9 +28,9 @@ from brats_fl.components.aggregator import MEAN, REJECTION
 from brats_fl.components.executor import ERROR_HEADER, TASKS
 from brats_fl.components.records import RoundRecords
 from brats_fl.components.secure_aggregation import SecureAggregator, SecureScatterAndGather
-from brats_fl.components.secure_executor import CONTENT, MASKED, SEALED, SecureExecutor, message
+from brats_fl.components.secure_executor import CONTENT, SEALED, SecureExecutor, message
 from brats_fl.errors import ModelError
-from brats_fl.exchange import WEIGHTS
+from brats_fl.exchange import MASKED, WEIGHTS
 from brats_fl.privacy.secret_sharing import SHARE_BYTES
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.site_state import find_state_dir, was_masked
