@@ -80,6 +80,6 @@ def check_signature(authority: Any, site: str, certificate: str, statement: byte
         why = why_not_of(found, site, authority, now) or why_not_signed(statement, signature, found)
     if why:
         raise MaskingError(
-            f"the key of {site} is not signed by a certificate of this federation that is its own: {why}; somebody plays "
-            "the hospital, or it has another federation's kit"
+            f"the key of {site} is not signed by a certificate of this federation that is its own: {why}; somebody "
+            "plays the hospital, or it has another federation's kit"
         )

@@ -97,8 +97,8 @@ def check_secure(
     """
     if server.get("keep_updates"):
         raise JobError(
-            f"{source.name}: {SECURE} cannot be combined with keep_updates: what the server could keep are masked words, "
-            "of which nothing can be computed again; leave one of the two out"
+            f"{source.name}: {SECURE} cannot be combined with keep_updates: what the server could keep are masked "
+            "words, of which nothing can be computed again; leave one of the two out"
         )
     if algorithm is not None and not algorithm.needs_mean_only:
         raise JobError(
