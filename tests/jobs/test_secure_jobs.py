@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from tests.jobs.test_jobs import components, read_config
@@ -13,9 +13,10 @@ from tests.jobs.test_variants import AGGREGATOR, FILTER, write_job
 from brats_fl.algorithms import algorithm_names, load_algorithm
 from brats_fl.components.secure_executor import SecureExecutor
 from brats_fl.errors import JobError
+from brats_fl.sharing.egress import KINDS, Contract, Kind
 from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure
 from brats_fl_tools.jobs.description import describe_built
-from brats_fl_tools.jobs.source import read_source
+from brats_fl_tools.jobs.source import job_names, read_source
 
 SMALL = JobOptions("small")
 
@@ -117,3 +118,12 @@ def test_job_says_of_itself_what_leaves_the_hospital_and_how_many_open_a_sum(tmp
     assert "max_update_ratio = 10.0 of the global model's norm" in text
     assert json.loads((built.folder / "meta.json").read_text(encoding="utf-8"))["study"] == built.study
     assert read_config(built, "client")["max_share"] == 0.5
+
+
+@pytest.mark.parametrize("name", job_names())
+def test_every_task_of_a_job_has_a_kind_that_a_hospital_s_contract_can_name(name: str) -> None:
+    tasks = {task for entry in configured(name).client["executors"] for task in entry["tasks"]}
+
+    assert tasks
+    assert tasks <= set(KINDS)
+    assert set(KINDS.values()) == set(get_args(Kind)) == set(Contract().kinds)

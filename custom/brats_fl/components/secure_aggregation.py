@@ -22,10 +22,6 @@ from brats_fl.components.records import ANSWER, ANSWER_TAKEN
 from brats_fl.components.secure_executor import (
     CONTENT,
     SEALED,
-    TASK_CONFIRM,
-    TASK_KEYS,
-    TASK_REVEAL,
-    TASK_SHARES,
     context_of,
     is_secure,
     message,
@@ -35,7 +31,7 @@ from brats_fl.errors import BratsFLError, MaskingError, ModelError
 from brats_fl.exchange import MASKED, WEIGHTS, Weights
 from brats_fl.privacy.fixed_point import decode
 from brats_fl.privacy.identity import read_authority
-from brats_fl.privacy.messages import digest_of_model
+from brats_fl.privacy.messages import TASK_CONFIRM, TASK_KEYS, TASK_REVEAL, TASK_SHARES, digest_of_model
 from brats_fl.privacy.server_round import ServerRound
 
 

@@ -18,15 +18,17 @@ from brats_fl.components.executor import BratsExecutor
 from brats_fl.errors import MaskingError
 from brats_fl.exchange import MASKED, WEIGHTS
 from brats_fl.privacy.identity import Identity, read_identity
-from brats_fl.privacy.messages import Advert, read_message
+from brats_fl.privacy.messages import (
+    STEPS,
+    TASK_CONFIRM,
+    TASK_KEYS,
+    TASK_SHARES,
+    Advert,
+    read_message,
+)
 from brats_fl.privacy.site_round import SiteRound
 from brats_fl.site_state import find_state_dir, note_masked
 from brats_fl.tasks import Task, TaskResult
-
-TASK_KEYS: Final = "secure_keys"
-TASK_SHARES: Final = "secure_shares"
-TASK_CONFIRM: Final = "secure_confirm"
-TASK_REVEAL: Final = "secure_reveal"
 
 SEALED: Final = "brats_fl_sealed_shares"
 """Header of the task ``train``: what the sites have sealed for one another."""
@@ -56,7 +58,7 @@ class SecureExecutor(BratsExecutor):
         required_code: See there.
     """
 
-    messages: ClassVar[frozenset[str]] = frozenset({TASK_KEYS, TASK_SHARES, TASK_CONFIRM, TASK_REVEAL})
+    messages: ClassVar[frozenset[str]] = STEPS
 
     def __init__(
         self,

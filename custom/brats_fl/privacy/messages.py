@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,14 @@ from brats_fl.privacy.keys import KEY_BYTES
 from brats_fl.typed import NotTypedError, shorten, typed
 
 T = TypeVar("T")
+
+TASK_KEYS: Final = "secure_keys"
+TASK_SHARES: Final = "secure_shares"
+TASK_CONFIRM: Final = "secure_confirm"
+TASK_REVEAL: Final = "secure_reveal"
+
+STEPS: Final = frozenset({TASK_KEYS, TASK_SHARES, TASK_CONFIRM, TASK_REVEAL})
+"""Tasks around the training of a round, in which sites and server exchange messages."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ KINDS: Final = MappingProxyType[str, Kind](
         "fed_stats_pre_run": "statistics",
         "fed_stats": "statistics",
         "fingerprints": "fingerprints",
+        "shared_scans": "fingerprints",  # the site's word that it was told
     }
 )
 """Task -> the kind of what is sent for it; what another task sends is of no kind that a contract can allow."""

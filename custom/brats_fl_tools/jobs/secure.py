@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brats_fl.algorithms import Algorithm
-from brats_fl.components.secure_executor import SecureExecutor
 from brats_fl.errors import JobError, MaskingError
+from brats_fl.privacy.messages import STEPS
 from brats_fl.privacy.site_round import check_threshold
 from brats_fl.typed import shorten
 from brats_fl_tools.jobs.source import JobSource
@@ -20,7 +20,7 @@ OF_SERVER_TOO: Final = ("min_clients", "max_share", "max_update_ratio")
 
 CHANGED: Final = frozenset({"aggregator", "scatter_and_gather"})
 AGGREGATION: Final = "brats_fl.components.secure_aggregation"
-EXECUTOR: Final = f"{SecureExecutor.__module__}.{SecureExecutor.__qualname__}"
+EXECUTOR: Final = "brats_fl.components.secure_executor.SecureExecutor"
 
 
 def is_secure(source: JobSource) -> bool:
@@ -52,7 +52,7 @@ def secure_difference(source: JobSource, server: Mapping[str, Any], client: Mapp
     (entry,) = client["executors"]
     told = {"threshold": "{min_clients}", "max_share": "{max_share}", "max_update_ratio": "{max_update_ratio}"}
     args = {**entry["executor"]["args"], **told}
-    tasks = [*entry["tasks"], *sorted(SecureExecutor.messages)]
+    tasks = [*entry["tasks"], *sorted(STEPS)]
     return {
         "components": {
             "scatter_and_gather": {
