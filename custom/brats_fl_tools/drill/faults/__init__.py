@@ -13,6 +13,7 @@ from brats_fl_tools.drill.faults import (
     attendance,
     disks,
     doors,
+    ledgers,
     network,
     privacy,
     processes,
@@ -36,5 +37,6 @@ FAULTS: Final[Mapping[str, Fault]] = {
     **unapproved.FAULTS,
     **doors.FAULTS,
     **privacy.FAULTS,
+    **ledgers.FAULTS,
     **size.FAULTS,
 }
