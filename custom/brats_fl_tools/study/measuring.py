@@ -84,6 +84,9 @@ def _measure_here(bundle: Path, profile: str, datalist: Path, settings: Mapping[
     overrides = {**settings, "steps_per_epoch": STEPS}
     training = LocalTraining(LocalSettings(bundle, few, folder, found.site, 1, profile=profile, overrides=overrides))
     training.initialize()
+    prepared = training.trainer.data_loader.dataset
+    for index in range(len(prepared)):  # a case is prepared once in a study, and not in every step
+        prepared[index]
     ends: list[float] = []
     training.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: ends.append(time.perf_counter()))
     weights = shared_weights(training.trainer.network)
