@@ -47,11 +47,12 @@ from brats_fl.cases.datalists import as_monai_item, parse_datalist, read_datalis
 from brats_fl.cases.msd import read_volume_order
 from brats_fl.cases.nnunet import read_cases
 from brats_fl.constants import MODALITIES, REGIONS
+from brats_fl.digests import canonical
 from brats_fl.errors import BratsFLError
 from brats_fl.gate import Finding
 from brats_fl.gate.acceptance import Acceptance, mark_accepted, read_acceptances
 from brats_fl.kept_updates import read_kept
-from brats_fl.ledger import Line, Receipt, Update, as_content, canonical, read_ledger
+from brats_fl.ledger import Line, Receipt, Update, as_content, read_ledger
 from brats_fl.network.checkpoints import read_state
 from brats_fl.own_ledger import read_receipts
 from brats_fl.round_records import as_lines, read_records

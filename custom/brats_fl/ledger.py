@@ -13,18 +13,14 @@ a server that writes all of it anew; the receipts, the sites' own copies of them
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
-
+from brats_fl.digests import canonical
 from brats_fl.errors import LedgerError
-from brats_fl.exchange import WEIGHTS, Payloads, Weights
 from brats_fl.provenance import hash_bytes
 from brats_fl.reading import Reader
 from brats_fl.round_records import check_record
@@ -146,28 +142,6 @@ class Line:
     by: str = ""
     signature: str = ""
     """The lead's, over this line without it."""
-
-
-def digest_of(payloads: Payloads) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all arrays, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(payloads):
-        for key in sorted(payloads[name]):
-            array = np.asarray(payloads[name][key])
-            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            digest.update(canonical([name, key, little.dtype.str, list(array.shape)]) + b"\n")
-            digest.update(little.tobytes())
-    return digest.hexdigest()
-
-
-def digest_of_model(weights: Weights) -> str:
-    """Digest of a model: of its weights alone."""
-    return digest_of({WEIGHTS: weights})
-
-
-def canonical(content: object) -> bytes:
-    """The one way to write a value: keys in order, no spaces, no NaN."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
 def as_content(line: Line) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from brats_fl.digests import canonical
 from brats_fl.files import locked
-from brats_fl.ledger import READER, Receipt, canonical
+from brats_fl.ledger import READER, Receipt
 from brats_fl.provenance import hash_bytes
 
 

@@ -22,8 +22,9 @@ from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.components.exchange import payloads_of, read_dxo
 from brats_fl.components.receipts import RECEIPT_HEADER, sent_in
 from brats_fl.components.records import RECORD, RECORD_WRITTEN, run_folder
+from brats_fl.digests import digest_of, digest_of_model
 from brats_fl.kept_updates import UPDATES_FOLDER, keep_start, keep_update
-from brats_fl.ledger import LEDGER_FILE, Kind, Line, Signed, Update, append, digest_of, digest_of_model, follow
+from brats_fl.ledger import LEDGER_FILE, Kind, Line, Signed, Update, append, follow
 from brats_fl.provenance import required_code
 from brats_fl.reading import read_if_sound
 from brats_fl.typed import NotTypedError, typed

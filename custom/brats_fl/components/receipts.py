@@ -15,8 +15,9 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 
 from brats_fl.components.exchange import payloads_of
+from brats_fl.digests import digest_of
 from brats_fl.exchange import MASKED, Payloads
-from brats_fl.ledger import LEDGER_FILE, Receipt, Signed, digest_of, receipt_bytes
+from brats_fl.ledger import LEDGER_FILE, Receipt, Signed, receipt_bytes
 from brats_fl.own_ledger import keep_receipt
 from brats_fl.signatures import find_signer
 

@@ -27,11 +27,12 @@ from brats_fl.components.secure_executor import (
     message,
     startup_of,
 )
+from brats_fl.digests import digest_of_model
 from brats_fl.errors import BratsFLError, MaskingError, ModelError
 from brats_fl.exchange import MASKED, WEIGHTS, Weights
 from brats_fl.privacy.fixed_point import decode
 from brats_fl.privacy.identity import read_authority
-from brats_fl.privacy.messages import TASK_CONFIRM, TASK_KEYS, TASK_REVEAL, TASK_SHARES, digest_of_model
+from brats_fl.privacy.messages import TASK_CONFIRM, TASK_KEYS, TASK_REVEAL, TASK_SHARES
 from brats_fl.privacy.server_round import ServerRound
 
 

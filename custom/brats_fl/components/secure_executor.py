@@ -18,14 +18,7 @@ from brats_fl.components.executor import BratsExecutor
 from brats_fl.errors import MaskingError
 from brats_fl.exchange import MASKED, WEIGHTS
 from brats_fl.privacy.identity import Identity, read_identity
-from brats_fl.privacy.messages import (
-    STEPS,
-    TASK_CONFIRM,
-    TASK_KEYS,
-    TASK_SHARES,
-    Advert,
-    read_message,
-)
+from brats_fl.privacy.messages import STEPS, TASK_CONFIRM, TASK_KEYS, TASK_SHARES, Advert, read_message
 from brats_fl.privacy.site_round import SiteRound
 from brats_fl.site_state import find_state_dir, note_masked
 from brats_fl.tasks import Task, TaskResult

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, TypeVar
 
-import numpy as np
-
 from brats_fl.aggregation import capped_weights, count_of_cases
+from brats_fl.digests import canonical
 from brats_fl.errors import MaskingError, ModelError
-from brats_fl.exchange import Weights
 from brats_fl.privacy.identity import Identity, check_signature
 from brats_fl.privacy.keys import KEY_BYTES
 from brats_fl.typed import NotTypedError, shorten, typed
@@ -97,18 +94,9 @@ def check_advert(advert: Advert, site: str, context: str, authority: Any) -> Non
         check_signature(authority, site, advert.certificate, advert.statement(context), advert.signature)
 
 
-def digest_of(roster: Roster, context: str) -> str:
+def digest_of_roster(roster: Roster, context: str) -> str:
     """Hash of a round's roster: what sites seal for one another opens only where all were told the same."""
     return hashlib.sha256(canonical([context, {site: asdict(advert) for site, advert in roster.items()}])).hexdigest()
-
-
-def digest_of_model(model: Weights) -> str:
-    """Hash of a global model, as float32, whatever the order of its parameters."""
-    found = hashlib.sha256()
-    for name in sorted(model):
-        found.update(canonical([name, list(np.shape(model[name]))]))
-        found.update(np.asarray(model[name], np.float32).tobytes())
-    return found.hexdigest()
 
 
 def survivors_statement(digest: str, survivors: Iterable[str]) -> bytes:
@@ -129,11 +117,6 @@ def shares_in_mean(roster: Roster, partners: Iterable[str], max_share: float) ->
     weights = capped_weights({site: roster[site].cases for site in sorted(partners)}, max_share)
     total = sum(weights.values())
     return {site: weight / total for site, weight in weights.items()}
-
-
-def canonical(content: object) -> bytes:
-    """The one text of a JSON value."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def as_bytes(text: str, name: str, length: int | None = None) -> bytes:

@@ -19,7 +19,7 @@ from brats_fl.privacy.messages import (
     Advert,
     as_bytes,
     check_advert,
-    digest_of,
+    digest_of_roster,
     points_of,
     read_message,
     shares_in_mean,
@@ -94,7 +94,7 @@ class ServerRound:
     def take_confirmation(self, site: str, content: object) -> None:
         """A site's word that it was told of the same survivors."""
         signature = read_message(str, content, site)
-        statement = survivors_statement(digest_of(self.adverts, self.context), self.survivors)
+        statement = survivors_statement(digest_of_roster(self.adverts, self.context), self.survivors)
         if not has_confirmed(self.adverts[site], statement, signature):
             raise MaskingError(f"{site} has confirmed other updates than are in the sum")
         self.confirmations[site] = signature
@@ -111,7 +111,7 @@ class ServerRound:
         if self.total is None or len(self.survivors) < self.threshold:
             raise MaskingError(f"{len(self.survivors)} updates came, {self.threshold} are needed")
         shares = {site: self._readable(site, content) for site, content in revealed.items()}
-        total, digest = self.total.copy(), digest_of(self.adverts, self.context)
+        total, digest = self.total.copy(), digest_of_roster(self.adverts, self.context)
         for site in self.survivors:
             total -= own_mask(self._recover(site, shares, self._is_seed), total.size)
         for lost in sorted(set(self.sealed) - set(self.survivors)):

@@ -23,6 +23,7 @@ from typing import Final
 
 import numpy as np
 
+from brats_fl.digests import digest_of_model
 from brats_fl.errors import MaskingError
 from brats_fl.exchange import Weights
 from brats_fl.privacy.fixed_point import Words, encode
@@ -34,8 +35,7 @@ from brats_fl.privacy.messages import (
     Sealed,
     as_bytes,
     check_advert,
-    digest_of,
-    digest_of_model,
+    digest_of_roster,
     points_of,
     shares_in_mean,
     signed,
@@ -114,7 +114,7 @@ class SiteRound:
             raise MaskingError("the server tells others another key than this site's own")
         for name, advert in roster.items():
             check_advert(advert, name, self.context, self.identity.authority if self.identity else None)
-        self.roster, self.digest = dict(roster), digest_of(roster, self.context)
+        self.roster, self.digest = dict(roster), digest_of_roster(roster, self.context)
         points = points_of(roster)
         of_seed = split(self.seed, self.threshold, list(points.values()))
         of_key = split(self.masking.private, self.threshold, list(points.values()))

@@ -17,7 +17,7 @@ LESION_DILATION: Final = 3
 LARGEST_SPECK_MM3: Final = 50.0
 """A lesion of the reference has more; a smaller one is neither missed nor found, and no false lesion where predicted.
 
-So the challenge's program (``eval.py``) has it, where its words are "at least 50".
+So the challenge's program (``eval.py``) has it.
 """
 
 LESION_MISSED_MM: Final = 374.0

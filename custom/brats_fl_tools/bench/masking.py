@@ -13,9 +13,9 @@ import typer
 
 from brats_fl.aggregation import weighted_mean
 from brats_fl.constants import SITES
+from brats_fl.digests import digest_of_model
 from brats_fl.exchange import Weights
 from brats_fl.privacy.fixed_point import decode
-from brats_fl.privacy.messages import digest_of_model
 from brats_fl.privacy.server_round import ServerRound
 from brats_fl.privacy.site_round import SiteRound
 

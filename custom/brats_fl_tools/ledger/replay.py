@@ -11,10 +11,11 @@ import numpy as np
 
 from brats_fl.aggregation import capped_weights
 from brats_fl.algorithms import Algorithm, Contribution, load_algorithm
+from brats_fl.digests import digest_of, digest_of_model
 from brats_fl.errors import LedgerError
 from brats_fl.exchange import WEIGHTS, Array, Payloads
 from brats_fl.kept_updates import START_FILE, UPDATES_FOLDER, read_kept, update_file
-from brats_fl.ledger import Line, digest_of, digest_of_model
+from brats_fl.ledger import Line
 from brats_fl.round_records import MEAN_PHASE
 from brats_fl_tools.runs.folder import JOB_FOLDER
 

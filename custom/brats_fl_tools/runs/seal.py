@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from brats_fl.digests import digest_of_model
 from brats_fl.files import write_whole
 from brats_fl.kept_updates import UPDATES_FOLDER
-from brats_fl.ledger import LEDGER_FILE, Line, as_text, digest_of_model, follow, hash_of, read_ledger, signed_part
+from brats_fl.ledger import LEDGER_FILE, Line, as_text, follow, hash_of, read_ledger, signed_part
 from brats_fl.signatures import find_signer
 from brats_fl_tools.jobs.assembly import BuiltJob
 from brats_fl_tools.kit.kits import read_kit

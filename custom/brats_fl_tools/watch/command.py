@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from brats_fl.errors import RunError
 from brats_fl.files import write_whole
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.runs.progress import Progress
@@ -44,6 +45,8 @@ def watch(
     """
     if (run is None) == (kit is None):
         raise typer.BadParameter("give RUN, or --kit KIT in its place")
+    if gauges is not None and not gauges.parent.is_dir():
+        raise RunError(f"{gauges}: there is no folder {gauges.parent}; make it, or give --gauges another file")
     source = source_of(run.resolve()) if run else source_at(read_kit(kit))  # type: ignore[arg-type]
     try:
         with source as look:

@@ -76,13 +76,12 @@ def source_of(folder: Path) -> Iterator[Look]:
         RunError: It is no run folder, or its server lets this kit not in.
     """
     seen = look_into(folder)
-    kit = read_submission(folder).kit if (folder / SUBMISSION_FILE).is_file() else ""
-    job_id = read_submission(folder).job_id if kit else ""
-    if not (seen.is_running and kit and job_id):
+    started = read_submission(folder) if (folder / SUBMISSION_FILE).is_file() else None
+    if not (seen.is_running and started and started.kit and started.job_id):
         yield lambda: look_into(folder)
         return
-    with admin_session(read_kit(Path(kit))) as session:
-        yield AtServer(session, job_id, seen.run, folder).look
+    with admin_session(read_kit(Path(started.kit))) as session:
+        yield AtServer(session, started.job_id, seen.run, folder).look
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from brats_fl.components.door import judge
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS, BratsExecutor
 from brats_fl.components.receipts import RECEIPT_HEADER
 from brats_fl.constants import KEY_METRIC
+from brats_fl.digests import digest_of_model
 from brats_fl.errors import TrainerError
-from brats_fl.ledger import digest_of_model
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer_process import TaskLoop
 from brats_fl.training import LocalTraining

@@ -16,8 +16,9 @@ from tests.tiny_kits import TinyKits, make_tiny_kits
 
 from brats_fl.components.ledger import update_of
 from brats_fl.components.receipts import RECEIPT_HEADER, add_receipt
+from brats_fl.digests import digest_of, digest_of_model
 from brats_fl.exchange import MASKED, WEIGHTS
-from brats_fl.ledger import LEDGER_FILE, digest_of, digest_of_model, read_ledger, receipt_bytes
+from brats_fl.ledger import LEDGER_FILE, read_ledger, receipt_bytes
 from brats_fl.own_ledger import read_receipts
 from brats_fl.signatures import read_pem, why_not_signed
 from brats_fl_tools.jobs.assembly import JobOptions, build_job

@@ -12,10 +12,11 @@ import pytest
 from tests.tiny_authority import NOW, Authority
 
 from brats_fl.aggregation import weighted_mean
+from brats_fl.digests import digest_of_model
 from brats_fl.errors import LateUpdateError, MaskingError, ModelError
 from brats_fl.privacy.fixed_point import Words, decode, encode
 from brats_fl.privacy.identity import read_identity
-from brats_fl.privacy.messages import Advert, digest_of_model, shares_in_mean
+from brats_fl.privacy.messages import Advert, shares_in_mean
 from brats_fl.privacy.secret_sharing import SHARE_BYTES
 from brats_fl.privacy.server_round import ServerRound
 from brats_fl.privacy.site_round import SiteRound

@@ -10,8 +10,9 @@ import torch
 from tests.signed_run import make_signed_run, model
 from typer.testing import CliRunner
 
+from brats_fl.digests import digest_of_model
 from brats_fl.errors import LedgerError, ModelError
-from brats_fl.ledger import LEDGER_FILE, digest_of_model, read_ledger
+from brats_fl.ledger import LEDGER_FILE, read_ledger
 from brats_fl_tools.cli import app
 from brats_fl_tools.ledger.command import judge
 from brats_fl_tools.ledger.replay import replay_run

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 from tests.run_folders import train, write_run
+from tests.tiny_kits import make_tiny_kits
 from typer.testing import CliRunner
 
 from brats_fl.errors import RunError
 from brats_fl_tools.cli import app
 from brats_fl_tools.watch.server import serving
-from brats_fl_tools.watch.sources import look_into
+from brats_fl_tools.watch.sources import look_into, source_at
 
 
 def get(url: str, method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
@@ -136,3 +137,17 @@ def test_either_a_run_or_a_kit_is_watched(arguments: list[str]):
 def test_folder_that_is_no_run_is_named(tmp_path: Path):
     with pytest.raises(RunError, match="no such run folder"):
         look_into(tmp_path / "nowhere")
+
+
+def test_file_of_gauges_in_no_folder_is_named_before_anything_is_watched(running: Path, tmp_path: Path):
+    with pytest.raises(RunError, match=r"there is no folder .*nowhere; make it, or give --gauges another file"):
+        CliRunner().invoke(
+            app, ["watch", str(running), "--gauges", str(tmp_path / "nowhere" / "run.prom")], catch_exceptions=False
+        )
+
+
+def test_kit_of_a_hospital_cannot_watch_a_federation(tmp_path: Path):
+    hospital = make_tiny_kits(tmp_path / "kits").hospital
+
+    with pytest.raises(RunError, match=r"is the kit of a hospital; give an admin's"), source_at(hospital):
+        pass
