@@ -70,9 +70,8 @@ def admin_session(kit: Kit, timeout_s: float = 15.0) -> Iterator[Any]:
         RunError: It is no admin's kit, or the server cannot be reached, or does not let this admin in.
     """
     if kit.kind != "admin":
-        raise RunError(
-            f"{kit.folder}: is the kit of a {'hospital' if kit.kind == 'client' else kit.kind}; give an admin's, such as the lead's, to log in with"
-        )
+        whose = "hospital" if kit.kind == "client" else kit.kind
+        raise RunError(f"{kit.folder}: is the kit of a {whose}; give an admin's, such as the lead's, to log in with")
     from nvflare.fuel.flare_api.api_spec import NoConnection
     from nvflare.fuel.flare_api.flare_api import new_secure_session
 
