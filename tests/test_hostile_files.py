@@ -124,6 +124,7 @@ from brats_fl_tools.study.progress import describe_left, describe_run
 from brats_fl_tools.study.record import StatedThresholds, StudyRecord, write_record
 from brats_fl_tools.study.record import read_record as read_study_record
 from brats_fl_tools.study.thresholds import Thresholds, read_thresholds
+from brats_fl_tools.withdrawn import Withdrawal, read_withdrawals
 
 EXAMPLES = 20 if settings.get_current_profile_name() == "default" else settings().max_examples
 
@@ -229,6 +230,11 @@ def acceptances(folder: Path) -> Hostile:
 def approvals(folder: Path) -> Hostile:
     good = {"approved": [asdict(Approval("0f" * 32, "brats_unet_fedavg", "3c", "it", "2026-02-01T10:00:00+00:00"))]}
     return json_file(folder / "approved_jobs.json", good, lambda: read_approvals(folder / "approved_jobs.json"))
+
+
+def withdrawals(folder: Path) -> Hostile:
+    one = Withdrawal("hospital-2", False, 1, 1, "2026-02-03T10:00:00+00:00", "0f", "without")
+    return json_file(folder / "withdrawn.json", {"withdrawals": [asdict(one)]}, lambda: read_withdrawals(folder))
 
 
 def releases(folder: Path) -> Hostile:
@@ -788,6 +794,7 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             nnunet,
             acceptances,
             approvals,
+            withdrawals,
             releases,
             mask_record,
             judgement,

@@ -1,4 +1,4 @@
-"""The updates that a server kept of a run, so that its models can be computed again.
+"""What a server keeps of a run: its models, and, where it is told to, the updates that give them again.
 
 updates/start.pt                     the model that the first round began with
 updates/round-0004/hospital-1.pt     an accepted update
@@ -13,10 +13,31 @@ from brats_fl.errors import ModelError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
 from brats_fl.site_state import as_arrays, as_tensors
 
+ROUNDS_DONE: Final = "rounds_done"
+"""Key of a persisted model, beside ``model``."""
+
+ALGORITHM_STATE: Final = "brats_fl_algorithm_state"
+"""Key of what the algorithm remembers: of a persisted model, and of the server's context."""
+
 UPDATES_FOLDER: Final = "updates"
 """In the folder of the job at the server, and in the run folder."""
 
 START_FILE: Final = "start.pt"
+
+
+def keep_model(path: Path, weights: Weights, rounds_done: int, state: Payloads) -> None:
+    """Write a global model as the persistor does: a job can go on from it.
+
+    Args:
+        path: Of the file.
+        weights: The model.
+        rounds_done: That made it.
+        state: What the algorithm remembers.
+    """
+    from brats_fl.network.checkpoints import save_whole
+
+    content = {"model": as_tensors({WEIGHTS: weights})[WEIGHTS], ROUNDS_DONE: rounds_done}
+    save_whole(path, {**content, ALGORITHM_STATE: as_tensors(state)})
 
 
 def keep_start(folder: Path, weights: Weights) -> None:

@@ -24,6 +24,7 @@ from brats_fl_tools.runs import poc, resume, simulate, submit
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
 from brats_fl_tools.stress import command as stress
 from brats_fl_tools.watch import command as watch
+from brats_fl_tools.withdrawal import command as withdrawal
 
 LONGEST_VERB = 16
 """Columns of a verb with what is before and behind it, in the list of verbs."""
@@ -43,6 +44,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "status",
         "watch",
         "resume",
+        "withdraw",
         "baseline",
         "pretrain",
         "study",
@@ -114,6 +116,7 @@ app.command("collect")(submit.collect_run)
 app.command()(submit.status)
 app.command()(watch.watch)
 app.command()(resume.resume)
+app.command()(withdrawal.withdraw)
 app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(stress.stress)

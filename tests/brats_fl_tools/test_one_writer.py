@@ -35,6 +35,7 @@ from brats_fl_tools.runs.submit import collect_run
 from brats_fl_tools.sample.write import write_sample
 from brats_fl_tools.stress.command import stress_models
 from brats_fl_tools.study.command import run_study
+from brats_fl_tools.withdrawal.command import withdraw_from
 
 JOB = "brats_unet_fedavg"
 HOLD = """
@@ -72,6 +73,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "pretrain": (lambda out: write_pretrained(out, Nothing, JOB, 3, 0), ""),
     "collect": (collect_run, ""),
     "resume": (resume_run, ""),
+    "withdraw": (lambda out: withdraw_from(Nothing, out), ""),
     "evaluate": (lambda out: evaluate_sites(out, out, out, out), ""),
     "evaluate --rescore": (lambda out: rescore_masks(out, out, out), ""),
     "tune": (lambda out: tune_model(TrainedModel(out, out / "m.pt", "small"), out), "postprocessing.json"),

@@ -13,7 +13,7 @@ from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.algorithms import algorithm_names, load_algorithm
 from brats_fl.bundle import build_network
-from brats_fl.components.aggregator import ALGORITHM_STATE
+from brats_fl.kept_updates import ALGORITHM_STATE
 from brats_fl.round_records import read_records
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.simulate import run_simulation

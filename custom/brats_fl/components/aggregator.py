@@ -22,6 +22,7 @@ from brats_fl.components.exchange import payloads_of
 from brats_fl.components.executor import STATISTICS
 from brats_fl.errors import LateUpdateError, ModelError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
+from brats_fl.kept_updates import ALGORITHM_STATE
 from brats_fl.round_records import typed_statement
 
 REJECTION = "brats_fl_rejection"
@@ -29,9 +30,6 @@ REJECTION = "brats_fl_rejection"
 
 MEAN = "brats_fl_mean"
 """Property of the FL context: what became of the round, and the share of each site, for the round records."""
-
-ALGORITHM_STATE = "brats_fl_algorithm_state"
-"""Property of the FL context: what the algorithm keeps at the server; saved with the model, and loaded with it."""
 
 
 class AlgorithmAggregator(Aggregator):

@@ -14,15 +14,12 @@ from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 
 from brats_fl.aggregation import check_update
 from brats_fl.bundle import build_network
-from brats_fl.components.aggregator import ALGORITHM_STATE
 from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.errors import BratsFLError, JobError
 from brats_fl.exchange import Payloads, shared_weights
+from brats_fl.kept_updates import ALGORITHM_STATE, ROUNDS_DONE
 from brats_fl.network.checkpoints import read_state_for
 from brats_fl.site_state import as_arrays, as_tensors
-
-ROUNDS_DONE = "rounds_done"
-"""Key of a persisted model, beside ``model``."""
 
 
 class BundlePersistor(PTFileModelPersistor):

@@ -10,6 +10,7 @@ from brats_fl.errors import JobError, ModelError
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.source import JobSource
 from brats_fl_tools.weights import find_weights
+from brats_fl_tools.withdrawn import refuse_withdrawn
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ def find_start(model: Path, source: JobSource, profile: str) -> Start:
     Raises:
         JobError: The job trains nothing.
         ModelError: There is no checkpoint, it holds more than weights, or those of another network.
+        RunError: Somebody withdrew from the run that made it.
     """
     from brats_fl.network.checkpoints import read_state_for
 
     if not source.trains or source.bundle is None:
         raise JobError(f"{source.name}: trains nothing, and starts from no model; leave --start-from out")
     weights = find_weights(model)
+    refuse_withdrawn(weights)
     try:
         read_state_for(weights, build_network(source.bundle, profile, seed=0))
     except ModelError as error:

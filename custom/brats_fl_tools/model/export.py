@@ -37,6 +37,7 @@ from brats_fl_tools.model.trained import (
 )
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.weights import MODEL_CARD
+from brats_fl_tools.withdrawn import refuse_withdrawn
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +106,7 @@ def export_model(
     Raises:
         ModelError: The model does not fit the bundle, a file exists already, or an export computes something else.
     """
+    refuse_withdrawn(model)
     profile = profile_of(model)
     check_model(bundle, model, profile)
     models = bundle / "models"
@@ -155,6 +157,8 @@ def export_ensemble(weights: Sequence[Path], bundle: Path, force: bool = False) 
     """
     from brats_fl.network.checkpoints import read_state_for
 
+    for path in weights:
+        refuse_withdrawn(path)
     found = find_models(weights, [] if all(bundle_of(path.resolve()) for path in weights) else [bundle])
     refuse_unlike_input([*found, replace(found[0], bundle=bundle)])
     existing = refuse_existing(bundle / "models", force)

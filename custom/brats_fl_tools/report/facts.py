@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from brats_fl.constants import SPLITS
+from brats_fl.typed import typed
 from brats_fl_tools.pages import formats
 from brats_fl_tools.report.participants import (
     Part,
@@ -15,6 +16,7 @@ from brats_fl_tools.report.participants import (
     participants,
 )
 from brats_fl_tools.report.run_folder import RunFolder, finite
+from brats_fl_tools.withdrawn import Withdrawal
 
 
 def list_facts(run: RunFolder, model: str, cases: int | None) -> list[tuple[str, str]]:
@@ -40,6 +42,7 @@ def _of_run(run: RunFolder) -> dict[str, Any]:
         "Took": formats.format_duration(seconds) if seconds is not None else None,
         "Resumed": _describe_parts(run),
         "Started from": _describe_start(info),
+        "Done again without": _describe_withdrawal(info),
         "Seed": info.get("seed"),
         machine_title(run): describe_machine(info.get("machine")),
     }
@@ -71,6 +74,16 @@ def _describe_start(info: Mapping[str, Any]) -> str | None:
     """The checkpoint of the first round; None where that began with random weights."""
     digest = info.get("start_sha256")
     return f"a given model, SHA-256 {str(digest)[:12]}" if digest else None
+
+
+def _describe_withdrawal(info: Mapping[str, Any]) -> str | None:
+    """Who had withdrawn from the study that this run does again; None of another run."""
+    found = info.get("withdrawal")
+    if not found:
+        return None
+    one = typed(Withdrawal, found)
+    stays = f"; what it gave before round {one.from_round} stays" if one.from_round and one.first_round else ""
+    return f"{one.who}, from round {one.first_round} on{stays}"
 
 
 def _describe_parts(run: RunFolder) -> str | None:

@@ -61,7 +61,16 @@ def describe_seen(run: RunFolder) -> str:
 
 def list_warnings(run: RunFolder) -> list[str]:
     """What the figures must not be taken for, each a banner at the top of the page."""
-    return [text for text in (_of_evaluation(run), _of_synthetic(run), _of_seen(run), _of_model(run)) if text]
+    texts = (_of_withdrawals(run), _of_evaluation(run), _of_synthetic(run), _of_seen(run), _of_model(run))
+    return [text for text in texts if text]
+
+
+def _of_withdrawals(run: RunFolder) -> str | None:
+    """Who withdrew from the run: what it made is to be used no more."""
+    if not run.withdrawals:
+        return None
+    each = [f"{one.who} on {one.time[:10]} (the study without: {one.run})" for one in run.withdrawals]
+    return f"Withdrawn from this run: {list_words(each)}. Its models are not to be used any more."
 
 
 def _of_evaluation(run: RunFolder) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from brats_fl.reading import Reader
 from brats_fl.typed import shorten
+from brats_fl_tools.withdrawn import Withdrawal
 
 Counts = dict[str, dict[str, int]]
 
@@ -32,6 +33,7 @@ RUN_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
         "parts": list[dict[str, Any]],
         "seconds": float | None,
         "sites": Counts,
+        "withdrawal": Withdrawal | None,
     }
 )
 """Key of ``run.json`` -> its type; others are not looked at."""

@@ -17,6 +17,7 @@ from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.case_results import CaseResult, read_evaluation
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, RUN_FACTS, read_facts
 from brats_fl_tools.runs.folder import EVALUATION_FILE, RUN_FILE, invited_sites, records_files
+from brats_fl_tools.withdrawn import Withdrawal, read_withdrawals
 
 TEST_SPLIT = "testing"
 VALIDATION_SPLIT = "validation"
@@ -78,6 +79,8 @@ class RunFolder:
     """Sites of the job's own list; None where no file of the run has it."""
     means: tuple[RoundMean, ...] = ()
     """Ascending; empty for a run of a version that did not write them."""
+    withdrawals: tuple[Withdrawal, ...] = ()
+    """Who withdrew from the run since."""
 
     @property
     def name(self) -> str:
@@ -163,6 +166,7 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
         evaluation=read_facts(READER, told, EVALUATION_FACTS) if told.exists() else _EMPTY,
         invited=invited_sites(path, info),
         means=read_means(*there),
+        withdrawals=read_withdrawals(path),
     )
 
 

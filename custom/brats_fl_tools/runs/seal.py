@@ -19,8 +19,8 @@ from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, State, 
 from brats_fl_tools.runs.submission import Submission
 
 SEALED_MODELS: Final = (FINAL_MODEL, BEST_MODEL)
-OF_LISTS: Final = ("sites", "study_sha256", "lists")
-"""Facts of a run that say what its data lists were; only who simulates has them."""
+OF_LISTS: Final = ("sites", "study_sha256", "lists", "withdrawal")
+"""Facts of a run that say whose data it is of: its lists, which only who simulates has, and who withdrew."""
 
 
 def done_lines(lines: list[Line], done: int) -> list[Line]:

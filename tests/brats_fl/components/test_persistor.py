@@ -12,9 +12,9 @@ from nvflare.app_common.app_constant import AppConstants
 from tests.flare import BUNDLES, Engine
 
 from brats_fl.bundle import build_network
-from brats_fl.components.aggregator import ALGORITHM_STATE
 from brats_fl.components.bundle_location import app_root
 from brats_fl.components.persistor import BundlePersistor, FinalModelLocator
+from brats_fl.kept_updates import ALGORITHM_STATE
 
 
 @pytest.fixture
