@@ -19,6 +19,7 @@ from brats_fl_tools.baseline.pretrain import write_pretrained
 from brats_fl_tools.data.case_table import write_case_table
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.kit.kits import provision
+from brats_fl_tools.ledger.crate import write_crate
 from brats_fl_tools.model.evaluate import evaluate_sites
 from brats_fl_tools.model.export import export_model
 from brats_fl_tools.model.rescore import rescore_masks
@@ -79,6 +80,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "tune": (lambda out: tune_model(TrainedModel(out, out / "m.pt", "small"), out), "postprocessing.json"),
     "segment": (lambda out: segment_cases([], Nothing, out, {}, False), ""),
     "stress": (lambda out: stress_models([], out, out, {}), ""),
+    "ledger crate": (lambda out: write_crate(out, out, "MIT"), ""),
     "export": (lambda out: export_model(out, out), "models"),
     "report": (write_report, "report.html"),
     "study": (lambda out: run_study(Nothing, out), ""),

@@ -15,6 +15,7 @@ from brats_fl.ledger import LEDGER_FILE, Line, read_ledger
 from brats_fl.own_ledger import read_receipts
 from brats_fl.reading import read_if_sound
 from brats_fl.signatures import read_authority
+from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.ledger.chain import broken_links, broken_order
 from brats_fl_tools.ledger.receipts import compare_with_own, wrong_receipts, wrong_seal
@@ -78,6 +79,23 @@ def replay(run: RunArgument) -> None:
 
     for line in replay_run(run.resolve(), read_ledger(run.resolve() / LEDGER_FILE)):
         typer.echo(line)
+
+
+@app.command()
+def crate(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    licence: Annotated[
+        str,
+        typer.Option("--license", metavar="SPDX|URL", help="Of crate and models, such as CC-BY-4.0."),
+    ],
+    author: Annotated[str, typer.Option("--author", metavar="NAME", help="Consortium that answers for it.")] = "",
+    force: ForceOption = False,
+) -> None:
+    """Write RUN's record into OUT as an RO-Crate: job, models, every round; no cases, no pictures, no paths."""
+    from brats_fl_tools.ledger.crate import write_crate
+
+    typer.echo(write_crate(run.resolve(), out.resolve(), licence, author, force))
 
 
 def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Verdict:
