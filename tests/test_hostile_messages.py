@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
-from nvflare.apis.shareable import Shareable
+from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
@@ -26,13 +26,17 @@ from tests.hostile import ODD_VALUES, made_by, odd_bytes, odd_content, odd_value
 
 from brats_fl.components.aggregator import AlgorithmAggregator
 from brats_fl.components.cross_site import CrossSiteEvaluation, checked_model, scores_of
+from brats_fl.components.exchange import BASE, HELD
+from brats_fl.components.exchange import MODEL as MODEL_AFTER
 from brats_fl.components.executor import STATISTICS, BratsExecutor
 from brats_fl.components.fingerprints import TASK_FINGERPRINTS, TASK_SHARED, FingerprintExecutor, FingerprintMatcher
 from brats_fl.components.records import RoundRecords
 from brats_fl.components.selector import BestModelSelector
 from brats_fl.components.statistics import EPSILON_HEADER
+from brats_fl.compression import compress, decompress
 from brats_fl.constants import REGIONS
 from brats_fl.errors import MaskingError, ModelError
+from brats_fl.model_change import HeldModel
 from brats_fl.privacy.messages import Advert, read_message
 from brats_fl.privacy.server_round import ServerRound
 from brats_fl.privacy.site_round import SiteRound
@@ -60,8 +64,9 @@ def update() -> dict[str, Any]:
 
 
 def as_shareable(content: Any) -> Shareable:
-    """FLARE lets nothing but a ``Shareable`` with headers through."""
+    """FLARE lets nothing but a ``Shareable`` with headers through; without this one nobody looks into it."""
     shareable = Shareable()
+    shareable.set_header(ReservedHeaderKey.CONTENT_TYPE, "DXO")
     if isinstance(content, dict):
         shareable.update({key: value for key, value in content.items() if key != "__headers__"})
     shareable.add_cookie(AppConstants.CONTRIBUTION_ROUND, 3)
@@ -93,6 +98,41 @@ def contribution(folder: Path) -> tuple[Any, Callable[[Any], None]]:
         check_records(folder)
 
     return update(), receive_update
+
+
+def compressed(folder: Path) -> tuple[Any, Callable[[Any], None]]:
+    """An update whose arrays are packed: accepted, it is finite and of the network's shapes."""
+    engine = server(folder)
+
+    def receive_compressed(content: Any) -> None:
+        aggregator, fl_ctx = AlgorithmAggregator(1, 1e9, compression="int8"), engine.new_context(peer="hospital-1")
+        sent = DXO(DataKind.WEIGHT_DIFF, data={}, meta={MetaKey.NUM_STEPS_CURRENT_ROUND: 3}).to_shareable()
+        sent.add_cookie(AppConstants.CONTRIBUTION_ROUND, 3)
+        sent["DXO"]["data"] = content
+        if aggregator.accept(sent, fl_ctx):
+            given = aggregator.accepted["hospital-1"].update
+            assert {name: value.shape for name, value in given.items()} == {k: v.shape for k, v in MODEL.items()}
+            assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in given.values())
+
+    return dict(compress(MODEL, "int8")), receive_compressed
+
+
+def change(folder: Path) -> tuple[Any, Callable[[Any], None]]:
+    """A change of the model that a site has: it states the one that it then has, or none."""
+    engine, held = Engine(folder, "hospital-1"), HeldModel(MODEL)
+    arrays = compress(MODEL, "int8")
+    after = HeldModel({name: value + decompress(arrays, MODEL, "int8")[name] for name, value in MODEL.items()})
+
+    def receive_change(content: Any) -> None:
+        executor = BratsExecutor("brats_unet", "small", 1, 0, compression="int8")
+        executor.held = held
+        engine.new_context().set_prop(HELD, held.digest, private=False, sticky=True)
+        assert executor.execute("train", as_shareable(content), engine.new_context(), Signal()).get_return_code()
+        stated = engine.new_context().get_prop(HELD)
+        assert stated == (executor.held.digest if executor.held else "")
+
+    said = {BASE: held.digest, MODEL_AFTER: after.digest}
+    return dict(DXO(DataKind.WEIGHT_DIFF, data=dict(arrays), meta=said).to_shareable()), receive_change
 
 
 def check_records(folder: Path) -> None:
@@ -245,6 +285,8 @@ MESSAGES: Mapping[str, Callable[[Path], tuple[Any, Callable[[Any], None]]]] = {
     one.__name__: one
     for one in (
         contribution,
+        compressed,
+        change,
         metrics,
         headers,
         fingerprints,

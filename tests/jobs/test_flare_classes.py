@@ -118,7 +118,7 @@ OVERRIDDEN = {
     "FinalModelLocator": {"get_model_names"},
     "FingerprintExecutor": {"execute"},
     "FingerprintMatcher": {"create_task_data", "final_process", "process_client_response"},
-    "PayloadGenerator": {"learnable_to_shareable"},
+    "PayloadGenerator": {"handle_event", "learnable_to_shareable", "shareable_to_learnable"},
     "ReleaseFilter": {"process"},
     "RoundRecords": {"handle_event"},
     "RunLedger": {"handle_event"},

@@ -20,6 +20,7 @@ from brats_fl.algorithms import Algorithm, Contribution, load_algorithm
 from brats_fl.components.bundle_location import app_root
 from brats_fl.components.exchange import payloads_of
 from brats_fl.components.executor import STATISTICS
+from brats_fl.compression import check_compression, decompress
 from brats_fl.errors import LateUpdateError, ModelError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
 from brats_fl.kept_updates import ALGORITHM_STATE
@@ -48,6 +49,7 @@ class AlgorithmAggregator(Aggregator):
         max_share: Largest share of one site in a mean of three and more.
         patience_rounds: Rounds with too few updates, one after the other, that end the job; the next round is the
             chance of the sites that failed.
+        compression: ``none``, ``float16`` or ``int8``: how an update comes.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class AlgorithmAggregator(Aggregator):
         algorithm_settings: Mapping[str, float] | None = None,
         max_share: float = 1.0,
         patience_rounds: int = 1,
+        compression: str = "none",
     ) -> None:
         super().__init__()
+        self.compression = check_compression(compression)
         if not max_update_ratio > 0:
             raise ValueError(f"max_update_ratio must be > 0 (got {max_update_ratio})")
         self.max_update_ratio = max_update_ratio
@@ -118,6 +122,8 @@ class AlgorithmAggregator(Aggregator):
         payloads, model = payloads_of(dxo, DataKind.WEIGHT_DIFF), global_weights(fl_ctx)
         if set(payloads) != {WEIGHTS, *self.algorithm(fl_ctx).sent}:
             raise ModelError(f"it must hold {', '.join((WEIGHTS, *self.algorithm(fl_ctx).sent))} and nothing else")
+        if self.compression != "none":
+            payloads[WEIGHTS] = decompress(payloads[WEIGHTS], model, self.compression)
         for arrays in payloads.values():
             check_update(arrays, model)
             check_size(arrays, model, self.max_update_ratio)

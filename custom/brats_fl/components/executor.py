@@ -19,10 +19,13 @@ from nvflare.app_common.app_constant import AppConstants
 from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.components.door import close_door
-from brats_fl.components.exchange import as_dxo, payloads_of
+from brats_fl.components.exchange import BASE, HELD, MODEL, as_dxo, payloads_of
 from brats_fl.components.receipts import add_receipt
+from brats_fl.compression import check_compression, compress
 from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import BratsFLError
+from brats_fl.exchange import WEIGHTS, Payloads
+from brats_fl.model_change import HeldModel
 from brats_fl.settings import Setting, bundle_settings, check_settings
 from brats_fl.site_state import find_state_dir
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
@@ -61,6 +64,7 @@ class BratsExecutor(Executor):
         overrides: Variables of the bundle to set.
         start_round: Number of the job's first round; above 0 in a job that goes on where another ended.
         required_code: What must be installed where the job brings no code; see ``brats_fl.provenance``.
+        compression: ``none``, ``float16`` or ``int8``: how an update leaves, and how a change of the model comes.
     """
 
     tasks: ClassVar[Mapping[str, TaskName]] = TASKS
@@ -84,6 +88,7 @@ class BratsExecutor(Executor):
         overrides: Mapping[str, Any] | None = None,
         start_round: int = 0,
         required_code: Mapping[str, str] | None = None,
+        compression: str = "none",
     ) -> None:
         super().__init__()
         self.bundle = bundle
@@ -96,6 +101,8 @@ class BratsExecutor(Executor):
         self.overrides = dict(overrides or {})
         self.start_round = start_round
         self.required_code = required_code
+        self.compression = check_compression(compression)
+        self.held: HeldModel | None = None
         self.trainer: Trainer | None = None
         self.last_task: Task | None = None
 
@@ -153,8 +160,27 @@ class BratsExecutor(Executor):
     def _task(self, task_name: str, shareable: Shareable, fl_ctx: FLContext) -> Task:
         """What the trainer is to do."""
         round_index = int(shareable.get_header(AppConstants.CURRENT_ROUND, 0))
-        payloads = payloads_of(from_shareable(shareable), DataKind.WEIGHTS)
+        dxo = from_shareable(shareable)
+        payloads = payloads_of(dxo, DataKind.WEIGHTS) if self.compression == "none" else self._received(dxo, fl_ctx)
         return Task(self.tasks[task_name], payloads, round_index)
+
+    def _received(self, dxo: DXO, fl_ctx: FLContext) -> Payloads:
+        """What the server sent, with the whole model; the site says from now on that it has this one.
+
+        Raises:
+            ModelError: As ``HeldModel.changed``; the site then has none, and is sent the next one whole.
+        """
+        held, self.held = self.held, None
+        fl_ctx.set_prop(HELD, "", private=False, sticky=True)
+        if held is None or BASE not in dxo.meta:
+            payloads = payloads_of(dxo, DataKind.WEIGHTS)
+            self.held = HeldModel(payloads[WEIGHTS])
+        else:
+            payloads = payloads_of(dxo, DataKind.WEIGHT_DIFF)
+            base, model = dxo.get_meta_prop(BASE), dxo.get_meta_prop(MODEL)
+            self.held = held.changed(base, model, payloads[WEIGHTS], self.compression)
+        fl_ctx.set_prop(HELD, self.held.digest, private=False, sticky=True)
+        return {**payloads, WEIGHTS: self.held.weights}
 
     def _reply(self, task: Task, result: TaskResult, fl_ctx: FLContext) -> Shareable:
         """What the server gets of it."""
@@ -203,8 +229,13 @@ class BratsExecutor(Executor):
         return dxo.to_shareable()
 
     def _sent(self, task: Task, result: TaskResult) -> DXO:
-        """What leaves the site of a training, but for what is said of it."""
-        return as_dxo(result.payloads, DataKind.WEIGHT_DIFF)
+        """What leaves the site of a training, but for what is said of it.
+
+        Raises:
+            ModelError: The update is not finite.
+        """
+        sent = {**result.payloads, WEIGHTS: compress(result.update, self.compression)}
+        return as_dxo(sent, DataKind.WEIGHT_DIFF)
 
 
 def metrics_of(result: TaskResult) -> Shareable:

@@ -59,7 +59,7 @@ class RoundRecords(FLComponent):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes_down = 0
+        self.bytes_down: dict[str, int] = {}
         self.seen: set[str] = set()
         self.answered: set[str] = set()
         self.lines: list[dict[str, Any]] = []
@@ -72,8 +72,8 @@ class RoundRecords(FLComponent):
             fl_ctx.get_engine().register_app_command(RECORDS_COMMAND, self.tell)
         elif event_type == AppEventType.ROUND_STARTED:
             self.answered = set()
-        elif event_type == AppEventType.BEFORE_TRAIN_TASK:
-            self.bytes_down = size_in_bytes(read_dxo(fl_ctx.get_prop(AppConstants.TRAIN_SHAREABLE)))
+        elif event_type == EventType.AFTER_TASK_DATA_FILTER:
+            self._note_sent(fl_ctx)
         elif event_type == AppEventType.AFTER_CONTRIBUTION_ACCEPT:
             self._record_contribution(fl_ctx)
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
@@ -96,13 +96,18 @@ class RoundRecords(FLComponent):
         with self.lock:
             return {"records": self.lines[start : start + RECORDS_PER_ANSWER]}
 
+    def _note_sent(self, fl_ctx: FLContext) -> None:
+        """Bytes of the model as this site gets it: after all filters, whole or as its change."""
+        if fl_ctx.get_prop(FLContextKey.TASK_NAME) == AppConstants.TASK_TRAIN:
+            self.bytes_down[site_of(fl_ctx)] = size_in_bytes(read_dxo(fl_ctx.get_prop(FLContextKey.TASK_DATA)))
+
     def _record_contribution(self, fl_ctx: FLContext) -> None:
         result = fl_ctx.get_prop(AppConstants.TRAINING_RESULT)
         accepted = fl_ctx.get_prop(AppConstants.AGGREGATION_ACCEPTED)
         dxo = read_dxo(result)
         status = "ok" if accepted else fl_ctx.get_prop(REJECTION, "BAD_UPDATE")
         facts = stated_facts(dxo.get_meta_prop(STATISTICS), dxo.get_meta_prop(MetaKey.INITIAL_METRICS))
-        sizes = {"bytes_down": self.bytes_down, "bytes_up": size_in_bytes(dxo)}
+        sizes = {"bytes_down": self.bytes_down.get(site_of(fl_ctx), 0), "bytes_up": size_in_bytes(dxo)}
         self._write(fl_ctx, "train", status, {**facts, **sizes})
 
     def _record_failure(self, fl_ctx: FLContext) -> None:
@@ -142,9 +147,7 @@ class RoundRecords(FLComponent):
     def _write(
         self, fl_ctx: FLContext, phase: str, status: str, facts: Mapping[str, Any], site: str | None = None
     ) -> None:
-        if site is None:
-            peer = fl_ctx.get_peer_context()
-            site = peer.get_identity_name() if peer else str(fl_ctx.get_prop(AppConstants.DATA_CLIENT))
+        site = site_of(fl_ctx) if site is None else site
         round_index = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, 0)) + (1 if phase == "final" else 0)
         line = {"phase": phase, "round": round_index, "site": site, "status": status} | dict(facts)
         path = run_folder(fl_ctx) / RECORDS_FILE
@@ -156,6 +159,12 @@ class RoundRecords(FLComponent):
             with path.open("a", encoding="utf-8") as file:
                 file.write(as_lines([line]))
         self.fire_event_with_data(RECORD_WRITTEN, fl_ctx, RECORD, line)
+
+
+def site_of(fl_ctx: FLContext) -> str:
+    """Whom a message came from, or is for."""
+    peer = fl_ctx.get_peer_context()
+    return str(peer.get_identity_name() if peer else fl_ctx.get_prop(AppConstants.DATA_CLIENT))
 
 
 def stated_facts(stated: object, metrics: object) -> dict[str, Any]:

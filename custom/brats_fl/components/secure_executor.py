@@ -49,6 +49,7 @@ class SecureExecutor(BratsExecutor):
         overrides: See there.
         start_round: See there.
         required_code: See there.
+        compression: See there; of the way down alone: masked words stay as they are.
     """
 
     messages: ClassVar[frozenset[str]] = STEPS
@@ -68,6 +69,7 @@ class SecureExecutor(BratsExecutor):
         overrides: Mapping[str, Any] | None = None,
         start_round: int = 0,
         required_code: Mapping[str, str] | None = None,
+        compression: str = "none",
     ) -> None:
         super().__init__(
             bundle=bundle,
@@ -80,6 +82,7 @@ class SecureExecutor(BratsExecutor):
             overrides=overrides,
             start_round=start_round,
             required_code=required_code,
+            compression=compression,
         )
         if threshold < 1:
             raise ValueError(f"threshold must be >= 1 (got {threshold})")

@@ -25,6 +25,7 @@ from brats_fl.constants import MODALITIES
 from brats_fl.tasks import LocalSettings
 from brats_fl.training import LocalTraining
 from brats_fl_tools.bench.attacks import bench_attacks
+from brats_fl_tools.bench.compression import bench_compression
 from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock, time_metrics
 from brats_fl_tools.bench.masking import bench_masks
 from brats_fl_tools.bench.rounds import round_overhead
@@ -58,6 +59,7 @@ def main() -> None:
         typer.echo(f"a round of five sites takes {overhead:.2f} s beside the slowest site's own work")
         bench_attacks(root)
         bench_masks()
+        bench_compression()
         if "--full" in sys.argv:
             bench_training(datalist, root, "full", STEPS_FULL)
 

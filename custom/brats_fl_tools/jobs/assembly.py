@@ -17,6 +17,7 @@ from brats_fl.names import check_site_names
 from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
 from brats_fl.typed import shorten
+from brats_fl_tools.jobs.compression import COMPRESSION, check_compressed
 from brats_fl_tools.jobs.evaluated import MODELS, of_bundle, read_trained
 from brats_fl_tools.jobs.quorum import updates_needed
 from brats_fl_tools.jobs.secure import OF_SERVER_TOO, SECURE, check_secure, is_secure, secure_difference
@@ -142,6 +143,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     """
     place = str(source.folder / "job.json")
     apps = Variant(place, shared_config(SERVER_CONFIG), shared_config(CLIENT_CONFIG))
+    apps.client[COMPRESSION] = apps.server[COMPRESSION]
     if secure := is_secure(source):
         _make_secure(apps, source)
     apply_differences(apps, source.differences, source.code)
@@ -157,6 +159,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     overrides = set_values(source.name, wanted, known, server, client)
     loaded = _algorithm_of(source, algorithm, known, wanted)
     settings = dict(loaded.settings) if loaded else {}
+    check_compressed(source, server, client, secure)
     sites = options.sites or source.sites
     check_site_names(sites, str(source.folder / "meta.json") if options.sites is None else source.name)
     server["min_clients"] = updates_needed(source, options.values, int(server["min_clients"]), sites, loaded)

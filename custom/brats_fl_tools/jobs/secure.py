@@ -10,6 +10,7 @@ from brats_fl.errors import JobError, MaskingError
 from brats_fl.privacy.messages import STEPS
 from brats_fl.privacy.site_round import check_threshold
 from brats_fl.typed import shorten
+from brats_fl_tools.jobs.compression import COMPRESSION
 from brats_fl_tools.jobs.source import JobSource
 
 SECURE: Final = "secure_aggregation"
@@ -52,6 +53,8 @@ def secure_difference(source: JobSource, server: Mapping[str, Any], client: Mapp
     (entry,) = client["executors"]
     told = {"threshold": "{min_clients}", "max_share": "{max_share}", "max_update_ratio": "{max_update_ratio}"}
     args = {**entry["executor"]["args"], **told}
+    # Masked words come as they are: of the compression only the way down is left, which the generator does.
+    unpacked = {name: value for name, value in aggregator["args"].items() if name != COMPRESSION}
     tasks = [*entry["tasks"], *sorted(STEPS)]
     return {
         "components": {
@@ -59,7 +62,7 @@ def secure_difference(source: JobSource, server: Mapping[str, Any], client: Mapp
                 "path": f"{AGGREGATION}.SecureScatterAndGather",
                 "args": {"answer_timeout": "{answer_timeout}", **workflow["args"]},
             },
-            "aggregator": {"path": f"{AGGREGATION}.SecureAggregator", "args": aggregator["args"]},
+            "aggregator": {"path": f"{AGGREGATION}.SecureAggregator", "args": unpacked},
         },
         "executors": [{"tasks": tasks, "executor": {"path": EXECUTOR, "args": args}}],
     }

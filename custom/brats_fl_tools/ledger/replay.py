@@ -11,6 +11,7 @@ import numpy as np
 
 from brats_fl.aggregation import capped_weights
 from brats_fl.algorithms import Algorithm, Contribution, load_algorithm
+from brats_fl.compression import Compression, as_it_arrives, check_compression, decompress
 from brats_fl.digests import digest_of, digest_of_model
 from brats_fl.errors import LedgerError
 from brats_fl.exchange import WEIGHTS, Array, Payloads
@@ -29,6 +30,7 @@ class Replay:
     max_share: float
     model: dict[str, Array]
     state: Payloads = field(default_factory=dict)
+    compression: Compression = "none"
 
     def repeat(self, line: Line) -> None:
         """Do a round.
@@ -42,7 +44,8 @@ class Replay:
             change: Mapping[str, Array] = {name: np.zeros_like(value) for name, value in self.model.items()}
         else:
             change, self.state = self.algorithm.server_update(self.model, self.state, contributions)
-        self.model = {name: value + change[name] for name, value in self.model.items()}
+        arrived = as_it_arrives(change, self.compression)
+        self.model = {name: value + arrived[name] for name, value in self.model.items()}
         for name, digest in (("change", digest_of_model(change)), ("model", digest_of_model(self.model))):
             if digest != getattr(line, name):
                 raise LedgerError(
@@ -58,6 +61,8 @@ class Replay:
             payloads = read_kept(update_file(self.run / UPDATES_FOLDER, line.round or 0, site))
             if digest_of(payloads) != line.updates[site].digest:
                 raise LedgerError(f"round {line.round}: the kept update of {site} is not the one that the ledger names")
+            if self.compression != "none":
+                payloads[WEIGHTS] = decompress(payloads[WEIGHTS], self.model, self.compression)
             steps = int(facts.get(site, {}).get("steps", 0))
             found.append(Contribution(site, cases[site], weights[site], steps, payloads))
         return found
@@ -90,6 +95,7 @@ def begin(run: Path, start: Line, model: dict[str, Array]) -> Replay:
 
     Raises:
         LedgerError: The kept model is not the one that the ledger begins with.
+        JobError: There is no such algorithm or compression.
     """
     if digest_of_model(model) != start.model:
         raise LedgerError(f"{START_FILE}: is not the model that the ledger begins with")
@@ -97,4 +103,5 @@ def begin(run: Path, start: Line, model: dict[str, Array]) -> Replay:
     code = run / JOB_FOLDER / Path(str(start.job.get("name"))).name / "app_server" / "custom"
     algorithm = load_algorithm(str(settings.get("algorithm")), settings.get("algorithm_settings") or {}, code)
     share = settings.get("max_share", 1.0)
-    return Replay(run, algorithm, float(share), model, algorithm.server_state(model))
+    compression = check_compression(settings.get("compression", "none"))
+    return Replay(run, algorithm, float(share), model, algorithm.server_state(model), compression)

@@ -62,6 +62,11 @@ WRAPPED_LOSSES: Final = {
 """The same, of one that is made of another, ``{}``."""
 
 OPTIMISERS: Final = {"torch.optim.AdamW": "AdamW @adamw"}
+COMPRESSIONS: Final = {
+    "float16": "Weights travelled as float16, models sent whole and masked updates as they are.",
+    "int8": "Weights travelled as int8 with a scale for each 256 values, models sent whole and masked updates as they "
+    "are.",
+}
 ALGORITHMS: Final = {"fedavg": "federated averaging @fedavg, each hospital's weight its number of training cases"}
 
 
@@ -136,6 +141,8 @@ def _describe_rounds(run: RunFolder, settings: Mapping[str, Any]) -> Iterator[st
         yield f"The algorithm is {ALGORITHMS[algorithm]}."
     elif algorithm:
         yield f"The algorithm is {algorithm}."
+    if isinstance(options, Mapping) and (words := COMPRESSIONS.get(str(options.get("compression")))):
+        yield words
     epochs = run.info.get("local_epochs")
     steps, batch, patch, spacing_mm = (
         settings.get(name) for name in ("steps_per_epoch", "batch_size", "patch_size", "spacing_mm")

@@ -17,9 +17,12 @@ from rich.table import Column, Table
 from brats_fl.algorithms import load_algorithm
 from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import DATALIST_FILE, list_sites, read_datalist
+from brats_fl.compression import Compression, check_compression, share_of_bytes
 from brats_fl.constants import SPLITS
 from brats_fl.settings import bundle_settings
-from brats_fl_tools.jobs.source import JobSource, read_source
+from brats_fl_tools.jobs.compression import COMPRESSION
+from brats_fl_tools.jobs.secure import is_secure
+from brats_fl_tools.jobs.source import SERVER_CONFIG, JobSource, read_source, shared_config
 from brats_fl_tools.pages.formats import format_count, format_duration, list_words
 from brats_fl_tools.study.definition import Study, read_study
 from brats_fl_tools.study.expansion import FEDERATED, StudyRun, algorithm_of, expand, find_job
@@ -121,7 +124,9 @@ def cost_of(
     model = measured.parameters * FLOAT_BYTES
     payloads = exchanged(study, label, source)
     together = max(hospitals_at_once(run) for run in runs)
-    network = sum(payloads * model * len(run.hospitals) * run.rounds for run in runs) if kind == FEDERATED else 0
+    share = share_of_bytes(compression_of(study, label, source))
+    sent = payloads - 2 + share + (1 if is_secure(source) else share)  # down and up; masked words are not compressed
+    network = sum(sent * model * len(run.hospitals) * run.rounds for run in runs) if kind == FEDERATED else 0
     return Cost(
         what=label if kind == FEDERATED else f"{runs[0].bundle} {kind}",
         runs=len(runs),
@@ -149,6 +154,12 @@ def exchanged(study: Study, label: str, source: JobSource) -> int:
     algorithm = load_algorithm(algorithm_of(study, label, source), code=source.code)
     model = shared_weights(build_network(source.bundle, study.profile, seed=0))
     return 2 + len(algorithm.broadcast(algorithm.server_state(model))) + len(algorithm.sent)
+
+
+def compression_of(study: Study, label: str, source: JobSource) -> Compression:
+    """How the weights of a job travel; what its algorithm sends beside them is always whole."""
+    values = {**shared_config(SERVER_CONFIG), **source.differences, **study.values(label)}
+    return check_compression(values[COMPRESSION])
 
 
 def cache_bytes(study: Study, runs: Sequence[StudyRun], sources: Iterable[Path]) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,7 @@ def test_shares_of_a_round_are_a_line_of_the_servers_own(engine, tmp_path):
 
 def test_accepted_update_is_a_line_with_what_the_site_states_and_what_was_sent(engine, tmp_path):
     records = RoundRecords()
-    sent = DXO(DataKind.WEIGHTS, data=dict(MODEL)).to_shareable()
-    records.handle_event(AppEventType.BEFORE_TRAIN_TASK, context(engine, **{AppConstants.TRAIN_SHAREABLE: sent}))
+    tell_sent(records, engine, "hospital-1", MODEL)
 
     contribute(records, engine, "hospital-1", update())
 
@@ -130,6 +130,24 @@ def test_accepted_update_is_a_line_with_what_the_site_states_and_what_was_sent(e
             "bytes_up": 200,  # 100 x 2
         }
     ]
+
+
+def tell_sent(records: RoundRecords, engine: Engine, site: str, arrays: Mapping[str, Any]) -> None:
+    """Tell the records what leaves the server for a site, after all filters."""
+    data = DXO(DataKind.WEIGHTS, data=dict(arrays)).to_shareable()
+    props = {FLContextKey.TASK_NAME: AppConstants.TASK_TRAIN, FLContextKey.TASK_DATA: data}
+    records.handle_event(EventType.AFTER_TASK_DATA_FILTER, context(engine, site, **props))
+
+
+def test_bytes_that_went_to_a_site_are_those_of_its_own_message(engine, tmp_path):
+    records = RoundRecords()
+    tell_sent(records, engine, "hospital-1", MODEL)
+    tell_sent(records, engine, "hospital-2", {"w": np.zeros(104, np.int8)})
+
+    for site in ("hospital-1", "hospital-2"):
+        contribute(records, engine, site, update())
+
+    assert {line["site"]: line["bytes_down"] for line in lines(tmp_path)} == {"hospital-1": 400, "hospital-2": 104}
 
 
 def test_refused_update_is_a_line_with_the_code(engine, tmp_path):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from brats_fl_tools.bench.compression import measure_compression
 from brats_fl_tools.bench.masking import measure_masks
 from brats_fl_tools.bench.rounds import round_starts
 
@@ -25,3 +27,13 @@ def test_masks_are_as_many_bytes_as_the_update_and_round_it_by_less_than_a_milli
     assert small.bytes_ratio - 1 == pytest.approx(50 * (large.bytes_ratio - 1), rel=0.05)
     assert large.message_bytes < 20_000
     assert 0 < large.error < 1e-6
+
+
+def test_int8_takes_a_quarter_of_a_message_and_hardly_turns_the_update():
+    like = {"conv.weight": np.zeros((64, 64, 27), np.float32), "prelu": np.zeros(1, np.float32)}
+
+    half, quarter = measure_compression(like, "float16"), measure_compression(like, "int8")
+
+    assert half.message_ratio == pytest.approx(0.5, abs=0.01)
+    assert 0.25 <= quarter.message_ratio <= 0.27  # 260 bytes in place of 1,024, and FLARE's own
+    assert 0.9995 < quarter.cosine < half.cosine <= 1

@@ -26,8 +26,9 @@ MACHINE = {"processor": "Some CPU @2.0GHz", "cores": 8, "memory_gib": 31.2, "gpu
 
 def run_of(folder: Path, bundle: str = "brats_unet", **info: Any) -> Path:
     """A run of two hospitals whose job brought its bundle."""
-    facts = {"bundle": bundle, "profile": "small", "local_epochs": 2, "seed": 5, "parameters": 1234567}
-    run = write_run(folder / "run", ROWS, options=OPTIONS, versions=VERSIONS, machine=MACHINE, **{**facts, **info})
+    facts: dict[str, Any] = {"bundle": bundle, "profile": "small", "local_epochs": 2, "seed": 5, "parameters": 1234567}
+    facts |= {"options": OPTIONS, "versions": VERSIONS, "machine": MACHINE}
+    run = write_run(folder / "run", ROWS, **{**facts, **info})
     if (BUNDLES / bundle).is_dir():
         shutil.copytree(BUNDLES / bundle / "configs", run / "job" / JOB / "app_client" / "bundles" / bundle / "configs")
     return run
@@ -54,6 +55,16 @@ def test_settings_are_the_bundles_with_profile_and_options_over_them(tmp_path: P
     assert settings["patch_size"] == profile["patch_size"]  # the profile
     assert settings["network_def"]["channels"] == profile["network_def#channels"]
     assert settings["batch_size"] == train["batch_size"]  # the bundle
+
+
+@pytest.mark.parametrize(
+    ("compression", "said"), [("int8", "travelled as int8 with a scale for each 256 values"), ("none", ""), (8, "")]
+)
+def test_compression_is_told_where_there_is_one(tmp_path: Path, compression: object, said: str) -> None:
+    text = text_of(run_of(tmp_path, options={**OPTIONS, "compression": compression}))
+
+    assert ("Weights travelled" in text) == bool(said)
+    assert said in text
 
 
 def test_paragraph_has_the_runs_numbers(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.study_files import TWO_JOBS, write_study
 
+from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.study.costs import Cost, cache_bytes, cost_of, exchanged, size
 from brats_fl_tools.study.definition import read_study
 from brats_fl_tools.study.expansion import expand, find_job
@@ -15,11 +16,12 @@ from brats_fl_tools.study.measuring import Measured
 MEASURED = Measured(step_seconds=0.5, memory_bytes=600_000_000, parameters=1_000_000)
 
 
-def costs_of(tmp_path: Path, kind: str, label: str) -> Cost:
-    path = write_study(tmp_path)
+def costs_of(tmp_path: Path, kind: str, label: str, text: str = TWO_JOBS, job: str = "") -> Cost:
+    path = write_study(tmp_path, text)
     study = read_study(path)
     runs = [run for run in expand(study, path, tmp_path / "out") if (run.kind, run.label) == (kind, label)]
-    return cost_of(study, find_job(study, label, path), label, kind, runs, MEASURED)
+    source = read_source(job) if job else find_job(study, label, path)
+    return cost_of(study, source, label, kind, runs, MEASURED)
 
 
 def test_model_goes_to_every_hospital_and_back_in_every_round(tmp_path: Path):
@@ -40,6 +42,18 @@ def test_scaffold_sends_its_controls_beside_the_model(tmp_path: Path):
     assert found == {"fedavg": 2, "scaffold": 4}
     plain, scaffold = (costs_of(tmp_path, "federated", label) for label in ("fedavg", "scaffold"))
     assert scaffold.network_bytes == 2 * plain.network_bytes
+
+
+def test_compressed_weights_take_their_share_and_what_goes_beside_them_or_masked_is_whole(tmp_path: Path):
+    compressed = TWO_JOBS.replace("[set]", '[set]\ncompression = "int8"')
+
+    def models(label: str, job: str = "") -> float:
+        """Of a hospital's round, in models of 4 MB."""
+        return costs_of(tmp_path, "federated", label, compressed, job).network_bytes / (2 * 4_000_000 * 2 * 3)
+
+    assert models("fedavg") == pytest.approx(2 * 260 / 1024)
+    assert models("scaffold") == pytest.approx(2 * 260 / 1024 + 2)
+    assert models("fedavg", "brats_unet_secagg") == pytest.approx(260 / 1024 + 1)
 
 
 @pytest.mark.parametrize(
