@@ -24,6 +24,7 @@ from brats_fl_tools.kit.kits import Kind, Kit
 from brats_fl_tools.kit.machine import Needs, StatedJob
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
 from brats_fl_tools.kit.server import check_server
+from brats_fl_tools.kit.service_check import check_unit
 from brats_fl_tools.kit.site_files import (
     APPROVED_JOBS,
     DOOR,
@@ -88,6 +89,7 @@ def check_kit(kit: Kit, job: StatedJob | None = None) -> list[CheckResult]:
         *(machine.check_shared_memory(needs) if kit.kind == "client" else []),
         machine.check_disk("disk", kit.folder, machine.SPARE_GB),
         *(check_cases(kit, needs) if kit.kind == "client" else []),
+        *check_unit(kit, facts),
     ]
 
 

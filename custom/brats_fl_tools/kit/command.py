@@ -124,13 +124,31 @@ def setup(
     gpu_memory_gib: Annotated[
         int, typer.Option("--gpu-memory-gib", min=0, metavar="GIB", help="Memory of each GPU, in GiB.")
     ] = 0,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Write a unit for systemd, too, into KIT/systemd.")
+    ] = False,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Unprivileged user of the service; default: the kit's owner.")
+    ] = None,
+    memory_max: Annotated[
+        str | None,
+        typer.Option("--memory-max", metavar="SIZE", help="Memory of the service, as 16G; default: no limit."),
+    ] = None,
+    cpu_quota: Annotated[
+        str | None, typer.Option("--cpu-quota", metavar="PERCENT", help="400% is four cores; default: no limit.")
+    ] = None,
+    tasks_max: Annotated[
+        int | None, typer.Option("--tasks-max", min=1, help="Processes and threads; default: systemd's own limit.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
     """Write KIT/local: the site's policy, its resources, and a link to its data list; the difference is shown first.
 
-    Nothing else is touched, and nothing is done where nothing differs. The kit must not be running.
+    With --systemd also KIT/systemd, a unit that an administrator installs. Nothing else is touched, and nothing is done
+    where nothing differs. The kit must not be running.
     """
     from brats_fl_tools.kit.checks import running_processes
+    from brats_fl_tools.kit.service import Limits, unit_file, with_unit
     from brats_fl_tools.kit.site_files import differences, policy_names, site_files, write_site_files
 
     kit = read_kit(folder)
@@ -140,6 +158,10 @@ def setup(
     if kit.kind == "client" and data_list is None:
         raise typer.BadParameter(f"{folder} is a hospital's kit: give its data list with --data-list FILE")
     files = site_files(kit, policy, data_list, gpus, gpu_memory_gib)
+    if not systemd and (user, memory_max, cpu_quota, tasks_max) != (None,) * 4:
+        raise typer.BadParameter("--user, --memory-max, --cpu-quota and --tasks-max belong to --systemd")
+    if systemd:
+        files = with_unit(files, kit, user, data_list, Limits(memory_max, cpu_quota, tasks_max))
     difference = differences(files)
     if not difference:
         typer.echo("nothing to change")
@@ -151,6 +173,8 @@ def setup(
     with only_writer(folder / "local"):
         write_site_files(files)
     typer.echo(f"{folder / 'local'}: written, holds from the next start")
+    if systemd:
+        typer.echo(f"install it: sudo install -m 644 '{unit_file(kit)}' /etc/systemd/system/")
 
 
 def ask(folder: Path, yes: bool, shown: str, question: str) -> None:

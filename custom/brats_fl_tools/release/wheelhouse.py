@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from brats_fl.errors import FolderError
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
+from brats_fl.reading import Reader
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.release.wheel import ReleaseError, pip, run
 
@@ -76,7 +76,7 @@ def plan(requirement: str, report: Path, constraints: Path, options: Sequence[st
     """What pip would install in an empty environment, by name."""
     choose = ["install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report)]
     run([*pip(), *choose, "-c", str(constraints), *options, requirement])
-    chosen = json.loads(report.read_text(encoding="utf-8"))["install"]
+    chosen = Reader(ReleaseError, "see pip's lines above").json_object(report)["install"]
     report.unlink()
     return sorted((read_package(entry) for entry in chosen), key=lambda package: package.name)
 
