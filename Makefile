@@ -48,7 +48,7 @@ sbom: wheelhouse
 	rm -rf build/sbom && $(PYTHON) -m venv build/sbom/installed && $(PYTHON) -m venv build/sbom/tool
 	build/sbom/installed/bin/pip install --quiet --no-index --find-links dist/wheelhouse --require-hashes -r dist/wheelhouse/requirements.txt
 	build/sbom/tool/bin/pip install --quiet $(SBOM_TOOL)
-	build/sbom/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json build/sbom/installed/bin/python
+	build/sbom/tool/bin/cyclonedx-py environment --output-reproducible --output-file dist/sbom.cdx.json build/sbom/installed/bin/python
 
 bench: env
 	$(BIN)/python -m brats_fl_tools.bench.__main__

@@ -27,6 +27,7 @@ Kind = Literal[
     "baseline",
     "pretraining",
     "study",
+    "deployment",
 ]
 """What a folder holds; its marker says so in a line."""
 

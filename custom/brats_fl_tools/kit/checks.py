@@ -37,6 +37,9 @@ from brats_fl_tools.kit.site_files import (
 
 START_SCRIPT: Mapping[Kind, str] = {"server": "start.sh", "client": "start.sh", "admin": "fl_admin.sh"}
 
+SLURM_SCRIPT, CHART = "start_slurm.sh", "helm_chart/Chart.yaml"
+"""What starts a kit that ``kit deploy`` prepared, in the place of its own script."""
+
 SHOWN = 3
 """Findings of the data gate in one line of the table."""
 
@@ -138,7 +141,9 @@ def check_scripts(kit: Kit) -> CheckResult:
     """The kit's scripts can be run: a copy through a ZIP, Windows or a network folder may lose that, without a word."""
     folder = kit.folder / "startup"
     scripts = sorted(folder.glob("*.sh"))
-    if not any(script.name == START_SCRIPT[kit.kind] for script in scripts):
+    if (kit.folder / CHART).is_file():
+        return passed("scripts", f"prepared for Kubernetes: {CHART}")
+    if not any(script.name in (START_SCRIPT[kit.kind], SLURM_SCRIPT) for script in scripts):
         return fail("scripts", f"{folder} has no {START_SCRIPT[kit.kind]}", "ask the lead for this kit again")
     if from_windows := [script.name for script in scripts if b"\r\n" in script.read_bytes()]:
         found = f"{', '.join(from_windows)} of {folder} have the line ends of Windows, with which no shell runs them"

@@ -20,6 +20,7 @@ from brats_fl.files import write_whole
 from brats_fl.names import check_folder
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.kit import kits
+from brats_fl_tools.kit.deploy import check_deployed, deploy
 from brats_fl_tools.kit.kits import Federation, Kit, read_federation, read_kit
 from brats_fl_tools.kit.results import CheckResult, State
 from brats_fl_tools.one_writer import only_writer
@@ -197,6 +198,9 @@ def check(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON, for monitoring.")
     ] = None,
+    container: Annotated[
+        Path | None, typer.Option("--container", metavar="DIR", help="What `kit deploy docker` wrote for this kit.")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Print a table of what is right and wrong with KIT before it is started; exit 1 where something is an error.
@@ -213,7 +217,7 @@ def check(
     if job is not None:
         stated = stated_job(job, kit)
         typer.echo("\n".join(stated.words))
-    results = check_kit(kit, stated)
+    results = check_kit(kit, stated) + ([check_deployed(kit, container.absolute())] if container else [])
     if json_file is not None:
         write_whole(json_file, as_json(kit, results))
     print_results(results)
@@ -256,6 +260,9 @@ def approve(
         ask(folder, yes, "what the job runs", "let this job run here?")
         approvals.approve_job(kit, stated.job, stated.approval, by or approvals.user_name())
         typer.echo(f"approved: {folder} runs {stated.job.name} ({stated.approval[:12]}) from now on")
+
+
+app.command()(deploy)
 
 
 @app.command()

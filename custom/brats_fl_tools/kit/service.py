@@ -186,13 +186,17 @@ def limit_lines(limits: Limits) -> list[str]:
 
 def place_lines(kit: Kit, places: Places) -> list[str]:
     """The kit and the cache may be written, but not what guards the site; all else is read-only."""
-    folder, rules = kit.folder.resolve(), (*RULES, PRIVACY_FILE) if kit.kind == "client" else RULES
-    guarded = [folder / "startup", *(folder / "local" / name for name in rules)]
     return [
         "ProtectSystem=strict",
-        *(f"ReadOnlyPaths={quote(str(path))}" for path in (*places.read, *guarded)),
-        *(f"ReadWritePaths={quote(str(path))}" for path in (folder, *places.write)),
+        *(f"ReadOnlyPaths={quote(str(path))}" for path in (*places.read, *guarded_paths(kit))),
+        *(f"ReadWritePaths={quote(str(path))}" for path in (kit.folder.resolve(), *places.write)),
     ]
+
+
+def guarded_paths(kit: Kit) -> list[Path]:
+    """What in a kit a running site never writes: its identity, its scripts and its rules."""
+    folder, rules = kit.folder.resolve(), (*RULES, PRIVACY_FILE) if kit.kind == "client" else RULES
+    return [folder / "startup", *(folder / "local" / name for name in rules)]
 
 
 def closed_lines(seen: Sequence[Path]) -> list[str]:
