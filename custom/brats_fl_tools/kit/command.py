@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +20,7 @@ from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.kit import kits
 from brats_fl_tools.kit.deploy import check_deployed, deploy
 from brats_fl_tools.kit.kits import Federation, Kit, read_federation, read_kit
-from brats_fl_tools.kit.results import CheckResult, State
+from brats_fl_tools.kit.results import CheckResult, State, as_json
 from brats_fl_tools.one_writer import only_writer
 
 COLOURS: Mapping[State, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -278,17 +276,6 @@ def egress(folder: KitArgument) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-
-
-def as_json(kit: Kit, results: Sequence[CheckResult]) -> str:
-    """The results for programs. They hold paths and names of the site: the file stays in the house."""
-    content = {
-        "kit": kit.name,
-        "kind": kit.kind,
-        "ok": all(result.state != "error" for result in results),
-        "results": [asdict(result) for result in results],
-    }
-    return json.dumps(content, indent=1) + "\n"
 
 
 def print_results(results: Sequence[CheckResult]) -> None:

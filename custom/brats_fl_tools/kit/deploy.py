@@ -23,7 +23,7 @@ from brats_fl_tools.kit.container import (
     render_ignored,
 )
 from brats_fl_tools.kit.kits import Kit, read_kit
-from brats_fl_tools.kit.prepared import RESOURCES, k8s_config, prepare, slurm_config
+from brats_fl_tools.kit.prepared import RESOURCES, k8s_config, prepare, refuse_used, slurm_config
 from brats_fl_tools.kit.results import CheckResult, fail
 from brats_fl_tools.kit.service import Places, places_of
 from brats_fl_tools.kit.site_files import read_rules_file, rules_file
@@ -66,6 +66,7 @@ def deploy(
         raise KitError(f"{out}: lies in the kit; choose another --out")
     config = slurm_config(kit, partition) if target is Target.slurm else k8s_config(image, namespace, claim_name)
     refuse_foreign(out, "deployment", force)
+    refuse_used(out)
     with only_writer(out), emptied_on_failure(out):
         lines = write_container(kit, out) if target is Target.docker else prepare(kit, out, config)
         claim(out, "deployment")

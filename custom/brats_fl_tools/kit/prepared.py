@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from brats_fl.cases.datalists import DATALIST_FILE
-from brats_fl.errors import KitError
+from brats_fl.errors import FolderError, KitError
 from brats_fl.names import check_folder
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.site_files import default_of, read_rules_file, rules_file
@@ -31,6 +31,17 @@ REPLACED = ("resource_manager", "resource_consumer", "process_launcher")
 
 MOVED = ("job_manager", "snapshot_persistor")
 """What names the kit's own folder, and names the prepared one afterwards."""
+
+HISTORY = ("local/approved_jobs.json", "local/egress.jsonl", "local/ledger.jsonl", "state")
+"""What a prepared kit holds that cannot be written again, once it is in use."""
+
+
+def refuse_used(out: Path) -> None:
+    """Raise ``FolderError`` where a prepared kit is in use, so that it is not replaced."""
+    if used := [name for name in HISTORY if (out / name).exists()]:
+        raise FolderError(
+            f"{out}: is a kit in use (it has {', '.join(used)}); choose another --out, and copy these there"
+        )
 
 
 def slurm_config(kit: Kit, partition: str | None) -> dict[str, Any]:

@@ -26,6 +26,9 @@ HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
 """The service has its own, in which it does not see a kit or scans that lie there."""
 
+GPU_DEVICES = ("nvidia", "nvidia-frontend", "nvidiactl", "nvidia-uvm", "nvidia-caps")
+"""Groups of /proc/devices that NVIDIA's drivers have had; one that a machine lacks is passed over."""
+
 RULES = ("resources.json", "authorization.json")
 """Files of ``local`` that are changed while the kit is stopped, and by a running one never."""
 
@@ -211,8 +214,7 @@ def closed_lines(seen: Sequence[Path]) -> list[str]:
         "CapabilityBoundingSet=",
         "AmbientCapabilities=",
         "DevicePolicy=closed",
-        "DeviceAllow=char-nvidia rw",
-        "DeviceAllow=char-nvidia-uvm rw",
+        *(f"DeviceAllow=char-{name} rw" for name in GPU_DEVICES),
         "ProtectClock=yes",
         "ProtectControlGroups=yes",
         "ProtectHostname=yes",

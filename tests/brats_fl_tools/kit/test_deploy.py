@@ -232,3 +232,14 @@ def test_folder_of_somebody_else_is_kept(hospital: Kit, tmp_path: Path):
 
     assert result.exit_code != 0
     assert (tmp_path / "made" / "thesis.txt").exists()
+
+
+def test_prepared_kit_in_use_is_kept_even_with_force(hospital: Kit, tmp_path: Path):
+    deploy("slurm", hospital, tmp_path / "made")
+    assert deploy("slurm", hospital, tmp_path / "made", "--force").exit_code == 0
+    (tmp_path / "made" / "local" / "egress.jsonl").write_text("what left\n")
+
+    result = deploy("slurm", hospital, tmp_path / "made", "--force")
+
+    assert "is a kit in use (it has local/egress.jsonl)" in str(result.exception)
+    assert (tmp_path / "made" / "local" / "egress.jsonl").read_text() == "what left\n"
