@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 # Where pip finds torch's CPU build. For a GPU: make env TORCH_INDEX=https://download.pytorch.org/whl/cu130
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env demo test test-slow fuzz check wheel bench bundles clean
+SBOM_TOOL := cyclonedx-bom==7.5.0
+
+.PHONY: env demo test test-slow fuzz check wheel wheelhouse sbom bench bundles clean
 
 env: $(VENV)/.installed
 
@@ -33,10 +35,20 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What a hospital installs. setuptools would pack what an earlier build left in build/lib, so that goes first.
+# What a hospital installs, of the last commit; the same to the bit wherever it is built.
 wheel: env
-	rm -rf build/lib build/bdist.*
-	$(BIN)/pip wheel --quiet --no-deps -w dist .
+	$(BIN)/python -m brats_fl_tools.release wheel --out dist
+
+# The same with all that it needs, for a house without internet. TORCH_INDEX as above.
+wheelhouse: env
+	$(BIN)/python -m brats_fl_tools.release wheelhouse --out dist/wheelhouse --index $(TORCH_INDEX)
+
+# What is in the wheelhouse, and under which licences (CycloneDX), read from an environment that was installed from it.
+sbom: wheelhouse
+	rm -rf build/sbom && $(PYTHON) -m venv build/sbom/installed && $(PYTHON) -m venv build/sbom/tool
+	build/sbom/installed/bin/pip install --quiet --no-index --find-links dist/wheelhouse --require-hashes -r dist/wheelhouse/requirements.txt
+	build/sbom/tool/bin/pip install --quiet $(SBOM_TOOL)
+	build/sbom/tool/bin/cyclonedx-py environment --output-reproducible --output-file dist/sbom.cdx.json build/sbom/installed/bin/python
 
 bench: env
 	$(BIN)/python -m brats_fl_tools.bench.__main__

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from brats_fl.errors import BratsFLError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory, place_of
 from brats_fl_tools import baseline, check, demo, drill, reporting, sample, study
+from brats_fl_tools.built_from import commit_in_words
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
 from brats_fl_tools.kit import command as kit
@@ -85,7 +86,8 @@ app = typer.Typer(
 def print_version(wanted: bool) -> None:
     """Print what this is a release of, and end."""
     if wanted:
-        typer.echo(" ".join(f"{name} {version(name)}" for name in ("brats-fl", "monai", "nvflare", "torch")))
+        own = f"brats-fl {version('brats-fl')} (commit {commit_in_words()})"
+        typer.echo(" ".join([own, *(f"{name} {version(name)}" for name in ("monai", "nvflare", "torch"))]))
         raise typer.Exit
 
 

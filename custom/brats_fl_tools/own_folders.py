@@ -28,6 +28,7 @@ Kind = Literal[
     "pretraining",
     "study",
     "crate",
+    "deployment",
 ]
 """What a folder holds; its marker says so in a line."""
 

@@ -62,7 +62,8 @@ class SiteDoor(FLComponent):
 
     def _refuse_where_none_can_start(self, fl_ctx: FLContext) -> None:
         try:
-            check_folder(Path(fl_ctx.get_engine().get_workspace().get_root_dir()), "kit")
+            # The engine of a site's own process, other than that of a job, has no get_workspace.
+            check_folder(Path(fl_ctx.get_prop(FLContextKey.WORKSPACE_ROOT)), "kit")
             check_folder(Path(sys.executable), "Python environment")
         except FolderError as error:
             self.log_error(fl_ctx, f"no job can run here: {error}", fire_event=False)

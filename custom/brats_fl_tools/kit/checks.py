@@ -24,6 +24,7 @@ from brats_fl_tools.kit.kits import Kind, Kit
 from brats_fl_tools.kit.machine import Needs, StatedJob
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
 from brats_fl_tools.kit.server import check_server
+from brats_fl_tools.kit.service_check import check_unit
 from brats_fl_tools.kit.site_files import (
     APPROVED_JOBS,
     DOOR,
@@ -35,6 +36,9 @@ from brats_fl_tools.kit.site_files import (
 )
 
 START_SCRIPT: Mapping[Kind, str] = {"server": "start.sh", "client": "start.sh", "admin": "fl_admin.sh"}
+
+SLURM_SCRIPT, CHART = "start_slurm.sh", "helm_chart/Chart.yaml"
+"""What starts a kit that ``kit deploy`` prepared, in the place of its own script."""
 
 SHOWN = 3
 """Findings of the data gate in one line of the table."""
@@ -88,6 +92,7 @@ def check_kit(kit: Kit, job: StatedJob | None = None) -> list[CheckResult]:
         *(machine.check_shared_memory(needs) if kit.kind == "client" else []),
         machine.check_disk("disk", kit.folder, machine.SPARE_GB),
         *(check_cases(kit, needs) if kit.kind == "client" else []),
+        *check_unit(kit, facts),
     ]
 
 
@@ -136,7 +141,9 @@ def check_scripts(kit: Kit) -> CheckResult:
     """The kit's scripts can be run: a copy through a ZIP, Windows or a network folder may lose that, without a word."""
     folder = kit.folder / "startup"
     scripts = sorted(folder.glob("*.sh"))
-    if not any(script.name == START_SCRIPT[kit.kind] for script in scripts):
+    if (kit.folder / CHART).is_file():
+        return passed("scripts", f"prepared for Kubernetes: {CHART}")
+    if not any(script.name in (START_SCRIPT[kit.kind], SLURM_SCRIPT) for script in scripts):
         return fail("scripts", f"{folder} has no {START_SCRIPT[kit.kind]}", "ask the lead for this kit again")
     if from_windows := [script.name for script in scripts if b"\r\n" in script.read_bytes()]:
         found = f"{', '.join(from_windows)} of {folder} have the line ends of Windows, with which no shell runs them"

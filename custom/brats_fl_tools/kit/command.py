@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +18,9 @@ from brats_fl.files import write_whole
 from brats_fl.names import check_folder
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.kit import kits
+from brats_fl_tools.kit.deploy import check_deployed, deploy
 from brats_fl_tools.kit.kits import Federation, Kit, read_federation, read_kit
-from brats_fl_tools.kit.results import CheckResult, State
+from brats_fl_tools.kit.results import CheckResult, State, as_json
 from brats_fl_tools.one_writer import only_writer
 
 COLOURS: Mapping[State, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -124,13 +123,31 @@ def setup(
     gpu_memory_gib: Annotated[
         int, typer.Option("--gpu-memory-gib", min=0, metavar="GIB", help="Memory of each GPU, in GiB.")
     ] = 0,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Write a unit for systemd, too, into KIT/systemd.")
+    ] = False,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Unprivileged user of the service; default: the kit's owner.")
+    ] = None,
+    memory_max: Annotated[
+        str | None,
+        typer.Option("--memory-max", metavar="SIZE", help="Memory of the service, as 16G; default: no limit."),
+    ] = None,
+    cpu_quota: Annotated[
+        str | None, typer.Option("--cpu-quota", metavar="PERCENT", help="400% is four cores; default: no limit.")
+    ] = None,
+    tasks_max: Annotated[
+        int | None, typer.Option("--tasks-max", min=1, help="Processes and threads; default: systemd's own limit.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
     """Write KIT/local: the site's policy, its resources, and a link to its data list; the difference is shown first.
 
-    Nothing else is touched, and nothing is done where nothing differs. The kit must not be running.
+    With --systemd also KIT/systemd, a unit that an administrator installs. Nothing else is touched, and nothing is done
+    where nothing differs. The kit must not be running.
     """
     from brats_fl_tools.kit.checks import running_processes
+    from brats_fl_tools.kit.service import Limits, unit_file, with_unit
     from brats_fl_tools.kit.site_files import differences, policy_names, site_files, write_site_files
 
     kit = read_kit(folder)
@@ -140,6 +157,10 @@ def setup(
     if kit.kind == "client" and data_list is None:
         raise typer.BadParameter(f"{folder} is a hospital's kit: give its data list with --data-list FILE")
     files = site_files(kit, policy, data_list, gpus, gpu_memory_gib)
+    if not systemd and (user, memory_max, cpu_quota, tasks_max) != (None,) * 4:
+        raise typer.BadParameter("--user, --memory-max, --cpu-quota and --tasks-max belong to --systemd")
+    if systemd:
+        files = with_unit(files, kit, user, data_list, Limits(memory_max, cpu_quota, tasks_max))
     difference = differences(files)
     if not difference:
         typer.echo("nothing to change")
@@ -151,6 +172,8 @@ def setup(
     with only_writer(folder / "local"):
         write_site_files(files)
     typer.echo(f"{folder / 'local'}: written, holds from the next start")
+    if systemd:
+        typer.echo(f"install it: sudo install -m 644 '{unit_file(kit)}' /etc/systemd/system/")
 
 
 def ask(folder: Path, yes: bool, shown: str, question: str) -> None:
@@ -173,6 +196,9 @@ def check(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON, for monitoring.")
     ] = None,
+    container: Annotated[
+        Path | None, typer.Option("--container", metavar="DIR", help="What `kit deploy docker` wrote for this kit.")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Print a table of what is right and wrong with KIT before it is started; exit 1 where something is an error.
@@ -189,7 +215,7 @@ def check(
     if job is not None:
         stated = stated_job(job, kit)
         typer.echo("\n".join(stated.words))
-    results = check_kit(kit, stated)
+    results = check_kit(kit, stated) + ([check_deployed(kit, container.absolute())] if container else [])
     if json_file is not None:
         write_whole(json_file, as_json(kit, results))
     print_results(results)
@@ -234,6 +260,9 @@ def approve(
         typer.echo(f"approved: {folder} runs {stated.job.name} ({stated.approval[:12]}) from now on")
 
 
+app.command()(deploy)
+
+
 @app.command()
 def egress(folder: KitArgument) -> None:
     """Print what left the hospital of KIT, by month and job, from KIT/local/egress.jsonl; writes nothing."""
@@ -247,17 +276,6 @@ def egress(folder: KitArgument) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-
-
-def as_json(kit: Kit, results: Sequence[CheckResult]) -> str:
-    """The results for programs. They hold paths and names of the site: the file stays in the house."""
-    content = {
-        "kit": kit.name,
-        "kind": kit.kind,
-        "ok": all(result.state != "error" for result in results),
-        "results": [asdict(result) for result in results],
-    }
-    return json.dumps(content, indent=1) + "\n"
 
 
 def print_results(results: Sequence[CheckResult]) -> None:

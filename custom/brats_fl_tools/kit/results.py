@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Literal
+
+from brats_fl_tools.kit.kits import Kit
 
 State = Literal["ok", "warning", "error"]
 
@@ -33,3 +37,14 @@ def warn(check: str, found: str, mend: str) -> CheckResult:
 def fail(check: str, found: str, mend: str) -> CheckResult:
     """A check that says not to start the kit."""
     return CheckResult(check, "error", found, mend)
+
+
+def as_json(kit: Kit, results: Sequence[CheckResult]) -> str:
+    """The results for programs. They hold paths and names of the site: the file stays in the house."""
+    content = {
+        "kit": kit.name,
+        "kind": kit.kind,
+        "ok": all(result.state != "error" for result in results),
+        "results": [asdict(result) for result in results],
+    }
+    return json.dumps(content, indent=1) + "\n"

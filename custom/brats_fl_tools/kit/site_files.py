@@ -178,7 +178,7 @@ def differences(files: SiteFiles) -> str:
 def _text_now(path: Path) -> str:
     if path.is_file():
         return path.read_text(encoding="utf-8", errors="replace")
-    if not default_of(path).is_file() and path.name == PRIVACY_FILE:
+    if path.name == PRIVACY_FILE or path.parent.name != "local":
         return ""  # FLARE has no default of it
     # Laid out as our own files are, so that the difference shows what differs and not how it is indented.
     return json.dumps(read_rules_file(default_of(path)), indent=2) + "\n"
@@ -191,6 +191,7 @@ def _linked(link: Path, target: Path) -> bool:
 def write_site_files(files: SiteFiles) -> None:
     """Write them; each appears whole or not at all."""
     for path, text in files.texts.items():
+        path.parent.mkdir(exist_ok=True)
         write_whole(path, text)
     if files.link and not _linked(*files.link):
         link, target = files.link

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from brats_fl.constants import MISSED_HD95_MM, SPLITS
+from brats_fl_tools.built_from import describe_commit
 from brats_fl_tools.pages.formats import format_count, format_duration, list_words
 from brats_fl_tools.report.bundle_settings import read_settings
 from brats_fl_tools.report.evaluated_model import NOT_HERE, NOT_RECORDED, name_evaluated_model
@@ -227,7 +228,7 @@ def _describe_software(run: RunFolder) -> Iterator[str]:
     if isinstance(versions, Mapping) and versions:
         own = f"brats-fl {versions.get('brats_fl', 'of an unknown version')}"
         if commit := facts.get("commit"):
-            own += f" (commit {_describe_commit(str(commit))})"
+            own += f" (commit {describe_commit(str(commit))})"
         shown = {name: words for name, words in SOFTWARE.items() if not (run.is_evaluation and name == "nvflare")}
         yield f"Software: {list_words([own, *(w.format(versions[n]) for n, w in shown.items() if n in versions)])}."
     if machine := describe_machine(facts.get("machine")):
@@ -241,8 +242,3 @@ def _describe_software(run: RunFolder) -> Iterator[str]:
         seconds = finite(facts.get("seconds"))
         took = f"; it took {format_duration(seconds)}" if seconds and run.info.get("mode") == "simulator" else ""
         yield f"{whose} had {machine}{took}."
-
-
-def _describe_commit(commit: str) -> str:
-    digest, _, changed = commit.partition("-")
-    return digest[:12] + (" with changes" if changed else "")

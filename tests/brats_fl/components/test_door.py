@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey, ReturnCode
 from nvflare.fuel.f3.message import Message
 from nvflare.private.admin_defs import Message as AdminMessage
-from tests.flare import Engine
+from nvflare.private.fed.client.client_engine import ClientEngine
 
 from brats_fl.components.door import BLOCKED, SiteDoor, judge, refusal
 
@@ -48,8 +50,10 @@ def test_refused_request_is_answered_and_logged_without_what_it_holds(caplog):
 
 @pytest.mark.parametrize(("folder", "reason"), [("kit", None), ("hospital-5 (1)", f"FOLDER_ERROR: {BLOCKED}")])
 def test_job_does_not_come_in_where_it_could_not_be_started_and_no_path_goes_out(folder, reason, tmp_path, caplog):
-    engine, door = Engine(tmp_path / folder, "hospital-5"), SiteDoor()
-    fl_ctx = engine.new_context()
+    door = SiteDoor()
+    # FLARE's own engine of a site's process, which has less than that of a job.
+    client = SimpleNamespace(client_args={}, client_name="hospital-5", components={}, secure_train=True)
+    fl_ctx = ClientEngine(client, SimpleNamespace(workspace=str(tmp_path / folder)), rank=0).new_context()
 
     door.handle_event(EventType.BEFORE_CHECK_RESOURCE_MANAGER, fl_ctx)
 
