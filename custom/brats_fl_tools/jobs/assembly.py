@@ -131,6 +131,8 @@ class Configuration:
     bundle: Path | None
     variables: Mapping[str, Any]
     study: str
+    algorithm: Algorithm | None = None
+    """None of a job that trains nothing."""
 
 
 def configure(source: JobSource, options: JobOptions) -> Configuration:
@@ -187,7 +189,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
         client["default_task_fetch_interval"] = options.polling_seconds
         if "task_check_period" in server:
             server["task_check_period"] = options.polling_seconds
-    return Configuration(meta, server, client, bundle, variables, study)
+    return Configuration(meta, server, client, bundle, variables, study, loaded)
 
 
 def _make_secure(apps: Variant, source: JobSource) -> None:
@@ -223,7 +225,8 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
     The same checkout and options give the same bytes and the same content hash.
 
     Raises:
-        JobError: As ``configure``; a job that brings code is to be preinstalled.
+        JobError: As ``configure``; a setting without a default was not set; a job that brings code is to be
+            preinstalled.
         FolderError: The folder is there already, and ``force`` is not given or no build wrote it.
     """
     source, trained = read_source(name), None
@@ -238,6 +241,8 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
             server={**built.server, MODELS: {model: f"{model}.pt" for model in trained.models}},
             client={**built.client, **trained.told},
         )
+    if built.algorithm:
+        built.algorithm.check_chosen(source.name)
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
     target = out / source.name
