@@ -48,6 +48,7 @@ STATUS_MEANINGS = {
     "KIT_ERROR": "the site's kit is set up wrongly",
     "PRIVACY_ERROR": "a privacy setting of the site is missing or too weak: nothing was sent",
     "LEDGER_ERROR": "a record of rounds could not be read, or was changed",
+    "PRIVACY_BUDGET": "the hospital's privacy budget does not allow it, or could not be read: nothing was computed",
     "EGRESS_REFUSED": "the hospital's contract on what leaves does not let it out",
     "MASKING_ERROR": "secure aggregation could not go on with the site: no update was shown",
     "NOT_UNMASKED": "the masks could not be taken off the sum: the model stayed as it was, and no update was shown",

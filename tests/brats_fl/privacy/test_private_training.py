@@ -29,7 +29,7 @@ from brats_fl.privacy.private_training import (
     check_network,
     keep_scales,
 )
-from brats_fl.tasks import LocalSettings, Task, TaskResult
+from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult
 from brats_fl.trainer_process import TaskLoop
 from brats_fl.training import LocalTraining, train_round, validate
 
@@ -177,9 +177,8 @@ def settings(tmp_path: Path) -> LocalSettings:
     site = make_tiny_sites(tmp_path / "sites", {"hospital-1": (3, 1, 0)}) / "hospital-1"
     datalist = read_datalist(site / "datalist.json")
     first, *others = datalist.training
-    write_datalist(
-        site / "datalist.json", replace(datalist, training=(first, *(replace(o, patient="b") for o in others)))
-    )
+    of_two = (first, *(replace(other, patient="b") for other in others))
+    write_datalist(site / "datalist.json", replace(datalist, training=of_two))
     (site / BUDGET_FILE).write_text(json.dumps({"epsilon": 20.0, "delta": 1e-3}), encoding="utf-8")
     (site / SPENT_FILE).touch()
     return LocalSettings(
@@ -239,11 +238,13 @@ def test_only_scales_move_where_no_more_is_asked_for(settings):
 def test_round_that_would_pass_the_budget_is_not_trained(settings):
     settings.budget.write_text('{"epsilon": 0.5, "delta": 0.001}', encoding="utf-8")
 
-    with pytest.raises(PrivacyBudgetError, match="0.5 is the most that this hospital allows"):
+    with pytest.raises(PrivacyBudgetError, match=r"0\.5 is the most that this hospital allows"):
         round_of(settings)
 
     assert not settings.state_dir.exists()
-    assert TaskLoop(settings).carry_out(Task("train", {"weights": tiny_model()})).code == "PRIVACY_BUDGET"
+    failed = TaskLoop(settings).carry_out(Task("train", {"weights": tiny_model()}))
+    assert isinstance(failed, TaskFailure)
+    assert failed.code == "PRIVACY_BUDGET"
 
 
 def test_crash_in_a_round_gives_nothing_back(settings, monkeypatch):
