@@ -28,6 +28,7 @@ from brats_fl_tools.report.participants import (
     summarise_participation,
     train_rounds,
 )
+from brats_fl_tools.report.privacy import spent_by_hospital
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
@@ -154,6 +155,7 @@ def _what_was_run(run: RunFolder, scores: Scores | None) -> dict[str, Any]:
         "methods": write_methods(run, scores),
         "participants": list_participants(run),
         "missing": list_missing(run),
+        "spent": spent_by_hospital(run),
         "with_shares": any(mean.shares for mean in run.means),
         "why_no_rank": say_why_no_rank(),
         "rounds_recorded": len(train_rounds(run)),
