@@ -165,8 +165,8 @@ def describe(reply: Shareable, started: Sent) -> tuple[Sent, list[str]]:
     payloads = tuple(map(str, dxo.data)) if is_collection else (DataKind(dxo.data_kind).value,)
     seen = replace(started, payloads=payloads, arrays=len(arrays), bytes=size, metrics=tuple(map(str, metrics)))
     epsilon = stated.get("epsilon") if isinstance(stated, Mapping) else None
-    told = {"cases": None if cases is None else int(cases), "epsilon": None if epsilon is None else float(epsilon)}
-    return replace(seen, **told), arrays
+    seen = replace(seen, cases=int(cases) if cases is not None else None)
+    return replace(seen, epsilon=float(epsilon) if epsilon is not None else None), arrays
 
 
 def walk(name: str, value: object) -> Iterator[Found]:

@@ -30,7 +30,8 @@ def secret_uniform(count: int) -> NDArray[np.float64]:
     """Independent numbers, uniform in the open interval (0, 1), (count,); a new key each time."""
     key, nonce = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(NONCE_BYTES)
     stream = Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(8 * count))
-    return ((np.frombuffer(stream, np.uint64) >> np.uint64(11)) + 0.5) * 2.0**-53
+    words = np.frombuffer(stream, np.uint64) >> np.uint64(11)  # 53 bits, as many as a double holds
+    return (words.astype(np.float64) + 0.5) * np.float64(2.0**-53)
 
 
 def secret_normal(count: int) -> NDArray[np.float64]:

@@ -15,7 +15,6 @@ from typing import Any, Final
 from brats_fl.bundle import build_network
 from brats_fl.errors import JobError
 from brats_fl.privacy.accounting import NoisedSteps, epsilon_of, noise_for
-from brats_fl.privacy.private_training import is_scale
 from brats_fl.settings import bundle_settings
 from brats_fl_tools.jobs.assembly import Configuration
 
@@ -110,6 +109,8 @@ def plan_job(
         JobError: The job is not private, or something is left to choose, or too much is chosen.
         PrivacyError: No noise does it.
     """
+    from brats_fl.privacy.private_training import is_scale
+
     if built.algorithm is None or not built.algorithm.is_private or built.bundle is None:
         raise JobError(f"{built.meta['name']}: is no private job; take brats_unet_dp, or a job with algorithm dp")
     chosen = dict(built.algorithm.settings)
