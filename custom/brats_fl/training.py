@@ -25,7 +25,7 @@ from monai.fl.utils.constants import WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from brats_fl.aggregation import check_update
-from brats_fl.algorithms import LOCAL, LocalRun, load_algorithm
+from brats_fl.algorithms import LOCAL, LocalRun, check_chosen, load_algorithm
 from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.errors import NoLocalModelError, NotSharedError
@@ -93,7 +93,7 @@ class LocalTraining(MonaiAlgo):
         # Trainer and evaluator come from one parsed configuration and so share the network.
         self.evaluator = self.train_workflow.evaluator if datalist.split(settings.split) else None
         if self.algorithm.is_private:
-            self.algorithm.check_chosen("the job")
+            check_chosen(self.algorithm, "the job")
             make_private(self.trainer, self.algorithm.settings, datalist)
             self.evaluator = None  # metrics would leave without noise
         self.trainer.network.register_forward_pre_hook(self._stop_if_aborted)

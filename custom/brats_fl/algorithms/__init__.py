@@ -97,14 +97,6 @@ class Algorithm:
         """Whether its sites train with noise, and send nothing that was computed on scans without it."""
         return bool(getattr(self.module, "IS_PRIVATE", False))
 
-    def check_chosen(self, place: str) -> None:
-        """Raise ``JobError`` where a setting that has no default was not set."""
-        if unset := [name for name in _declared(self.module) if name not in self.settings]:
-            raise JobError(
-                f"{place}: {', '.join(unset)} must be chosen: what guards privacy has no default. Add "
-                f"{' '.join(f'--set {name}=...' for name in unset)}; `brats-fl privacy plan` says what values come to"
-            )
-
     def server_state(self, model: Weights) -> Payloads:
         """What the server keeps beside the model, before the first round."""
         return self._call("server_state", model, settings=self.settings) or {}
@@ -184,6 +176,15 @@ def load_algorithm(name: str, settings: Settings | None = None, code: Path | Non
     check_settings(f"algorithm {name}", declared, given)
     defaults = {key: setting.default for key, setting in declared.items() if not setting.is_chosen}
     return Algorithm(name, module, defaults | given)
+
+
+def check_chosen(algorithm: Algorithm, place: str) -> None:
+    """Raise ``JobError`` where a setting that has no default was not set."""
+    if unset := [name for name in _declared(algorithm.module) if name not in algorithm.settings]:
+        raise JobError(
+            f"{place}: {', '.join(unset)} must be chosen: what guards privacy has no default. Add "
+            f"{' '.join(f'--set {name}=...' for name in unset)}; `brats-fl privacy plan` says what values come to"
+        )
 
 
 def algorithm_settings(name: str, code: Path | None = None) -> dict[str, Setting]:

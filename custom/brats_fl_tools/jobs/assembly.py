@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import brats_fl
-from brats_fl.algorithms import Algorithm, load_algorithm
+from brats_fl.algorithms import Algorithm, check_chosen, load_algorithm
 from brats_fl.approval import ADDED_BY_FLARE
 from brats_fl.errors import FolderError, JobError
 from brats_fl.names import check_site_names
@@ -242,7 +242,7 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
             client={**built.client, **trained.told},
         )
     if built.algorithm:
-        built.algorithm.check_chosen(source.name)
+        check_chosen(built.algorithm, source.name)
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
     target = out / source.name

@@ -52,8 +52,10 @@ def test_verdict_says_plainly_when_nothing_will_be_learnt_and_what_could_be_done
     assert "2 times as long" in small.verdict
     assert "--set scales_only=true" in small.verdict
 
-    assert PLAN.verdict.startswith("Little will be learnt")
-    assert replace(PLAN, trained=2500).verdict.startswith("This may learn")
+    # 100 / (2 x 120 x 2) = .21 a step; 6 times as much in 36 steps.
+    longer = replace(PLAN, trained=14_400, noise=NoisedSteps(2.0, 1.0, 36))
+    assert longer.verdict.startswith("Little will be learnt")
+    assert PLAN.verdict.startswith("This may learn: a step's signal is up to 0.25 times as long as its noise")
 
 
 def test_delta_that_would_allow_to_publish_a_patient_and_scales_of_random_convolutions_are_warned_of():
