@@ -55,6 +55,8 @@ from brats_fl.kept_updates import read_kept
 from brats_fl.ledger import Line, Receipt, Update, as_content, read_ledger
 from brats_fl.network.checkpoints import read_state
 from brats_fl.own_ledger import read_receipts
+from brats_fl.privacy.accounting import NoisedSteps
+from brats_fl.privacy.budget import Budget, Spending, read_budget, read_spent, total_epsilon
 from brats_fl.round_records import as_lines, read_records
 from brats_fl.scoring.mask_records import Maker, MaskRecord, read_record
 from brats_fl.settings import read_settings
@@ -376,6 +378,18 @@ def egress_log(folder: Path) -> Hostile:
     file = folder / "egress.jsonl"
     read = lambda: (counts(log := read_log(file)), why_refused(Contract(), SENT, [], log))  # noqa: E731
     return Hostile(file, json.dumps(asdict(SENT)).encode() + b"\n", odd_lines(asdict(SENT)), read)
+
+
+def privacy_budget(folder: Path) -> Hostile:
+    file = folder / "privacy_budget.json"
+    return json_file(file, asdict(Budget(8.0, 0.001)), lambda: read_budget(file))
+
+
+def privacy_spent(folder: Path) -> Hostile:
+    file = folder / "privacy_spent.jsonl"
+    good = asdict(Spending("0f", 1, ("ab",), NoisedSteps(2.0, 1.0, 4)))
+    read = lambda: [total_epsilon([one], 0.5) for one in read_spent(file) if one.noise is None]  # noqa: E731
+    return Hostile(file, json.dumps(good).encode() + b"\n", odd_lines(good), read)
 
 
 def local_state(folder: Path) -> Hostile:
@@ -810,6 +824,8 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             kept_update,
             egress_contract,
             egress_log,
+            privacy_budget,
+            privacy_spent,
             local_state,
             checkpoint,
             global_model,

@@ -19,6 +19,7 @@ BratsFLError
 │   ├── EgressError         something that the hospital's contract does not let out
 │   ├── MaskingError        a message or value with which secure aggregation cannot go on
 │   ├── NotSharedError      something that the hospital keeps to itself
+│   ├── PrivacyBudgetError  what would pass the hospital's privacy budget
 │   └── TooFewCasesError    fewer cases than the hospital's own rule asks for
 ├── RunError        a run that did not finish
 ├── SiteNameError   a name that no hospital can have
@@ -183,6 +184,12 @@ class NotSharedError(PrivacyError):
     """Something was asked for that the hospital keeps to itself."""
 
     code = "NOT_SHARED"
+
+
+class PrivacyBudgetError(PrivacyError):
+    """Something would pass the hospital's privacy budget, or the budget cannot be used; nothing is computed."""
+
+    code = "PRIVACY_BUDGET"
 
 
 class TooFewCasesError(PrivacyError):

@@ -56,6 +56,10 @@ def _is_epsilon(value: object) -> bool:
     return is_finite(value) and 0 < value <= MOST
 
 
+def _is_delta(value: object) -> bool:
+    return is_finite(value) and 0 < value < 1
+
+
 def _is_loss(value: object) -> bool:
     return value is None or (is_finite(value) and abs(value) <= MOST)
 
@@ -81,7 +85,7 @@ OWN: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = MappingProxyTyp
 STATED: Final[Mapping[str, Callable[[object], bool]]] = MappingProxyType(
     dict.fromkeys(("cases", "steps", "bytes_down", "bytes_up"), _is_count)
     | dict.fromkeys(("seconds", "train_seconds", "evaluate_seconds"), _is_duration)
-    | {"loss": _is_loss, "epsilon": _is_epsilon}
+    | {"loss": _is_loss, "epsilon": _is_epsilon, "delta": _is_delta}
 )
 """What a record may hold beside the server's own four, and the metrics; and whether a value is of its type."""
 

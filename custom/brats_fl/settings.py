@@ -40,6 +40,8 @@ class Setting:
     multiple_of: int | None = None
     length: int | None = None
     words: tuple[str, ...] = ()
+    is_chosen: bool = False
+    """It must be set where a job is built: ``default`` tells its type, and is never used."""
 
     def __post_init__(self) -> None:
         """Check the rule itself.

@@ -37,6 +37,8 @@ class LocalSettings:
     """Folder of the code that came with the job; None where it brought none."""
     split: Literal["validation", "testing"] = "validation"
     """Cases that models are evaluated on."""
+    budget: Path | None = None
+    """Where the site's privacy budget is, or would be; a job without noise needs none."""
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,15 @@ from monai.fl.utils.constants import WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from brats_fl.aggregation import check_update
-from brats_fl.algorithms import LOCAL, LocalRun, load_algorithm
+from brats_fl.algorithms import LOCAL, LocalRun, check_chosen, load_algorithm
 from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.errors import NoLocalModelError, NotSharedError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights, load_shared, shared_keys, shared_weights
 from brats_fl.gate import check_headers, mark_accepted, read_acceptances, refuse_errors
 from brats_fl.network.checkpoints import read_state_for, save_whole
+from brats_fl.privacy.noise import secret_seed
+from brats_fl.privacy.private_training import LEAVES, make_private, reserve_round
 from brats_fl.site_state import LOCAL_MODEL_FILE, read_own, write_own
 from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted
 
@@ -46,8 +48,8 @@ class LocalTraining(MonaiAlgo):
 
     Differences from ``MonaiAlgo``: keys and shapes must match exactly; the update is checked to be finite; trainer and
     evaluator share one network; every round starts with fresh optimiser moments and seeds that depend only on
-    (seed, site, round), so nothing in memory outlives a round; ``abort`` stops training and evaluation within one
-    forward pass.
+    (seed, site, round), so nothing in memory outlives a round, but in a private job, whose chance nobody may know;
+    ``abort`` stops training and evaluation within one forward pass.
     """
 
     def __init__(self, settings: LocalSettings) -> None:
@@ -90,6 +92,10 @@ class LocalTraining(MonaiAlgo):
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._note_step)
         # Trainer and evaluator come from one parsed configuration and so share the network.
         self.evaluator = self.train_workflow.evaluator if datalist.split(settings.split) else None
+        if self.algorithm.is_private:
+            check_chosen(self.algorithm, "the job")
+            make_private(self.trainer, self.algorithm.settings, datalist)
+            self.evaluator = None  # metrics would leave without noise
         self.trainer.network.register_forward_pre_hook(self._stop_if_aborted)
 
     def _note_step(self, engine: Any) -> None:
@@ -133,7 +139,8 @@ class LocalTraining(MonaiAlgo):
 
     def _seed(self, round_index: int) -> None:
         key = f"{self.settings.seed}/{self.settings.site}/{round_index}"
-        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+        digest = hashlib.sha256(key.encode()).digest()
+        seed = secret_seed() if self.algorithm.is_private else int.from_bytes(digest[:4], "big")
         torch.manual_seed(seed)
         # The loader's background thread draws from the transforms' own generators only.
         self.trainer.data_loader.dataset.transform.set_random_state(seed)
@@ -247,11 +254,13 @@ def train_round(training: LocalTraining, task: Task) -> TaskResult:
         check_update(arrays, task.weights)
     metrics = training.evaluate(model, {"own": own}).metrics
     evaluate_seconds = time.perf_counter() - begin
+    algorithm, steps = training.algorithm, len(training.trainer.data_loader)
+    spent = reserve_round(training.settings, algorithm, steps, task.round_index) if algorithm.is_private else {}
     training.train(model, {"round": task.round_index, "received": received, "own": own})
     update = training.get_weights()
     run = training.local_run()
-    remembered, sent = training.algorithm.client_update(run, received, own)
-    if any(map(training.algorithm.is_local, run.trained)):
+    remembered, sent = algorithm.client_update(run, received, own)
+    if any(map(algorithm.is_local, run.trained)):
         remembered = {**remembered, LOCAL: run.trained}
     if remembered:
         write_own(training.settings.state_dir, task.round_index, remembered)
@@ -260,6 +269,8 @@ def train_round(training: LocalTraining, task: Task) -> TaskResult:
         "evaluate_seconds": round(evaluate_seconds, 3),
         "seconds": round(time.perf_counter() - begin, 3),
     }
+    if algorithm.is_private:
+        statistics = {**{name: statistics[name] for name in LEAVES}, **spent}
     return TaskResult(metrics, statistics, {WEIGHTS: update.weights, **sent})
 
 

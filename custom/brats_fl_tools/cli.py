@@ -21,6 +21,7 @@ from brats_fl_tools.kit import command as kit
 from brats_fl_tools.ledger import command as ledger
 from brats_fl_tools.model import evaluate, export, segment, tune
 from brats_fl_tools.partition import command as partition
+from brats_fl_tools.privacy import command as privacy
 from brats_fl_tools.runs import poc, resume, simulate, submit
 from brats_fl_tools.runs.processes import Interrupted, ended_by_sigterm
 from brats_fl_tools.stress import command as stress
@@ -38,6 +39,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Runs": (
         "demo",
         "job",
+        "privacy",
         "simulate",
         "poc",
         "submit",
@@ -106,6 +108,7 @@ app.command("import")(import_cases.import_)
 app.command()(partition.partition)
 app.command()(check.check)
 app.add_typer(job.app, name="job")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(poc.app, name="poc")
 app.add_typer(kit.app, name="kit")
 app.add_typer(cache_command.app, name="cache")

@@ -21,7 +21,7 @@ from brats_fl_tools.runs.simulate import run_simulation
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", [name for name in algorithm_names() if name != "fedavg"])
+@pytest.mark.parametrize("name", [name for name in algorithm_names() if name not in ("fedavg", "dp")])
 def test_job_of_the_algorithm_trains_and_keeps_the_state_that_the_algorithm_has(name: str, tmp_path: Path):
     algorithm = load_algorithm(name)
     names = tuple(f"hospital-{number}" for number in range(1, max(2, algorithm.least_updates()) + 1))

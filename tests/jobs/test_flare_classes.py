@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.jobs.test_jobs import SMALL, components
+from tests.jobs.test_jobs import SMALL, components, small
 
 from brats_fl_tools.jobs.assembly import build_job
 from brats_fl_tools.jobs.source import job_names
@@ -145,7 +145,7 @@ def overridden(cls: type) -> set[str]:
 
 def test_flare_calls_each_component_by_the_methods_that_it_has(tmp_path: Path) -> None:
     """No component has one of FLARE's own methods by accident, either."""
-    paths = {path for name in job_names() for path in exported(build_job(name, tmp_path / name, SMALL).folder)}
+    paths = {path for name in job_names() for path in exported(build_job(name, tmp_path / name, small(name)).folder)}
     own = [load(path) for path in paths if path.startswith("brats_fl.")]
 
     assert {cls.__name__: overridden(cls) for cls in own} == OVERRIDDEN

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.jobs.test_jobs import SMALL
+from tests.jobs.test_jobs import SMALL, small
 
 from brats_fl_tools.jobs.assembly import build_job
 from brats_fl_tools.jobs.source import job_names
@@ -39,7 +39,7 @@ def rewrite_as_flare_does(job: Path, out: Path) -> Path:
 
 @pytest.mark.parametrize("name", job_names())
 def test_job_is_sent_as_it_was_built(name: str, tmp_path: Path) -> None:
-    built = build_job(name, tmp_path / "built", SMALL)
+    built = build_job(name, tmp_path / "built", small(name))
 
     sent = rewrite_as_flare_does(built.folder, tmp_path / "sent")
 

@@ -21,11 +21,18 @@ from brats_fl_tools.jobs import source
 from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.jobs.quorum import fewest_updates
-from brats_fl_tools.jobs.source import job_names
+from brats_fl_tools.jobs.source import job_names, read_source
 from brats_fl_tools.kit.site_files import policy_names, read_policy
 from brats_fl_tools.repository import BUNDLES, CUSTOM, JOBS, ROOT
 
 SMALL = JobOptions(profile="small")
+CHOSEN = {"noise_multiplier": 4.0, "clipping_norm": 1.0, "sampling_rate": 0.5, "delta": 0.001}
+"""What a private job wants to be told."""
+
+
+def small(name: str) -> JobOptions:
+    """Options with which any job can be built."""
+    return replace(SMALL, values=CHOSEN if read_source(name).differences.get("algorithm") == "dp" else {})
 
 
 def read_config(built: BuiltJob, side: str) -> dict[str, Any]:
@@ -43,8 +50,8 @@ def components(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", job_names())
 def test_two_builds_hold_the_same_bytes_and_the_same_hash(name: str, tmp_path: Path) -> None:
-    first = build_job(name, tmp_path / "a", SMALL)
-    second = build_job(name, tmp_path / "b", SMALL)
+    first = build_job(name, tmp_path / "a", small(name))
+    second = build_job(name, tmp_path / "b", small(name))
 
     assert first.content_hash == second.content_hash
     files = sorted(path.relative_to(first.folder) for path in first.folder.rglob("*") if path.is_file())
@@ -61,7 +68,7 @@ def test_another_option_gives_another_hash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", job_names())
 def test_job_goes_to_the_server_and_five_hospitals_and_needs_four_of_them_or_all(name: str, tmp_path: Path) -> None:
-    built = build_job(name, tmp_path, SMALL)
+    built = build_job(name, tmp_path, small(name))
     meta = json.loads((built.folder / "meta.json").read_text(encoding="utf-8"))
 
     assert meta["deploy_map"] == {"app_server": ["server"], "app_client": list(SITES)}
@@ -71,7 +78,7 @@ def test_job_goes_to_the_server_and_five_hospitals_and_needs_four_of_them_or_all
 
 @pytest.mark.parametrize("name", job_names())
 def test_every_component_exists_and_takes_its_arguments(name: str, tmp_path: Path) -> None:
-    built = build_job(name, tmp_path, SMALL)
+    built = build_job(name, tmp_path, small(name))
 
     for side in ("server", "client"):
         for component in components(read_config(built, side)):
@@ -138,7 +145,7 @@ def test_unknown_key_in_the_job_file_is_an_error(tmp_path: Path, monkeypatch: py
 
 
 def test_unknown_job_names_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"no job 'nope'; there are brats_attention_unet_fedavg, .*, brats_unet_fedavg"):
+    with pytest.raises(JobError, match=r"no job 'nope'; there are brats_attention_unet_dp, .*, brats_unet_fedavg"):
         build_job("nope", tmp_path, SMALL)
 
 
@@ -232,7 +239,7 @@ def test_job_from_a_checkpoint_ships_it_to_the_server_only(tmp_path):
 
 @pytest.mark.parametrize("name", job_names())
 def test_policies_name_every_class_of_every_job(name: str, tmp_path: Path) -> None:
-    built = build_job(name, tmp_path, SMALL)
+    built = build_job(name, tmp_path, small(name))
     used = {part["path"] for side in ("server", "client") for part in components(read_config(built, side))}
 
     for policy in policy_names():
@@ -284,3 +291,14 @@ def test_round_of_an_algorithm_is_no_smaller_than_it_needs(tmp_path):
     assert read_config(built, "server")["min_clients"] == 3  # and not 2, as many as an average of three may lack
     with pytest.raises(JobError, match=r"min_clients must be 3 to 3, the sites \(got 2\); trimmed_mean needs 3"):
         build_job("brats_unet_trimmed_mean", tmp_path / "other", replace(three, values={"min_clients": 2}))
+
+
+def test_private_job_is_not_built_before_all_that_guards_privacy_is_chosen(tmp_path):
+    for missing in CHOSEN:
+        values = {name: value for name, value in CHOSEN.items() if name != missing}
+        with pytest.raises(JobError, match=f"{missing} must be chosen: .* `brats-fl privacy plan`"):
+            build_job("brats_unet_dp", tmp_path, replace(SMALL, values=values))
+
+    assert list(tmp_path.iterdir()) == []
+    built = build_job("brats_unet_dp", tmp_path, replace(SMALL, values=CHOSEN))
+    assert read_config(built, "client")["algorithm_settings"] == {**CHOSEN, "scales_only": False}

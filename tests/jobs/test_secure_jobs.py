@@ -69,7 +69,7 @@ def test_state_of_the_plain_study_is_not_that_of_the_secure_one() -> None:
 def test_algorithm_that_needs_the_mean_only_can_be_had_and_each_other_is_refused(name: str, tmp_path: Path) -> None:
     job = write_job(tmp_path, secure_aggregation=True, algorithm=name, min_clients=5)
 
-    if name in ("fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "local_norm"):
+    if name in ("fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "local_norm", "dp"):
         assert load_algorithm(name).needs_mean_only
         assert configured(job).client["executors"][0]["executor"]["path"].endswith("SecureExecutor")
     else:

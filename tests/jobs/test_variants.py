@@ -116,7 +116,7 @@ def test_filter_of_a_job_sees_the_results_of_training(tmp_path):
         ({"components": {"aggregator": {"args": {"min_accepted": "{k}"}}}}, "{k} is no variable; state it under add"),
         ({"num_round": 3}, "mine: unknown key 'num_round'; known are "),
         ({"bundle": "brats_vnet"}, "no bundle 'brats_vnet' in .* or "),
-        ({"algorithm": "fedmagic"}, "no algorithm 'fedmagic'; there are coordinate_median, fedadam, fedavg"),
+        ({"algorithm": "fedmagic"}, "no algorithm 'fedmagic'; there are coordinate_median, dp, fedadam, fedavg"),
         ({"algorithm": "../mine"}, "algorithm must be a plain name"),
         ({"algorithm_settings": {"mu": 1}}, "algorithm fedavg: unknown key 'mu'; there are none"),
     ],

@@ -3,9 +3,10 @@
 A module states its ``SETTINGS``, each a number, its default, or a ``brats_fl.settings.Setting`` with meaning and
 bounds, and ``SENT``, what its sites send beside the update, and has the functions of ``Algorithm`` that it needs;
 ``server_update`` is the only one that it must have. One that is as content with the updates' weighted mean as with each
-update says ``NEEDS_MEAN_ONLY = True``, and can be had with secure aggregation. ``fedavg`` is the plainest. Nothing else
-in the library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a new one
-takes.
+update says ``NEEDS_MEAN_ONLY = True``, and can be had with secure aggregation; one that says ``IS_PRIVATE = True`` has
+the settings of ``dp``, and its sites train by ``brats_fl.privacy.private_training``. ``fedavg`` is the plainest.
+Nothing else in the library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all
+that a new one takes.
 
 The order of a round:
 
@@ -91,6 +92,11 @@ class Algorithm:
         """Whether the updates' weighted mean is as good to it as each update."""
         return bool(getattr(self.module, "NEEDS_MEAN_ONLY", False))
 
+    @property
+    def is_private(self) -> bool:
+        """Whether its sites train with noise, and send nothing that was computed on scans without it."""
+        return bool(getattr(self.module, "IS_PRIVATE", False))
+
     def server_state(self, model: Weights) -> Payloads:
         """What the server keeps beside the model, before the first round."""
         return self._call("server_state", model, settings=self.settings) or {}
@@ -158,7 +164,7 @@ def load_algorithm(name: str, settings: Settings | None = None, code: Path | Non
 
     Args:
         name: A plain name; no path, no dots.
-        settings: Of the job; those that are not set have the module's defaults.
+        settings: Of the job; those that are not set have the module's defaults, if they have one: ``check_chosen``.
         code: Folder of the job's own code; None where it brings none.
 
     Raises:
@@ -168,7 +174,17 @@ def load_algorithm(name: str, settings: Settings | None = None, code: Path | Non
     declared = _declared(module)
     given = dict(settings or {})
     check_settings(f"algorithm {name}", declared, given)
-    return Algorithm(name, module, {key: setting.default for key, setting in declared.items()} | given)
+    defaults = {key: setting.default for key, setting in declared.items() if not setting.is_chosen}
+    return Algorithm(name, module, defaults | given)
+
+
+def check_chosen(algorithm: Algorithm, place: str) -> None:
+    """Raise ``JobError`` where a setting that has no default was not set."""
+    if unset := [name for name in _declared(algorithm.module) if name not in algorithm.settings]:
+        raise JobError(
+            f"{place}: {', '.join(unset)} must be chosen: what guards privacy has no default. Add "
+            f"{' '.join(f'--set {name}=...' for name in unset)}; `brats-fl privacy plan` says what values come to"
+        )
 
 
 def algorithm_settings(name: str, code: Path | None = None) -> dict[str, Setting]:

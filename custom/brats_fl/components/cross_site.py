@@ -123,6 +123,8 @@ class CrossSiteExecutor(BratsExecutor):
             if was_masked(find_state_dir(site, self.study, kit)):
                 raise NotSharedError("the study had secure aggregation: the local model would show the site's update")
             return Task("local_model", {})
+        if self._is_private(fl_ctx):
+            raise NotSharedError("the study was private: how its models do on the cases would leave without noise")
         check_split(self.split)
         self.cases = count_scored(find_datalist(site, kit), self.split, rules, read_protection())
         return super()._task(task_name, shareable, fl_ctx)

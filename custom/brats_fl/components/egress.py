@@ -164,7 +164,9 @@ def describe(reply: Shareable, started: Sent) -> tuple[Sent, list[str]]:
     is_collection = dxo.data_kind == DataKind.COLLECTION
     payloads = tuple(map(str, dxo.data)) if is_collection else (DataKind(dxo.data_kind).value,)
     seen = replace(started, payloads=payloads, arrays=len(arrays), bytes=size, metrics=tuple(map(str, metrics)))
-    return replace(seen, cases=int(cases) if cases is not None else None), arrays
+    epsilon = stated.get("epsilon") if isinstance(stated, Mapping) else None
+    seen = replace(seen, cases=int(cases) if cases is not None else None)
+    return replace(seen, epsilon=float(epsilon) if epsilon is not None else None), arrays
 
 
 def walk(name: str, value: object) -> Iterator[Found]:

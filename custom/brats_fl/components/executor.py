@@ -16,6 +16,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 
+from brats_fl.algorithms import load_algorithm
 from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import app_root, locate_bundle
 from brats_fl.components.door import close_door
@@ -26,6 +27,7 @@ from brats_fl.constants import KEY_METRIC
 from brats_fl.errors import BratsFLError
 from brats_fl.exchange import WEIGHTS, Payloads
 from brats_fl.model_change import HeldModel
+from brats_fl.privacy.budget import find_budget, refuse_unaccounted
 from brats_fl.settings import Setting, bundle_settings, check_settings
 from brats_fl.site_state import find_state_dir
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
@@ -136,6 +138,7 @@ class BratsExecutor(Executor):
             return make_reply(ReturnCode.TASK_UNKNOWN)
         self.last_task = None
         try:
+            self._refuse_unaccounted(fl_ctx)
             if task_name in self.messages:
                 return self._answer(task_name, shareable, fl_ctx)
             task = self.last_task = self._task(task_name, shareable, fl_ctx)
@@ -152,6 +155,17 @@ class BratsExecutor(Executor):
         # No log event is fired: with a streaming component in the job it would carry the text to the server.
         self.log_error(fl_ctx, f"{task_name} failed: {result.text}", fire_event=False)
         return failure(result.code)
+
+    def _refuse_unaccounted(self, fl_ctx: FLContext) -> None:
+        """Hold a job without noise to the hospital's privacy budget."""
+        if not self._is_private(fl_ctx):
+            refuse_unaccounted(self._budget(fl_ctx), f"what {self.algorithm} sends")
+
+    def _is_private(self, fl_ctx: FLContext) -> bool:
+        return load_algorithm(self.algorithm, self.algorithm_settings, app_root(fl_ctx) / "custom").is_private
+
+    def _budget(self, fl_ctx: FLContext) -> Path:
+        return find_budget(fl_ctx.get_identity_name(), Path(fl_ctx.get_engine().get_workspace().get_root_dir()))
 
     def _answer(self, task_name: str, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """The reply to one of ``messages``."""
@@ -210,17 +224,21 @@ class BratsExecutor(Executor):
                 algorithm_settings=self.algorithm_settings,
                 code=app_root(fl_ctx) / "custom",
                 split=self.split,
+                budget=self._budget(fl_ctx),
             )
         return self.trainer
 
     def _update(self, task: Task, result: TaskResult, fl_ctx: FLContext) -> Shareable:
         statistics = result.statistics
-        self.log_info(
-            fl_ctx,
-            f"round={task.round_index} site={fl_ctx.get_identity_name()} cases={statistics['cases']} "
-            f"loss={statistics['loss']:.3f} {KEY_METRIC}={result.metrics.get(KEY_METRIC, float('nan')):.3f} "
-            f"seconds={statistics['seconds']:.0f}",
-        )
+        if "epsilon" in statistics:
+            told = f"epsilon={statistics['epsilon']:.3f} delta={statistics['delta']:g}"
+        else:
+            told = (
+                f"loss={statistics['loss']:.3f} {KEY_METRIC}={result.metrics.get(KEY_METRIC, float('nan')):.3f} "
+                f"seconds={statistics['seconds']:.0f}"
+            )
+        label = f"round={task.round_index} site={fl_ctx.get_identity_name()} cases={statistics['cases']}"
+        self.log_info(fl_ctx, f"{label} {told}")
         meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: statistics["cases"], STATISTICS: dict(statistics)}
         if result.metrics:
             meta[MetaKey.INITIAL_METRICS] = dict(result.metrics)

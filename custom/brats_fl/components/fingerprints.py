@@ -30,6 +30,7 @@ from brats_fl.constants import SPLITS
 from brats_fl.errors import BratsFLError
 from brats_fl.files import write_whole
 from brats_fl.names import check_site_names
+from brats_fl.privacy.budget import find_budget, refuse_unaccounted
 from brats_fl.round_records import typed_status
 from brats_fl.sharing.fingerprints import find_shared, fingerprint_case, mark_key, read_key, sites_with_another_key
 from brats_fl.typed import typed
@@ -181,6 +182,7 @@ class FingerprintExecutor(Executor):
 
     def _fingerprints(self, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         kit = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
+        refuse_unaccounted(find_budget(fl_ctx.get_identity_name(), kit), "fingerprints of scans")
         key = read_key(kit)
         datalist = read_datalist(find_datalist(fl_ctx.get_identity_name(), kit))
         self.case_of = {}

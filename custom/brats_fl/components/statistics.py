@@ -23,6 +23,7 @@ from brats_fl.components.bundle_location import check_code
 from brats_fl.components.executor import failure
 from brats_fl.errors import BratsFLError, JobError, StatisticsError
 from brats_fl.numbers import is_finite
+from brats_fl.privacy.budget import find_budget
 from brats_fl.round_records import MOST
 from brats_fl.sharing.case_features import FEATURES, feature_of
 from brats_fl.sharing.site_statistics import Release, read_protection, released
@@ -43,10 +44,10 @@ class SiteStatistics(Statistics):
         super().__init__()
         self.release: Release | None = None
 
-    def prepare(self, datalist: Path) -> None:
+    def prepare(self, datalist: Path, budget: Path | None = None) -> None:
         """Make or find the release; raises as ``released``."""
         if self.release is None:
-            self.release = released(datalist, read_protection())
+            self.release = released(datalist, read_protection(), budget)
 
     @property
     def given(self) -> Release:
@@ -115,9 +116,10 @@ class SiteStatisticsExecutor(StatisticsExecutor):
         try:
             check_code(self.required_code, fl_ctx)
             site, engine = fl_ctx.get_identity_name(), fl_ctx.get_engine()
-            datalist = find_datalist(site, kit=Path(engine.get_workspace().get_root_dir()))
+            kit = Path(engine.get_workspace().get_root_dir())
+            datalist, budget = find_datalist(site, kit), find_budget(site, kit)
             statistics = engine.get_component(self.generator_id)
-            statistics.prepare(datalist)
+            statistics.prepare(datalist, budget if budget.exists() else None)
         except BratsFLError as error:
             text, code = str(error), error.code
         except Exception as error:

@@ -104,6 +104,8 @@ class Sent:
     """Of all arrays, texts and numbers, with their names; without FLARE's envelope."""
     metrics: tuple[str, ...] = ()
     cases: int | None = None
+    epsilon: float | None = None
+    """Of what has noise in it, by patient: of a private job that of all its rounds so far."""
     status: str = "sent"
     """``sent``, or ``EGRESS_REFUSED``."""
     why: str = ""

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -31,6 +32,7 @@ from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import SPLITS
 from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
 from brats_fl.files import locked, write_whole
+from brats_fl.privacy.budget import Spending, digests_of, reserve
 from brats_fl.reading import Reader
 from brats_fl.sharing.case_features import FEATURES, Feature, Histogram, measure_case
 
@@ -44,6 +46,9 @@ MIN_CASES_VARIABLE: Final = "BRATS_FL_STATISTICS_MIN_CASES"
 EPSILON_VARIABLE: Final = "BRATS_FL_STATISTICS_EPSILON"
 
 QUESTIONS: Final = len(FEATURES) + 1
+
+ANY_DELTA: Final = 0.5
+"""A release has an epsilon without delta, which is the same at every one."""
 
 READER: Final = Reader(
     PrivacyError,
@@ -115,10 +120,16 @@ class Release:
         return float(np.sqrt(np.average(squares, weights=self.histograms[feature.name])))
 
 
-def released(datalist: Path, protection: Protection) -> Release:
+def released(datalist: Path, protection: Protection, budget: Path | None = None) -> Release:
     """The hospital's release: the one that was made of these data before, else a new one, which is kept.
 
+    Args:
+        datalist: The hospital's.
+        protection: Its settings.
+        budget: Its privacy budget, which a new release draws on; None where it has none.
+
     Raises:
+        PrivacyBudgetError: A new release would pass the budget.
         TooFewCasesError: There are fewer cases than the hospital asks for.
         PrivacyError: Releases cannot be kept or locked; without that, repeated jobs would wear the noise out.
         CaseError, DataListError: A scan or the data list cannot be used.
@@ -137,6 +148,8 @@ def released(datalist: Path, protection: Protection) -> Release:
             earlier, of = read_releases(path), digest_of(cases, protection, hashes)
             if same := next((release for release in earlier if release.of == of), None):
                 return same
+            if budget is not None:
+                reserve(budget, cost_of(cases, protection, of), ANY_DELTA)
             new = make_release(of, (measure_case(case) for case in cases), protection)
             if digest_of(cases, protection, hashes) != of:
                 raise CaseError(f"{datalist}: a scan or label changed while it was read; ask again once they stay")
@@ -147,6 +160,13 @@ def released(datalist: Path, protection: Protection) -> Release:
             f"{path}: what goes out must be kept, one process at a time, and cannot be ({error}); make its folder "
             "writable, or move the data list to a disk that has locks"
         ) from error
+
+
+def cost_of(cases: Iterable[Case], protection: Protection, of: str) -> Spending:
+    """What a release spends of a privacy budget: its epsilon for each case of the patient who has most of them."""
+    cases_of = Counter(case.patient for case in cases)
+    most = max(cases_of.values())
+    return Spending(f"statistics {of[:16]}", 0, digests_of(cases_of), epsilon=protection.epsilon * most)
 
 
 def labelled_cases(datalist: Path) -> list[Case]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import brats_fl
-from brats_fl.algorithms import Algorithm, load_algorithm
+from brats_fl.algorithms import Algorithm, check_chosen, load_algorithm
 from brats_fl.approval import ADDED_BY_FLARE
 from brats_fl.errors import FolderError, JobError
 from brats_fl.names import check_site_names
@@ -132,6 +132,8 @@ class Configuration:
     bundle: Path | None
     variables: Mapping[str, Any]
     study: str
+    algorithm: Algorithm | None = None
+    """None of a job that trains nothing."""
 
 
 def configure(source: JobSource, options: JobOptions) -> Configuration:
@@ -190,7 +192,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
         client["default_task_fetch_interval"] = options.polling_seconds
         if "task_check_period" in server:
             server["task_check_period"] = options.polling_seconds
-    return Configuration(meta, server, client, bundle, variables, study)
+    return Configuration(meta, server, client, bundle, variables, study, loaded)
 
 
 def _make_secure(apps: Variant, source: JobSource) -> None:
@@ -226,7 +228,8 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
     The same checkout and options give the same bytes and the same content hash.
 
     Raises:
-        JobError: As ``configure``; a job that brings code is to be preinstalled.
+        JobError: As ``configure``; a setting without a default was not set; a job that brings code is to be
+            preinstalled.
         FolderError: The folder is there already, and ``force`` is not given or no build wrote it.
     """
     source, trained = read_source(name), None
@@ -241,6 +244,8 @@ def build_job(name: str | Path, out: Path, options: JobOptions, force: bool = Fa
             server={**built.server, MODELS: {model: f"{model}.pt" for model in trained.models}},
             client={**built.client, **trained.told},
         )
+    if built.algorithm:
+        check_chosen(built.algorithm, source.name)
     if options.preinstalled and source.code:
         raise JobError(f"{source.name} brings code of its own ({source.code}), which --preinstalled leaves out")
     target = out / source.name

@@ -16,6 +16,7 @@ from brats_fl_tools.report.facts import describe_machine
 from brats_fl_tools.report.headline import describe_seen
 from brats_fl_tools.report.metrics import Scores
 from brats_fl_tools.report.participants import summarise_participation
+from brats_fl_tools.report.privacy import spent_by_hospital
 from brats_fl_tools.report.run_folder import RunFolder, finite
 
 REFERENCES: Final = {
@@ -37,6 +38,7 @@ REFERENCES: Final = {
     "nnunet": "Isensee et al. 2021. nnU-Net: a self-configuring method for deep learning-based biomedical image "
     "segmentation. doi:10.1038/s41592-020-01008-z",
     "adamw": "Loshchilov and Hutter 2019. Decoupled Weight Decay Regularization. arXiv 1711.05101",
+    "dpsgd": "Abadi et al. 2016. Deep Learning with Differential Privacy. arXiv 1607.00133",
     "winner": "Isensee et al. 2020. nnU-Net for Brain Tumor Segmentation. arXiv 2011.00848",
 }
 
@@ -68,7 +70,10 @@ COMPRESSIONS: Final = {
     "int8": "Weights travelled as int8 with a scale for each 256 values, models sent whole and masked updates as they "
     "are.",
 }
-ALGORITHMS: Final = {"fedavg": "federated averaging @fedavg, each hospital's weight its number of training cases"}
+ALGORITHMS: Final = {
+    "fedavg": "federated averaging @fedavg, each hospital's weight its number of training cases",
+    "dp": "federated averaging @fedavg of local DP-SGD @dpsgd by patients, each hospital's weight its number of cases",
+}
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,7 @@ def _describe_rounds(run: RunFolder, settings: Mapping[str, Any]) -> Iterator[st
         yield f"The algorithm is {algorithm}."
     if isinstance(options, Mapping) and (words := COMPRESSIONS.get(str(options.get("compression")))):
         yield words
+    yield from _describe_noise(run)
     epochs = run.info.get("local_epochs")
     steps, batch, patch, spacing_mm = (
         settings.get(name) for name in ("steps_per_epoch", "batch_size", "patch_size", "spacing_mm")
@@ -160,6 +166,20 @@ def _describe_rounds(run: RunFolder, settings: Mapping[str, Any]) -> Iterator[st
     if isinstance(seed := run.info.get("seed"), int):
         text += f", seed {seed}"
     yield f"{text}."
+
+
+def _describe_noise(run: RunFolder) -> Iterator[str]:
+    """What protects the patients of a private run."""
+    spent, options = spent_by_hospital(run), run.info.get("options")
+    if not spent or not isinstance(options, Mapping):
+        return
+    rate, norm, noise = (options.get(name) for name in ("sampling_rate", "clipping_norm", "noise_multiplier"))
+    yield (
+        f"Each step drew each patient with probability {rate}, clipped a patient's gradient to an L2 norm of {norm} "
+        f"and added Gaussian noise of {noise} times that norm to their sum. By the end a patient's privacy loss was at "
+        f"most epsilon {max(one.epsilon for one in spent):.2f} at delta {spent[0].delta:g}, composed from privacy loss "
+        "distributions; losses, metrics and times were withheld."
+    )
 
 
 def _describe_loss(definition: object) -> str:
@@ -188,6 +208,9 @@ def _times(sizes: Any) -> str:
 
 
 def _describe_evaluation(run: RunFolder, scores: Scores | None) -> Iterator[str]:
+    if scores is None and spent_by_hospital(run):
+        yield "No figure of the model was computed on cases and sent: it would have left without noise."
+        return
     if scores is None:
         yield "Each hospital that reported evaluated the final model on its own validation cases and sent means alone."
         return

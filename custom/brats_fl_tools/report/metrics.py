@@ -22,6 +22,7 @@ from brats_fl_tools.report.participants import (
     participants,
     rounds_done,
 )
+from brats_fl_tools.report.privacy import spent_by_hospital
 from brats_fl_tools.report.ranking import Ranking, rank
 from brats_fl_tools.report.run_folder import VALIDATION_SPLIT, RunFolder
 
@@ -141,16 +142,18 @@ class Reported:
         """As of ``Scores``; None, too, where nobody said over how many cases the means are."""
         return rank({site: dice["mean"] for site, dice in self.sites.items()}, self.cases)
 
-    def site_mean(self) -> dict[str, float]:
-        """Mean over the sites, each counted once."""
+    def site_mean(self) -> dict[str, float | None]:
+        """Mean over the sites, each counted once; None where none reported."""
+        if not self.sites:
+            return dict.fromkeys(COLUMNS)
         return {column: float(np.mean([dice[column] for dice in self.sites.values()])) for column in COLUMNS}
 
 
 def read_reported(run: RunFolder) -> Reported:
-    """The last evaluation of the final model as the hospitals reported it.
+    """The last evaluation of the final model as the hospitals reported it; of a private run nothing.
 
     Raises:
-        RunError: No hospital reported one.
+        RunError: No hospital reported one, though nothing was withheld.
     """
     names = {**{region: f"val_dice_{region}" for region in REGIONS}, "mean": KEY_METRIC}
     sites = {
@@ -163,7 +166,7 @@ def read_reported(run: RunFolder) -> Reported:
             f"{run.path}: did not finish, and there is no {CASE_TABLE_FILE}; {describe_state(run)}: go on with "
             f"`brats-fl resume {run.path}`, then report"
         )
-    if not sites:
+    if not sites and not spent_by_hospital(run):
         raise RunError(
             f"{run.path}: no {CASE_TABLE_FILE} there, and no hospital reported on the final model (none has validation "
             "cases); `brats-fl evaluate BUNDLE --model M --sites SITES --out RUN` makes the table"

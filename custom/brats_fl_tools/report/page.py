@@ -28,6 +28,7 @@ from brats_fl_tools.report.participants import (
     summarise_participation,
     train_rounds,
 )
+from brats_fl_tools.report.privacy import spent_by_hospital
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
@@ -48,6 +49,7 @@ STATUS_MEANINGS = {
     "KIT_ERROR": "the site's kit is set up wrongly",
     "PRIVACY_ERROR": "a privacy setting of the site is missing or too weak: nothing was sent",
     "LEDGER_ERROR": "a record of rounds could not be read, or was changed",
+    "PRIVACY_BUDGET": "the hospital's privacy budget does not allow it, or could not be read: nothing was computed",
     "EGRESS_REFUSED": "the hospital's contract on what leaves does not let it out",
     "MASKING_ERROR": "secure aggregation could not go on with the site: no update was shown",
     "NOT_UNMASKED": "the masks could not be taken off the sum: the model stayed as it was, and no update was shown",
@@ -153,6 +155,7 @@ def _what_was_run(run: RunFolder, scores: Scores | None) -> dict[str, Any]:
         "methods": write_methods(run, scores),
         "participants": list_participants(run),
         "missing": list_missing(run),
+        "spent": spent_by_hospital(run),
         "with_shares": any(mean.shares for mean in run.means),
         "why_no_rank": say_why_no_rank(),
         "rounds_recorded": len(train_rounds(run)),

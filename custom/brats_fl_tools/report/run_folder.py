@@ -48,6 +48,9 @@ class RoundRecord:
     seconds: float | None = None
     bytes_down: int = 0
     bytes_up: int = 0
+    epsilon: float | None = None
+    """Of each of its patients after this round, where it trained with noise."""
+    delta: float | None = None
 
     @property
     def is_ok(self) -> bool:
@@ -223,6 +226,8 @@ def _as_record(content: Mapping[str, Any]) -> RoundRecord:
         seconds=finite(content.get("seconds")),
         bytes_down=content.get("bytes_down", 0),
         bytes_up=content.get("bytes_up", 0),
+        epsilon=finite(content.get("epsilon")),
+        delta=finite(content.get("delta")),
     )
 
 

@@ -268,6 +268,14 @@ def test_model_of_a_study_with_masked_updates_stays_at_the_site(site: Engine, tm
     assert executor.trainer is None
 
 
+def test_models_of_a_private_study_are_scored_nowhere(site: Engine) -> None:
+    """How a model does on the cases is computed on scans, and has no noise in it."""
+    executor = CrossSiteExecutor("validation", **SETTINGS, algorithm="dp")
+
+    assert code_of(executor, site, TASK_SCORE, model()) == "NOT_SHARED"
+    assert executor.trainer is None
+
+
 def test_site_is_asked_for_training_by_no_such_job(site: Engine) -> None:
     executor = CrossSiteExecutor("validation", **SETTINGS)
 

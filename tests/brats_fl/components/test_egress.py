@@ -94,6 +94,13 @@ def test_without_a_contract_all_goes_out_and_is_logged(engine: Engine, local: Pa
     assert 400 < line.bytes < 700  # the array's, and the names and numbers beside it
 
 
+def test_epsilon_of_a_private_update_is_logged(engine: Engine, local: Path) -> None:
+    send(engine, update(**{STATISTICS: {"cases": 3, "steps": 2, "epsilon": 1.5, "delta": 0.001}}))
+
+    [line] = read_log(local / "egress.jsonl")
+    assert (line.epsilon, line.metrics) == (1.5, ())
+
+
 @pytest.mark.parametrize(
     ("contract", "reason"),
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from brats_fl.components.receipts import RECEIPT_HEADER
 from brats_fl.constants import KEY_METRIC
 from brats_fl.digests import digest_of_model
 from brats_fl.errors import TrainerError
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer_process import TaskLoop
 from brats_fl.training import LocalTraining
@@ -326,3 +328,55 @@ def test_end_of_the_job_ends_the_trainer(executor, engine, sites):
 
     assert trainer.stopped
     assert executor.trainer is None
+
+
+# --- A hospital with a privacy budget ---
+
+
+CHOSEN = {"noise_multiplier": 2.0, "clipping_norm": 1.0, "sampling_rate": 1.0, "delta": 1e-3}
+
+
+def give_budget(engine: Engine, **more: Any) -> None:
+    local = Path(engine.workspace.get_site_config_dir())
+    (local / BUDGET_FILE).write_text(json.dumps({"epsilon": 3.0, "delta": 1e-3, **more}), encoding="utf-8")
+    (local / SPENT_FILE).touch()
+
+
+def private(**values: Any) -> BratsExecutor:
+    return BratsExecutor("brats_unet", "tiny", 1, 0, algorithm="dp", algorithm_settings={**CHOSEN, **values})
+
+
+def test_private_round_sends_the_update_its_epsilon_and_counts_and_nothing_else(engine, sites):
+    give_budget(engine)
+
+    dxo = from_shareable(run(private(), engine, "train", task(tiny_model())))
+
+    assert set(dxo.meta) == {MetaKey.NUM_STEPS_CURRENT_ROUND, STATISTICS}
+    assert set(dxo.meta[STATISTICS]) == {"cases", "steps", "epsilon", "delta"}
+    assert dict(from_shareable(run(private(), engine, "validate", task(tiny_model()))).data) == {}
+
+
+def test_private_job_is_refused_where_the_hospital_has_no_budget_or_too_little(engine, sites):
+    assert_clean_failure(run(private(), engine, "train", task(tiny_model())), engine, "PRIVACY_BUDGET", sites)
+
+    give_budget(engine)  # epsilon of a round of two steps is 4.6 with this noise
+    reply = run(private(noise_multiplier=1.0), engine, "train", task(tiny_model()))
+
+    assert_clean_failure(reply, engine, "PRIVACY_BUDGET", sites)
+    assert not (Path(engine.workspace.get_root_dir()) / "state").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "validate"])
+def test_hospital_with_a_budget_sends_nothing_that_is_not_accounted(name, executor, engine, sites):
+    give_budget(engine)
+    assert_clean_failure(run(executor, engine, name, task(tiny_model())), engine, "PRIVACY_BUDGET", sites)
+
+    give_budget(engine, allow_unaccounted=True)
+    assert run(executor, engine, name, task(tiny_model())).get_return_code() in (None, ReturnCode.OK)
+
+
+def test_budget_that_cannot_be_read_lets_nothing_be_trained(executor, engine, sites):
+    give_budget(engine, epsilon="much")
+
+    for one in (executor, private()):
+        assert_clean_failure(run(one, engine, "train", task(tiny_model())), engine, "PRIVACY_BUDGET", sites)

@@ -237,3 +237,13 @@ def test_payload_that_is_not_a_site_s_own_ends_in_an_error_and_not_in_nothing_sh
     assert not written_then
     assert taken.get_return_code() == ReturnCode.OK
     assert written(site, tmp_path) == {}
+
+
+def test_hospital_with_a_privacy_budget_sends_no_fingerprints(tmp_path: Path):
+    engine = Engine(tmp_path, "hospital-1")
+    local = Path(engine.workspace.get_site_config_dir())
+    (local / "privacy_budget.json").write_text('{"epsilon": 8, "delta": 0.001}', encoding="utf-8")
+
+    reply = FingerprintExecutor().execute(TASK_FINGERPRINTS, Shareable(), engine.new_context(), Signal())
+
+    assert reply.get_header(ERROR_HEADER) == "PRIVACY_BUDGET"

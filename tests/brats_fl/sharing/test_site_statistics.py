@@ -20,7 +20,8 @@ from brats_fl.cases import cache_folder, scans
 from brats_fl.cases.cache_folder import FileHashes
 from brats_fl.cases.datalists import Case, DataList, read_datalist, write_datalist
 from brats_fl.constants import MODALITIES
-from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
+from brats_fl.errors import CaseError, PrivacyBudgetError, PrivacyError, TooFewCasesError
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, read_spent
 from brats_fl.sharing import site_statistics
 from brats_fl.sharing.case_features import FEATURES, feature_of, measure_case
 from brats_fl.sharing.site_statistics import (
@@ -288,3 +289,22 @@ def test_intensities_of_a_scan_of_another_scale_move_by_its_logarithm(datalist: 
     once, twice = measure_case(case), measure_case(replace(case, image=(str(bright), *case.image[1:])))
 
     np.testing.assert_allclose(twice[MODALITIES[0]][2:], once[MODALITIES[0]][:-2])
+
+
+def test_release_spends_of_the_budget_once_by_the_patient_with_most_cases_and_is_refused_where_it_would_pass(datalist):
+    first, second, third = read_datalist(datalist).training
+    of_two = (first, replace(second, patient="twice"), replace(third, patient="twice"))
+    write_datalist(datalist, replace(read_datalist(datalist), training=of_two))
+    budget, record = datalist.with_name(BUDGET_FILE), datalist.with_name(SPENT_FILE)
+    budget.write_text('{"epsilon": 7.5, "delta": 0.001}', encoding="utf-8")
+    record.touch()
+    protection = Protection(min_cases=2, epsilon=3.0)
+
+    released(datalist, protection, budget)
+    released(datalist, protection, budget)  # the same numbers again
+
+    (line,) = read_spent(record)
+    assert (line.epsilon, len(line.patients)) == (6.0, 5)  # two cases of one patient; six cases of five patients
+    with pytest.raises(PrivacyBudgetError, match=r"with these statistics a patient would have spent epsilon 8\.000"):
+        released(datalist, replace(protection, epsilon=1.0), budget)
+    assert len(json.loads(datalist.with_name(RELEASES_FILE).read_text(encoding="utf-8"))) == 1

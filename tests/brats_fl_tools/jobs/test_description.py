@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.jobs.test_jobs import small
 from typer.testing import CliRunner
 
 from brats_fl.errors import JobError
@@ -33,7 +34,7 @@ def change(job: BuiltJob, **values: Any) -> BuiltJob:
 
 @pytest.mark.parametrize("name", job_names())
 def test_every_class_and_every_setting_of_the_site_is_in_words(name: str, tmp_path: Path) -> None:
-    job = built(tmp_path, name)
+    job = built(tmp_path, name, values=small(name).values)
     config = json.loads((job.folder / CLIENT_CONFIG).read_text(encoding="utf-8"))
 
     text = "\n".join(describe_built(job, SITE))

@@ -1,0 +1,70 @@
+"""The privacy budgets of hospitals on this machine: written, and what was spent of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from brats_fl.cases.datalists import find_datalists
+from brats_fl.errors import FolderError
+from brats_fl.files import write_whole
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, read_budget, read_spent, total_epsilon
+from brats_fl_tools.one_writer import writes
+
+COLUMNS = ("hospital", "most spent by a patient", "budget", "delta", "rounds", "patients")
+
+
+def budget_folders(where: Path) -> dict[str, Path]:
+    """Hospital -> the folder that has its budget, or is to have it.
+
+    Args:
+        where: A hospital's startup kit, a folder of sites, or one site's folder.
+
+    Raises:
+        DataListError: It is none of these.
+    """
+    if (where / "startup").is_dir():
+        return {where.resolve().name: where / "local"}
+    return {path.resolve().parent.name: path.parent for path in find_datalists(where)}
+
+
+def write_budgets(where: Path, budget: Budget, force: bool) -> list[Path]:
+    """Write a budget, and begin the record of what is spent, for each hospital; what was spent stays.
+
+    Raises:
+        FolderError: A hospital has a budget already, and ``force`` is not given; nothing was written.
+        DataListError: As ``budget_folders``.
+    """
+    folders = list(budget_folders(where).values())
+    if not force and (there := [folder for folder in folders if (folder / BUDGET_FILE).exists()]):
+        raise FolderError(f"{there[0] / BUDGET_FILE}: is there already; --force replaces it, and keeps what was spent")
+    return [_write(folder, budget) for folder in folders]
+
+
+@writes("folder", BUDGET_FILE)
+def _write(folder: Path, budget: Budget) -> Path:
+    path = folder / BUDGET_FILE
+    is_new = not path.exists()  # a record that is missing beside a budget was lost, and is not begun anew
+    write_whole(path, json.dumps(asdict(budget), indent=1) + "\n")
+    if is_new:
+        (folder / SPENT_FILE).touch()
+    return path
+
+
+def sum_up(where: Path) -> Iterator[tuple[str, ...]]:
+    """A row for each hospital, as ``COLUMNS`` say.
+
+    Raises:
+        PrivacyBudgetError: A budget or a record cannot be used, or there is none.
+        DataListError: As ``budget_folders``.
+    """
+    for name, folder in budget_folders(where).items():
+        budget, spent = read_budget(folder / BUDGET_FILE), read_spent(folder / SPENT_FILE)
+        patients = {who for one in spent for who in one.patients}
+        histories = {tuple(n for n, one in enumerate(spent) if who in one.patients) for who in patients}
+        totals = [total_epsilon([spent[n] for n in history], budget.delta) for history in histories]
+        rounds = sum(one.noise is not None for one in spent)
+        numbers = (f"{max(totals, default=0.0):.3f}", f"{budget.epsilon:g}", f"{budget.delta:g}")
+        yield (name, *numbers, str(rounds), str(len(patients)))
