@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -90,6 +91,35 @@ STATED: Final[Mapping[str, Callable[[object], bool]]] = MappingProxyType(
 """What a record may hold beside the server's own four, and the metrics; and whether a value is of its type."""
 
 
+SECURE_AGGREGATION: Final = "secure_aggregation"
+"""Key of the server's own line of a round whose updates came masked."""
+
+
+@dataclass(frozen=True)
+class Unmasking:
+    """How a round with secure aggregation went, as the server states it."""
+
+    threshold: int
+    """Updates without which no sum is shown."""
+    took_part: tuple[str, ...]
+    dropped_out: tuple[str, ...]
+    false_shares: tuple[str, ...]
+    """Sites whose shares were not those that they had promised."""
+    keys_signed: bool
+    """The sites' keys were bound to their FLARE certificates; not so in the simulator, which has none."""
+    max_update_ratio_checked_by_sites: float
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        Raises:
+            ValueError: One is no site's.
+        """
+        for name in (*self.took_part, *self.dropped_out, *self.false_shares):
+            if not _is_site(name):
+                raise ValueError(f"must name sites (got {shorten(name)})")
+
+
 def typed_statement(stated: object, metrics: object = None) -> tuple[dict[str, Any], int]:
     """What a site stated, and how much of it was dropped: unknown keys, wrong types, metrics that are none.
 
@@ -139,6 +169,8 @@ def check_record(place: str, record: object) -> dict[str, Any]:
     shares = record.get("shares", {})
     if not isinstance(shares, Mapping) or not all(_is_site(k) and _is_duration(v) for k, v in shares.items()):
         raise RunError(f"{place}: shares must be sites with numbers; remove the line")
+    if SECURE_AGGREGATION in record:
+        READER.typed(Unmasking, record[SECURE_AGGREGATION], f"{place}: {SECURE_AGGREGATION}")
     return record
 
 

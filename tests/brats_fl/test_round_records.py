@@ -65,6 +65,7 @@ def test_code_that_is_no_word_is_unknown(status: Any):
         ({"metrics": [0.5]}, "metrics must be names with numbers"),
         ({"metrics": {"val_mean_dice": 2}}, "metrics must be names with numbers"),
         ({"shares": {"hospital-1": "all"}}, "shares must be sites with numbers"),
+        ({"secure_aggregation": {"threshold": "all"}}, "secure_aggregation: "),
     ],
 )
 def test_line_that_is_no_record_is_named_with_the_rule_and_the_mend(change: dict[str, Any], rule: str, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from nvflare.apis.controller_spec import ClientTask
@@ -34,6 +35,7 @@ from brats_fl.privacy.fixed_point import decode
 from brats_fl.privacy.identity import read_authority
 from brats_fl.privacy.messages import TASK_CONFIRM, TASK_KEYS, TASK_REVEAL, TASK_SHARES
 from brats_fl.privacy.server_round import ServerRound
+from brats_fl.round_records import SECURE_AGGREGATION, Unmasking
 
 
 class SecureScatterAndGather(ScatterAndGather):
@@ -263,16 +265,16 @@ class SecureAggregator(AlgorithmAggregator):
         if self.current is None:
             return {}
         took_part = sorted(self.current.sealed)
-        return {
-            "secure_aggregation": {
-                "threshold": self.min_accepted,
-                "took_part": took_part,
-                "dropped_out": [site for site in took_part if site not in self.accepted],
-                "false_shares": sorted(self.current.false_shares),
-                "keys_signed": self.is_signed,
-                "max_update_ratio_checked_by_sites": self.max_update_ratio,
-            }
-        }
+        unmasking = Unmasking(
+            threshold=self.min_accepted,
+            took_part=tuple(took_part),
+            dropped_out=tuple(site for site in took_part if site not in self.accepted),
+            false_shares=tuple(sorted(self.current.false_shares)),
+            keys_signed=self.is_signed,
+            max_update_ratio_checked_by_sites=self.max_update_ratio,
+        )
+        facts = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(unmasking).items()}
+        return {SECURE_AGGREGATION: facts}
 
     def _why_failed(self) -> str:
         is_enough = len(self.accepted) >= self.min_accepted

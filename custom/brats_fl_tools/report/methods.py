@@ -28,6 +28,8 @@ REFERENCES: Final = {
     "Progression Assessment, and Overall Survival Prediction in the BRATS Challenge. arXiv 1811.02629",
     "monai": "Cardoso et al. 2022. MONAI: An open-source framework for deep learning in healthcare. arXiv 2211.02701",
     "flare": "Roth et al. 2022. NVIDIA FLARE: Federated Learning from Simulation to Real-World. arXiv 2210.13291",
+    "bonawitz": "Bonawitz et al. 2017. Practical Secure Aggregation for Privacy-Preserving Machine Learning. "
+    "doi:10.1145/3133956.3133982",
     "fedavg": "McMahan et al. 2017. Communication-Efficient Learning of Deep Networks from Decentralized Data. "
     "arXiv 1602.05629",
     "unet3d": "Çiçek et al. 2016. 3D U-Net: Learning Dense Volumetric Segmentation from Sparse Annotation. "
@@ -149,6 +151,7 @@ def _describe_rounds(run: RunFolder, settings: Mapping[str, Any]) -> Iterator[st
         yield f"The algorithm is {algorithm}."
     if isinstance(options, Mapping) and (words := COMPRESSIONS.get(str(options.get("compression")))):
         yield words
+    yield from _describe_masks(run)
     yield from _describe_noise(run)
     epochs = run.info.get("local_epochs")
     steps, batch, patch, spacing_mm = (
@@ -166,6 +169,18 @@ def _describe_rounds(run: RunFolder, settings: Mapping[str, Any]) -> Iterator[st
     if isinstance(seed := run.info.get("seed"), int):
         text += f", seed {seed}"
     yield f"{text}."
+
+
+def _describe_masks(run: RunFolder) -> Iterator[str]:
+    """How the updates were hidden from the server, if they were."""
+    found = [mean.unmasking for mean in run.means if mean.unmasking]
+    if not found:
+        return
+    keys = "keys that the hospitals' certificates signed" if all(one.keys_signed for one in found) else "unsigned keys"
+    yield (
+        f"Updates left the hospitals masked @bonawitz, with {keys}: of each round the server learnt the sum alone, of "
+        f"{found[0].threshold} updates or more."
+    )
 
 
 def _describe_noise(run: RunFolder) -> Iterator[str]:

@@ -12,7 +12,8 @@ from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE
 from brats_fl.numbers import is_finite
 from brats_fl.reading import Reader
-from brats_fl.round_records import MEAN_PHASE, read_records
+from brats_fl.round_records import MEAN_PHASE, SECURE_AGGREGATION, Unmasking, read_records
+from brats_fl.typed import typed
 from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.case_results import CaseResult, read_evaluation
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, RUN_FACTS, read_facts
@@ -67,6 +68,8 @@ class RoundMean:
     """``ok``, or the code of a round that left the model as it was."""
     shares: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     """Site -> share of its update in the mean."""
+    unmasking: Unmasking | None = None
+    """Of a round whose updates came masked."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +212,14 @@ def read_means(*paths: Path) -> tuple[RoundMean, ...]:
 def means_of(lines: Iterable[Mapping[str, Any]]) -> tuple[RoundMean, ...]:
     """The server's own of checked lines; of two of the same round, the later counts."""
     own = [line for line in lines if line["phase"] == MEAN_PHASE]
-    means = {line["round"]: RoundMean(line["round"], line["status"], line.get("shares", {})) for line in own}
+    means = {line["round"]: _as_mean(line) for line in own}
     return tuple(means[number] for number in sorted(means))
+
+
+def _as_mean(line: Mapping[str, Any]) -> RoundMean:
+    masked = line.get(SECURE_AGGREGATION)
+    unmasking = None if masked is None else typed(Unmasking, masked)
+    return RoundMean(line["round"], line["status"], line.get("shares", {}), unmasking)
 
 
 def _as_record(content: Mapping[str, Any]) -> RoundRecord:

@@ -128,6 +128,7 @@ def test_failures_are_pictures_where_masks_are_and_else_a_command_makes_them(rep
         "Among the lowest: hospital-1-2",
     ]
     assert page[1].count("data:image/jpeg") > 12
+    assert 'id="pictures-1"' in page[1]
 
 
 def test_report_names_how_to_run_it_again(reported: Path):

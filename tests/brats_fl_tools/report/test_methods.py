@@ -67,6 +67,30 @@ def test_compression_is_told_where_there_is_one(tmp_path: Path, compression: obj
     assert said in text
 
 
+@pytest.mark.parametrize(
+    ("is_signed", "keys"), [(True, "keys that the hospitals' certificates signed"), (False, "unsigned")]
+)
+def test_masks_are_told_with_whose_word_the_keys_rest_on(tmp_path: Path, is_signed: bool, keys: str) -> None:
+    run = run_of(tmp_path)
+    masked = {
+        "threshold": 2,
+        "took_part": ["hospital-1"],
+        "dropped_out": [],
+        "false_shares": [],
+        "keys_signed": is_signed,
+    }
+    masked |= {"max_update_ratio_checked_by_sites": 10.0}
+    mean = {"phase": "mean", "round": 0, "site": "server", "status": "ok", "secure_aggregation": masked}
+    with (run / "rounds.jsonl").open("a") as file:
+        file.write(json.dumps(mean) + "\n")
+
+    text = text_of(run)
+
+    assert "Updates left the hospitals masked [" in text
+    assert keys in text
+    assert "the server learnt the sum alone, of 2 updates or more" in text
+
+
 def test_paragraph_has_the_runs_numbers(tmp_path: Path) -> None:
     text = text_of(run_of(tmp_path, commit="0123456789abcdef-dirty", mode="simulator", seconds=90.0))
 
