@@ -3,9 +3,9 @@
 A module states its ``SETTINGS``, each a number, its default, or a ``brats_fl.settings.Setting`` with meaning and
 bounds, and ``SENT``, what its sites send beside the update, and has the functions of ``Algorithm`` that it needs;
 ``server_update`` is the only one that it must have. One that is as content with the updates' weighted mean as with each
-update says ``NEEDS_MEAN_ONLY = True``, and can be had with secure aggregation. ``fedavg`` is the plainest. Nothing else
-in the library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a new one
-takes.
+update says ``NEEDS_MEAN_ONLY = True``: it is given one contribution, the mean, the server keeps no update, and where it
+sends nothing beside the update it can be had with secure aggregation. ``fedavg`` is the plainest. Nothing else in the
+library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a new one takes.
 
 The order of a round:
 
@@ -91,6 +91,11 @@ class Algorithm:
         """Whether the updates' weighted mean is as good to it as each update."""
         return bool(getattr(self.module, "NEEDS_MEAN_ONLY", False))
 
+    @property
+    def can_be_masked(self) -> bool:
+        """Whether it can be had where the server learns no more than the sum of the updates."""
+        return self.needs_mean_only and not self.sent
+
     def server_state(self, model: Weights) -> Payloads:
         """What the server keeps beside the model, before the first round."""
         return self._call("server_state", model, settings=self.settings) or {}
@@ -111,7 +116,7 @@ class Algorithm:
         Args:
             model: The global model that the sites were sent.
             state: The server's state, as they were sent it.
-            contributions: Accepted ones, in the order of the sites' names.
+            contributions: Accepted ones, in the order of the sites' names; of one that needs their mean only, that.
         """
         update, new = self.module.server_update(model, state, contributions, settings=self.settings)
         return update, new
