@@ -106,8 +106,8 @@ def check_secure(
     if algorithm is not None and not algorithm.can_be_masked:
         raise JobError(
             f"{source.name}: {SECURE} cannot be combined with algorithm {algorithm.name}: it looks at each hospital's "
-            "update or at what comes beside it, and the server gets nothing but the updates' sum; take fedavg, or one of "
-            "its kind"
+            "update or at what comes beside it, and the server gets nothing but the sum of updates; take fedavg, or "
+            "one of its kind"
         )
     try:
         check_threshold(needed, len(sites))
