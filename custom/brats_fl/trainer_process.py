@@ -13,6 +13,7 @@ from pathlib import Path
 
 from brats_fl.errors import StepError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory
+from brats_fl.garbage import spare_what_is_loaded
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer import ABORT
 from brats_fl.training import LocalTraining, local_model, train_round, validate
@@ -74,6 +75,7 @@ def main() -> None:
     """Serve the pipe whose file descriptor is the only argument, until the other end closes it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    spare_what_is_loaded()
     connection = Connection(int(sys.argv[1]))
     loop = TaskLoop(connection.recv())
     tasks: queue.Queue[Task] = queue.Queue()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.abstract.aggregator import Aggregator
@@ -23,6 +24,7 @@ from brats_fl.components.executor import STATISTICS
 from brats_fl.compression import check_compression, decompress
 from brats_fl.errors import LateUpdateError, ModelError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
+from brats_fl.garbage import spare_what_is_loaded
 from brats_fl.kept_updates import ALGORITHM_STATE
 from brats_fl.round_records import typed_statement
 from brats_fl.running_mean import RunningMean
@@ -86,6 +88,11 @@ class AlgorithmAggregator(Aggregator):
         self.accepted: dict[str, Contribution] = {}
         self.running = RunningMean(max_share)
         self.lock = threading.Lock()
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Make the search for garbage cheap with which FLARE ends each round."""
+        if event_type == EventType.START_RUN:
+            spare_what_is_loaded()
 
     def algorithm(self, fl_ctx: FLContext) -> Algorithm:
         """The job's algorithm; of the library, or of the code that came with the job."""
