@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import ceil, fsum
 
 import numpy as np
 import numpy.typing as npt
 
 from brats_fl.errors import ModelError
+from brats_fl.exact_sums import ExactSum
 from brats_fl.exchange import Weights
 
 MOST_CASES = 100_000
@@ -18,19 +21,22 @@ FEWEST_TO_CAP = 3
 
 
 def weighted_mean(updates: Sequence[tuple[Weights, float]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Mean of updates, each with its weight, float32; computed in float64, one parameter after the other.
+    """Mean of updates, each with its weight, float32; in whatever order they are given, and of one update itself.
 
     Raises:
-        ModelError: There is no update.
+        ModelError: There is no update, or a value is too large to be added.
+
+    Source: see ``exact_sums``.
     """
     if not updates:
         raise ModelError("no update to average: none was accepted")
-    total = sum(weight for _, weight in updates)
-    mean: dict[str, npt.NDArray[np.float32]] = {}
-    for name in updates[0][0]:
-        scaled = (np.multiply(update[name], weight, dtype=np.float64) for update, weight in updates)
-        mean[name] = np.asarray(sum(scaled) / total, dtype=np.float32)
-    return mean
+    first = updates[0][0]
+    if len(updates) == 1:
+        return {name: np.asarray(value, np.float32) for name, value in first.items()}
+    total = ExactSum(first)
+    for update, weight in updates:
+        total.add(update, weight)
+    return total.divided_by(fsum(weight for _, weight in updates))
 
 
 def count_of_cases(value: object) -> int:
@@ -52,13 +58,13 @@ def capped_weights(cases: Mapping[str, int], max_share: float) -> dict[str, floa
 
     Args:
         cases: Site -> training cases.
-        max_share: Largest share of a site; where it is too small for the number of sites, all count the same.
+        max_share: Largest share of a site; where it is too small for the number of sites, all count as the smallest.
     """
     weights = {site: float(count) for site, count in cases.items()}
     if len(weights) < FEWEST_TO_CAP:
         return weights
     if max_share * len(weights) <= 1:
-        return dict.fromkeys(weights, 1.0)
+        return dict.fromkeys(weights, min(weights.values()))
     capped: set[str] = set()
     while True:
         others = sum(count for site, count in cases.items() if site not in capped)
@@ -68,6 +74,14 @@ def capped_weights(cases: Mapping[str, int], max_share: float) -> dict[str, floa
         if not above:
             return weights | dict.fromkeys(capped, cap)
         capped |= above
+
+
+def most_capped(max_share: float) -> int:
+    """Sites of which ``capped_weights`` may hold down the share, however many take part: those with the most cases.
+
+    ``k`` of them have ``k * max_share`` of the whole, and the others have what is left: ``k < 1 / max_share``.
+    """
+    return ceil(1 / Fraction(max_share)) - 1
 
 
 def check_update(update: Weights, like: Weights) -> None:

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
 
 from brats_fl.errors import TrainerError
+from brats_fl.handing_over import hand_over, take_over
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 
 POLL_SECONDS = 0.2
@@ -34,9 +34,10 @@ def receive(connection: Connection) -> TaskResult | TaskFailure | str | None:
     Raises:
         EOFError, ConnectionError: The process is gone.
     """
-    sent = connection.recv_bytes()
     try:
-        reply = ForkingPickler.loads(sent)
+        reply = take_over(connection)
+    except (EOFError, ConnectionError):
+        raise
     except Exception:  # pickle raises whatever it runs into
         return None
     return reply if isinstance(reply, (TaskResult, TaskFailure, str)) else None
@@ -70,9 +71,9 @@ class Trainer:
         deadline = None
         try:
             if not self.is_told:
-                connection.send(self.settings)
+                hand_over(connection, self.settings)
                 self.is_told = True
-            connection.send(task)
+            hand_over(connection, task)
             while not connection.poll(POLL_SECONDS):
                 if not aborted():
                     continue
@@ -80,7 +81,7 @@ class Trainer:
                 if time.monotonic() > deadline:
                     self.stop()
                     raise TrainingAborted
-                connection.send(ABORT)  # again and again: one between evaluation and training must not get lost
+                hand_over(connection, ABORT)  # again and again: one between evaluation and training must not get lost
             reply = receive(connection)
         except (EOFError, ConnectionError):
             raise TrainerError(self._cause_of_death()) from None

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from brats_fl.errors import StepError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory
+from brats_fl.garbage import spare_what_is_loaded
+from brats_fl.handing_over import hand_over, take_over
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer import ABORT
 from brats_fl.training import LocalTraining, local_model, train_round, validate
@@ -74,14 +76,15 @@ def main() -> None:
     """Serve the pipe whose file descriptor is the only argument, until the other end closes it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    spare_what_is_loaded()
     connection = Connection(int(sys.argv[1]))
-    loop = TaskLoop(connection.recv())
+    loop = TaskLoop(take_over(connection))
     tasks: queue.Queue[Task] = queue.Queue()
 
     def listen() -> None:
         while True:
             try:
-                message = connection.recv()
+                message = take_over(connection)
             except (EOFError, OSError):
                 os._exit(0)  # the job process is gone or has let go: there is nobody to work for
             if message == ABORT:
@@ -91,7 +94,7 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True, name="listen").start()
     while True:
-        connection.send(loop.carry_out(tasks.get()))
+        hand_over(connection, loop.carry_out(tasks.get()))
 
 
 if __name__ == "__main__":

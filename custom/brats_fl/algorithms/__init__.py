@@ -3,10 +3,11 @@
 A module states its ``SETTINGS``, each a number, its default, or a ``brats_fl.settings.Setting`` with meaning and
 bounds, and ``SENT``, what its sites send beside the update, and has the functions of ``Algorithm`` that it needs;
 ``server_update`` is the only one that it must have. One that is as content with the updates' weighted mean as with each
-update says ``NEEDS_MEAN_ONLY = True``, and can be had with secure aggregation; one that says ``IS_PRIVATE = True`` has
-the settings of ``dp``, and its sites train by ``brats_fl.privacy.private_training``. ``fedavg`` is the plainest.
-Nothing else in the library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all
-that a new one takes.
+update says ``NEEDS_MEAN_ONLY = True``: it is given one contribution, the mean, the server keeps no update, and where it
+sends nothing beside the update it can be had with secure aggregation. One that says ``IS_PRIVATE = True`` has the
+settings of ``dp``, and its sites train by ``brats_fl.privacy.private_training``. ``fedavg`` is the plainest. Nothing else
+in the library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a new one
+takes.
 
 The order of a round:
 
@@ -97,6 +98,11 @@ class Algorithm:
         """Whether its sites train with noise, and send nothing that was computed on scans without it."""
         return bool(getattr(self.module, "IS_PRIVATE", False))
 
+    @property
+    def can_be_masked(self) -> bool:
+        """Whether it can be had where the server learns no more than the sum of the updates."""
+        return self.needs_mean_only and not self.sent
+
     def server_state(self, model: Weights) -> Payloads:
         """What the server keeps beside the model, before the first round."""
         return self._call("server_state", model, settings=self.settings) or {}
@@ -117,7 +123,7 @@ class Algorithm:
         Args:
             model: The global model that the sites were sent.
             state: The server's state, as they were sent it.
-            contributions: Accepted ones, in the order of the sites' names.
+            contributions: Accepted ones, in the order of the sites' names; of one that needs their mean only, that.
         """
         update, new = self.module.server_update(model, state, contributions, settings=self.settings)
         return update, new

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SETTINGS: Final = {"server_rate": Setting(1.0, "step of the server along the mean update", above=0, maximum=10)}
 
+NEEDS_MEAN_ONLY: Final = True
 CONTROL: Final = "control"
 SENT: Final = (CONTROL,)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.abstract.aggregator import Aggregator
@@ -23,8 +24,10 @@ from brats_fl.components.executor import STATISTICS
 from brats_fl.compression import check_compression, decompress
 from brats_fl.errors import LateUpdateError, ModelError
 from brats_fl.exchange import WEIGHTS, Payloads, Weights
+from brats_fl.garbage import spare_what_is_loaded
 from brats_fl.kept_updates import ALGORITHM_STATE
 from brats_fl.round_records import typed_statement
+from brats_fl.running_mean import RunningMean
 
 REJECTION = "brats_fl_rejection"
 """Property of the FL context: why the last contribution was not accepted, for the round records."""
@@ -36,8 +39,9 @@ MEAN = "brats_fl_mean"
 class AlgorithmAggregator(Aggregator):
     """Accepts an update that fits the global model, is finite, of this round and states its cases.
 
-    Accepted updates are kept until the round ends, one float32 copy of the parameters for each site, and handed to the
-    algorithm in the order of the sites' names: the result does not depend on who came first, not in the last bit.
+    For an algorithm that needs no more than their mean, updates are added up as they arrive and not kept; for another
+    they are, one float32 copy of the parameters for each site, and handed to it in the order of the sites' names.
+    Either way the result does not depend on who came first, not in the last bit.
 
     Args:
         min_accepted: Fewest updates that make a round, unless the algorithm needs more; with fewer the model stays as
@@ -82,7 +86,13 @@ class AlgorithmAggregator(Aggregator):
         self.algorithm_settings = dict(algorithm_settings or {})
         self.loaded: Algorithm | None = None
         self.accepted: dict[str, Contribution] = {}
+        self.running = RunningMean(max_share)
         self.lock = threading.Lock()
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Make the search for garbage cheap with which FLARE ends each round."""
+        if event_type == EventType.START_RUN:
+            spare_what_is_loaded()
 
     def algorithm(self, fl_ctx: FLContext) -> Algorithm:
         """The job's algorithm; of the library, or of the code that came with the job."""
@@ -110,7 +120,7 @@ class AlgorithmAggregator(Aggregator):
         site = peer.get_identity_name() if peer else "?"
         try:
             with self.lock:
-                self.accepted[site] = self._check(site, shareable, fl_ctx)
+                self.accepted[site] = self._taken(self._check(site, shareable, fl_ctx), fl_ctx)
         except Exception as error:  # what a site sends may be anything, and must cost no other site the round
             self.log_error(fl_ctx, f"update of {site} is not accepted: {str(error)[:500]}")
             fl_ctx.set_prop(REJECTION, getattr(error, "code", "BAD_UPDATE"), private=True, sticky=False)
@@ -152,6 +162,13 @@ class AlgorithmAggregator(Aggregator):
         self.stated_cases[site] = cases
         return Contribution(site, cases, cases, stated.get("steps", 0), payloads)
 
+    def _taken(self, part: Contribution, fl_ctx: FLContext) -> Contribution:
+        """What is kept of a contribution until the round ends."""
+        if not self.algorithm(fl_ctx).needs_mean_only:
+            return part
+        self.running.add(part)
+        return replace(part, payloads={})
+
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
         """The algorithm's change of the model, as a weight difference; its state is kept for the persistor.
 
@@ -170,7 +187,7 @@ class AlgorithmAggregator(Aggregator):
                 return DXO(DataKind.WEIGHT_DIFF, data=dict(update)).to_shareable()
             self.failed_rounds = 0
             weights = self._weights()
-            contributions = self._contributions(weights)
+            contributions = self._contributions(weights, fl_ctx)
             update, state = self.algorithm(fl_ctx).server_update(model, self._state(fl_ctx), contributions)
         for arrays in (update, *state.values()):
             check_update(arrays, model)
@@ -188,8 +205,10 @@ class AlgorithmAggregator(Aggregator):
         """What each site counts in the mean."""
         return capped_weights({site: part.cases for site, part in self.accepted.items()}, self.max_share)
 
-    def _contributions(self, weights: Mapping[str, float]) -> list[Contribution]:
-        """What the algorithm is given, in the order of the sites' names."""
+    def _contributions(self, weights: Mapping[str, float], fl_ctx: FLContext) -> list[Contribution]:
+        """What the algorithm is given: the mean, or each update in the order of the sites' names."""
+        if self.algorithm(fl_ctx).needs_mean_only:
+            return [self.running.take()]
         return [replace(self.accepted[site], weight=weights[site]) for site in sorted(self.accepted)]
 
     def _facts(self) -> dict[str, Any]:
@@ -213,7 +232,7 @@ class AlgorithmAggregator(Aggregator):
     def reset(self, fl_ctx: FLContext) -> None:
         """Begin the next round."""
         with self.lock:
-            self.accepted = {}
+            self.accepted, self.running = {}, RunningMean(self.max_share)
 
 
 def global_weights(fl_ctx: FLContext) -> Weights:

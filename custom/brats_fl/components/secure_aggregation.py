@@ -36,6 +36,7 @@ from brats_fl.privacy.identity import read_authority
 from brats_fl.privacy.messages import TASK_CONFIRM, TASK_KEYS, TASK_REVEAL, TASK_SHARES
 from brats_fl.privacy.server_round import ServerRound
 from brats_fl.round_records import SECURE_AGGREGATION, Unmasking
+from brats_fl.running_mean import ALL
 
 
 class SecureScatterAndGather(ScatterAndGather):
@@ -207,7 +208,7 @@ class SecureAggregator(AlgorithmAggregator):
         Raises:
             ModelError: The algorithm needs each update.
         """
-        if not self.algorithm(fl_ctx).needs_mean_only:
+        if not self.algorithm(fl_ctx).can_be_masked:
             raise ModelError(f"{self.algorithm_name} needs each hospital's update, which secure aggregation hides")
         self.is_signed, self.mean = is_secure(fl_ctx), {}
         authority = read_authority(startup_of(fl_ctx)) if self.is_signed else None
@@ -226,6 +227,10 @@ class SecureAggregator(AlgorithmAggregator):
             raise ModelError("it counts by another number of cases than the site gave with its keys")
         self.current.add(site, dxo.data[MASKED])
         return contribution
+
+    def _taken(self, part: Contribution, fl_ctx: FLContext) -> Contribution:
+        """All of it: its words are in the sum already."""
+        return part
 
     def close(self) -> tuple[str, ...]:
         """Whose updates are in the sum; none is added any more."""
@@ -256,10 +261,10 @@ class SecureAggregator(AlgorithmAggregator):
         shares = self.current.shares(self.max_share)
         return {site: shares[site] for site in self.accepted}
 
-    def _contributions(self, weights: Mapping[str, float]) -> list[Contribution]:
+    def _contributions(self, weights: Mapping[str, float], fl_ctx: FLContext) -> list[Contribution]:
         """The mean, as if one hospital had all cases."""
         cases, steps = (sum(getattr(part, name) for part in self.accepted.values()) for name in ("cases", "steps"))
-        return [Contribution("all", cases, float(cases), steps, {WEIGHTS: self.mean})]
+        return [Contribution(ALL, cases, float(cases), steps, {WEIGHTS: self.mean})]
 
     def _facts(self) -> dict[str, Any]:
         if self.current is None:

@@ -27,6 +27,7 @@ from brats_fl.training import LocalTraining
 from brats_fl_tools.bench.attacks import bench_attacks
 from brats_fl_tools.bench.compression import bench_compression
 from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock, time_metrics
+from brats_fl_tools.bench.handing_over import bench_handing_over
 from brats_fl_tools.bench.masking import bench_masks
 from brats_fl_tools.bench.rounds import round_overhead
 from brats_fl_tools.repository import BUNDLES
@@ -57,6 +58,7 @@ def main() -> None:
         typer.echo(f"metrics take {metrics:.2f} s a case of full size, {metrics * 100:.0f} s for 100 on one core")
         overhead = round_overhead(datalist, root)
         typer.echo(f"a round of five sites takes {overhead:.2f} s beside the slowest site's own work")
+        bench_handing_over()
         bench_attacks(root)
         bench_masks()
         bench_compression()

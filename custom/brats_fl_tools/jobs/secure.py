@@ -103,10 +103,11 @@ def check_secure(
             f"{source.name}: {SECURE} cannot be combined with keep_updates: what the server could keep are masked "
             "words, of which nothing can be computed again; leave one of the two out"
         )
-    if algorithm is not None and not algorithm.needs_mean_only:
+    if algorithm is not None and not algorithm.can_be_masked:
         raise JobError(
             f"{source.name}: {SECURE} cannot be combined with algorithm {algorithm.name}: it looks at each hospital's "
-            "update, and the server gets nothing but their sum; take fedavg, or one of its kind"
+            "update or at what comes beside it, and the server gets nothing but the sum of updates; take fedavg, or "
+            "one of its kind"
         )
     try:
         check_threshold(needed, len(sites))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from brats_fl.exchange import WEIGHTS, Array, Payloads
 from brats_fl.kept_updates import START_FILE, UPDATES_FOLDER, read_kept, update_file
 from brats_fl.ledger import Line
 from brats_fl.round_records import MEAN_PHASE
+from brats_fl.running_mean import RunningMean
 from brats_fl_tools.runs.folder import JOB_FOLDER
 
 
@@ -41,9 +42,11 @@ class Replay:
         """
         contributions = self._contributions(line)
         if any(record["phase"] == MEAN_PHASE and record["status"] != "ok" for record in line.records):
+            for _ in contributions:  # each is held to its digest all the same
+                pass
             change: Mapping[str, Array] = {name: np.zeros_like(value) for name, value in self.model.items()}
         else:
-            change, self.state = self.algorithm.server_update(self.model, self.state, contributions)
+            change, self.state = self.algorithm.server_update(self.model, self.state, self._given(contributions))
         arrived = as_it_arrives(change, self.compression)
         self.model = {name: value + arrived[name] for name, value in self.model.items()}
         for name, digest in (("change", digest_of_model(change)), ("model", digest_of_model(self.model))):
@@ -52,11 +55,19 @@ class Replay:
                     f"round {line.round}: {name} is {digest[:16]}, the ledger has {getattr(line, name)[:16]}"
                 )
 
-    def _contributions(self, line: Line) -> list[Contribution]:
+    def _given(self, contributions: Iterable[Contribution]) -> list[Contribution]:
+        """What the algorithm was given of them."""
+        if not self.algorithm.needs_mean_only:
+            return list(contributions)
+        running = RunningMean(self.max_share)
+        for part in contributions:
+            running.add(part)
+        return [running.take()]
+
+    def _contributions(self, line: Line) -> Iterator[Contribution]:
         facts = {r["site"]: r for r in line.records if r["phase"] == "train" and r["status"] == "ok"}
         cases = {site: int(facts.get(site, {}).get("cases", 0)) for site in line.updates}
         weights = capped_weights(cases, self.max_share)
-        found = []
         for site in sorted(line.updates):
             payloads = read_kept(update_file(self.run / UPDATES_FOLDER, line.round or 0, site))
             if digest_of(payloads) != line.updates[site].digest:
@@ -64,8 +75,7 @@ class Replay:
             if self.compression != "none":
                 payloads[WEIGHTS] = decompress(payloads[WEIGHTS], self.model, self.compression)
             steps = int(facts.get(site, {}).get("steps", 0))
-            found.append(Contribution(site, cases[site], weights[site], steps, payloads))
-        return found
+            yield Contribution(site, cases[site], weights[site], steps, payloads)
 
 
 def replay_run(run: Path, lines: Sequence[Line]) -> Iterator[str]:

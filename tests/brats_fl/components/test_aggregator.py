@@ -172,6 +172,44 @@ def test_result_does_not_depend_on_who_came_first_not_in_the_last_bit(engine):
     assert means[0].tobytes() == means[1].tobytes()
 
 
+def kept_bytes(aggregator: AlgorithmAggregator) -> int:
+    """Of all updates that the server has of the round."""
+    parts = [*aggregator.accepted.values(), *aggregator.running.waiting.values()]
+    return sum(array.nbytes for part in parts for arrays in part.payloads.values() for array in arrays.values())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "updates"),
+    [("fedavg", 1), ("fedavgm", 1), ("fedadam", 1), ("coordinate_median", 9), ("norm_bound", 9), ("multi_krum", 9)],
+)
+def test_only_an_algorithm_that_looks_at_each_update_has_the_server_keep_them(engine, algorithm, updates):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9, algorithm=algorithm, max_share=0.5)
+
+    for number in range(9):
+        assert accept(aggregator, engine, f"hospital-{number}", contribution(1.0, cases=number + 1))[0]
+
+    assert kept_bytes(aggregator) == updates * 6 * 4  # six parameters of float32; the largest site's share may be cut
+
+
+def test_mean_of_what_comes_beside_the_update_is_made_as_it_arrives_too(engine):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9, algorithm="scaffold", max_share=0.5)
+    for site, control in (("hospital-1", 1.0), ("hospital-2", 2.0), ("hospital-3", 6.0)):
+        accept(aggregator, engine, site, with_control(control))
+
+    assert kept_bytes(aggregator) == 2 * 6 * 4
+    aggregator.aggregate(engine.new_context())
+    assert aggregator.broadcast(engine.new_context())["control"]["conv.bias"].tolist() == [3.0, 3.0]
+
+
+def test_update_that_cannot_be_added_costs_no_other_site_the_round(engine, caplog):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
+
+    assert accept(aggregator, engine, "hospital-1", contribution(1e7, cases=100_000)) == (False, "MODEL_ERROR")
+    assert "which cannot be added 100000 times" in caplog.text
+    assert accept(aggregator, engine, "hospital-2", contribution(7.0))[0]
+    assert from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"].tolist() == [7.0, 7.0]
+
+
 def test_state_of_the_algorithm_is_kept_from_round_to_round(engine):
     (app_root(engine.new_context()) / "custom" / "counting.py").write_text(COUNTING, encoding="utf-8")
     aggregator = AlgorithmAggregator(1, 1e9, "counting", {"by": 2})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from brats_fl_tools.bench.compression import measure_compression
+from brats_fl_tools.bench.handing_over import PARAMETERS, measure_handing_over
 from brats_fl_tools.bench.masking import measure_masks
 from brats_fl_tools.bench.rounds import round_starts
 
@@ -37,3 +38,9 @@ def test_int8_takes_a_quarter_of_a_message_and_hardly_turns_the_update():
     assert half.message_ratio == pytest.approx(0.5, abs=0.01)
     assert 0.25 <= quarter.message_ratio <= 0.27  # 260 bytes in place of 1,024, and FLARE's own
     assert 0.9995 < quarter.cosine < half.cosine <= 1
+
+
+def test_model_in_shared_memory_costs_a_core_less_than_one_in_a_pickle():
+    found = measure_handing_over(PARAMETERS)
+
+    assert 0 < found.handed_seconds < found.pickled_seconds
