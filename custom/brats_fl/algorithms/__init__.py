@@ -5,9 +5,9 @@ bounds, and ``SENT``, what its sites send beside the update, and has the functio
 ``server_update`` is the only one that it must have. One that is as content with the updates' weighted mean as with each
 update says ``NEEDS_MEAN_ONLY = True``: it is given one contribution, the mean, the server keeps no update, and where it
 sends nothing beside the update it can be had with secure aggregation. One that says ``IS_PRIVATE = True`` has the
-settings of ``dp``, and its sites train by ``brats_fl.privacy.private_training``. ``fedavg`` is the plainest. Nothing else
-in the library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a new one
-takes.
+settings of ``dp``, and its sites train by ``brats_fl.privacy.private_training``. ``fedavg`` is the plainest. Nothing
+else in the library knows an algorithm by name: a new module here, or in a job's own ``custom`` folder, is all that a
+new one takes.
 
 The order of a round:
 
