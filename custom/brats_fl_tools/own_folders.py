@@ -28,6 +28,7 @@ Kind = Literal[
     "pretraining",
     "study",
     "crate",
+    "audit",
 ]
 """What a folder holds; its marker says so in a line."""
 
