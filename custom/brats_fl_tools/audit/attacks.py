@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from brats_fl.constants import MODALITIES
 from brats_fl_tools.audit.inversion import Search, correlations, invert
 from brats_fl_tools.audit.material import Item, Material, check_patch, cut_at_tumour
-from brats_fl_tools.audit.summary import Attack
+from brats_fl_tools.audit.summary import STATES, Attack
 from brats_fl_tools.audit.updates import (
     Patch,
     Update,
@@ -24,8 +23,6 @@ from brats_fl_tools.audit.updates import (
     plain_step,
     trained_steps,
 )
-
-STATES: Final = {"start": "Before training", "trained": "The trained model"}
 
 
 @dataclass(frozen=True)

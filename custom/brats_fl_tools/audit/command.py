@@ -127,8 +127,9 @@ def audit_model(
     counts = sites_with_cases(sites, MEMBERS)
     checked = refuse_unseen(model, sites, list(counts))
     from brats_fl_tools.audit.attacks import choose_target, from_label_alone
+    from brats_fl_tools.audit.figures import sum_up
     from brats_fl_tools.audit.material import Material, list_items
-    from brats_fl_tools.audit.page import render_page, sum_up
+    from brats_fl_tools.audit.page import render_page
     from brats_fl_tools.audit.summary import PAGE_FILE, SUMMARY_FILE, Inversion, Summary, write_summary
 
     members, others = list_items(sites, list(counts), MEMBERS), list_items(sites, list(counts), OTHERS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+from brats_fl.constants import MODALITIES
 from brats_fl.errors import RunError
 from brats_fl.files import write_whole
 from brats_fl.reading import Reader
@@ -16,6 +17,12 @@ from brats_fl_tools.audit.membership import Membership
 
 SUMMARY_FILE: Final = "audit.json"
 PAGE_FILE: Final = "audit.html"
+
+STATES: Final = {"start": "Before training", "trained": "The trained model"}
+"""States of the network from which each update is attacked."""
+
+ALWAYS: Final = ("step", "round", "mean")
+"""Updates that each audit attacks; others are protections of the step."""
 
 READER: Final = Reader(RunError, "write it again with `brats-fl audit`")
 
@@ -95,7 +102,15 @@ def read_summary(path: Path) -> Summary:
     Raises:
         RunError: It is missing, damaged or none.
     """
-    return READER.typed(Summary, READER.json_object(path), path)
+    summary = READER.typed(Summary, READER.json_object(path), path)
+    inversion = summary.inversion
+    wanted = [(state, update) for state in STATES for update in inversion.titles]
+    if not set(ALWAYS) <= set(inversion.titles) or [(one.state, one.update) for one in inversion.attacks] != wanted:
+        READER.refuse(path, "lacks an attack of an audit")
+    tables = [inversion.label_alone, *(t for one in inversion.attacks for t in (one.correlation, one.beyond_label))]
+    if any(set(table) != set(MODALITIES) for table in tables):
+        READER.refuse(path, f"an attack must have a correlation of each of {', '.join(MODALITIES)}")
+    return summary
 
 
 def as_text(summary: Summary) -> str:
