@@ -75,6 +75,7 @@ from brats_fl.site_state import read_own, write_own
 from brats_fl_tools.acceptance.content import as_json as acceptance_as_json
 from brats_fl_tools.acceptance.content import judge_study
 from brats_fl_tools.acceptance.page import render_acceptance
+from brats_fl_tools.audit.canaries import read_key
 from brats_fl_tools.audit.figures import sum_up
 from brats_fl_tools.audit.membership import CaseLoss, measure
 from brats_fl_tools.audit.summary import STATES, Attack, Inversion
@@ -745,6 +746,11 @@ def audit_summary(folder: Path) -> Hostile:
     return json_file(file, json.loads(json.dumps(asdict(good))), lambda: sum_up(read_audit(file)))
 
 
+def canary_key(folder: Path) -> Hostile:
+    file = folder / "key.json"
+    return json_file(file, {"planted": {"a": True, "b": False}}, lambda: read_key(file))
+
+
 def job_as_written(folder: Path) -> Hostile:
     shutil.copytree(CONFIG, folder / "j")
     good = {
@@ -849,7 +855,7 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
         ),
         *(project, default_resources, site_resources, site_authorization, daemon_pid, certificate, marker, tuned),
         *(study_file, thresholds, study_record, acceptance, basis),
-        *(stress_record, stress_summary, audit_summary),
+        *(stress_record, stress_summary, audit_summary, canary_key),
         *(job_as_written, job_meta, built_meta, built_client, built_server, environment, set_option),
     )
 }

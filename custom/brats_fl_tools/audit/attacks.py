@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -131,7 +132,7 @@ def attack_all(
             begin = time.monotonic()
             found = invert(
                 *(network, material.loss, update, regions, image.shape[1], plan.search),
-                lambda done, state=state, name=name: told(state, name, done),
+                partial(told, state, name),
             )
             figures, beyond = (
                 dict(zip(MODALITIES, correlations(image, found.image, parts), strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -79,34 +80,28 @@ def invert(
     found = []
     for start in range(search.restarts):
         noise = torch.randn((1, channels, *regions.shape[2:]), generator=generator)
-        before = start * search.iterations
-        found.append(_descend(network, loss, update, regions, noise, search, lambda done, b=before: told(b + done)))
+        distance = partial(distance_of, network, loss, update, regions=regions)
+        found.append(_descend(distance, noise.to(regions.device), search, told, start * search.iterations))
     return min(found, key=lambda one: one.distance)
 
 
 def _descend(
-    network: nn.Module,
-    loss: Loss,
-    update: Update,
-    regions: Tensor,
-    start: Tensor,
-    search: Search,
-    told: Callable[[int], None],
+    distance_from: Callable[[Tensor], Tensor], start: Tensor, search: Search, told: Callable[[int], None], before: int
 ) -> Rebuilt:
-    image = start.to(regions.device).requires_grad_()
+    image = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([image], lr=search.rate)
     falls = [round(share * search.iterations) for share in RATE_FALLS_AFTER]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, falls)
     best = Rebuilt(image.detach().clone(), float("inf"))
     for done in range(1, search.iterations + 1):
-        distance = distance_of(network, loss, update, image, regions)
+        distance = distance_from(image)
         if float(distance.detach()) < best.distance:
             best = Rebuilt(image.detach().clone(), float(distance.detach()))
         total = distance + search.total_variation * total_variation(image)
         image.grad = torch.sign(torch.autograd.grad(total, image)[0])
         optimiser.step()
         schedule.step()
-        told(done)
+        told(before + done)
     return best
 
 

@@ -73,13 +73,13 @@ def measure(members: Sequence[CaseLoss], others: Sequence[CaseLoss]) -> Membersh
         members: Cases of the training split, at least one.
         others: Cases that the model has not seen, at least one.
     """
-    patients = [len({case.patient for case in cases}) for cases in (members, others)]
-    chance = chance_of(*patients)
+    inside, outside = (len({case.patient for case in cases}) for cases in (members, others))
+    chance = chance_of(inside, outside)
     kinds: list[Kind] = ["loss"]
     if all(case.reference is not None for case in (*members, *others)):
         kinds.append("calibrated")
     scores = () if chance > LARGEST_CHANCE else tuple(_score(kind, members, others) for kind in kinds)
-    return Membership(len(members), len(others), *patients, chance, scores)
+    return Membership(len(members), len(others), inside, outside, chance, scores)
 
 
 def chance_of(members: int, others: int) -> float:
