@@ -20,7 +20,7 @@ from scipy.stats import binom
 
 from brats_fl.cases.datalists import Case, DataList, check_unique, find_datalists, read_datalist
 from brats_fl.constants import SPLITS
-from brats_fl.errors import DataListError
+from brats_fl.errors import DataListError, PrivacyError
 from brats_fl.files import write_whole
 from brats_fl.reading import Reader
 
@@ -151,7 +151,12 @@ def lower_bound(guesses: int, right: int, canaries: int, delta: float, confidenc
 
     Returns:
         0.0 where the guesses refute nothing.
+
+    Raises:
+        PrivacyError: ``delta`` is no probability.
     """
+    if not 0 <= delta < 1:
+        raise PrivacyError(f"delta must be at least 0 and below 1 (got {delta!r}); take that of the guarantee")
     low, high = 0.0, LARGEST_EPSILON
     if p_value(guesses, right, canaries, low, delta) > 1 - confidence:
         return 0.0

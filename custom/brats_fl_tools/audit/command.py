@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -93,6 +94,8 @@ def audit(
 
     if figures_to_run and not (model / RUN_FILE).is_file():
         raise typer.BadParameter(f"--figures-to-run: {model} is no run folder")
+    if not all(map(math.isfinite, sigmas or ())):
+        raise typer.BadParameter("--sigma must be a finite number")
     own = find_model(model, bundle, profile)
     start = None if reference is None else find_model(reference, own.bundle, own.profile)
     plan = Plan(patch, Search(iterations, restarts, seed), steps, hospitals, tuple(sorted(sigmas or DEFAULT_SIGMAS)))
@@ -125,7 +128,7 @@ def audit_model(
     refuse_foreign(out, "audit", force)
     refuse_within_run(out)
     counts = sites_with_cases(sites, MEMBERS)
-    checked = refuse_unseen(model, sites, list(counts))
+    checked = refuse_unseen(model, sites, counts)
     from brats_fl_tools.audit.attacks import choose_target, from_label_alone
     from brats_fl_tools.audit.figures import sum_up
     from brats_fl_tools.audit.material import Material, list_items
@@ -184,21 +187,21 @@ def refuse_within_run(out: Path) -> None:
             )
 
 
-def refuse_unseen(model: TrainedModel, sites: Path, names: Sequence[str]) -> bool:
-    """Whether the model's run told that it was trained on the training cases and not on the test cases.
+def refuse_unseen(model: TrainedModel, sites: Path, counts: Mapping[str, int]) -> bool:
+    """Whether the model's run told that it was trained on the training cases, so many a site, and on no test case.
 
     Raises:
         DataListError: It told otherwise.
     """
-    seen = find_seen(model.weights, sites, names, MEMBERS)
+    seen = find_seen(model.weights, sites, counts, MEMBERS)
     if seen is None:
         return False
-    if missing := sum(sites_with_cases(sites, MEMBERS, names).values()) - len(seen):
+    if missing := sum(counts.values()) - len(seen):
         raise DataListError(
             f"{sites}: the model was not trained on {format_count(missing, 'case')} of the training split, as its run "
             "tells; give the data lists of the hospitals that took part"
         )
-    if known := find_seen(model.weights, sites, names, OTHERS):
+    if known := find_seen(model.weights, sites, counts, OTHERS):
         raise DataListError(
             f"{sites}: the model was trained or chosen on {format_count(len(known), 'test case')} ({known[0]}), which "
             "cannot stand for cases that it does not know; give the data lists of the run"

@@ -243,7 +243,9 @@ def test_model_of_another_network_and_lists_without_training_cases_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("option", [("--patch", "7"), ("--sigma", "0"), ("--restarts", "0"), ("--hospitals", "1")])
+@pytest.mark.parametrize(
+    "option", [("--patch", "7"), ("--sigma", "0"), ("--sigma", "nan"), ("--restarts", "0"), ("--hospitals", "1")]
+)
 def test_option_out_of_range_is_wrong_usage(option: tuple[str, str], bundle: Path, sites: Path, tmp_path: Path):
     assert run_audit(bundle, sites, tmp_path / "out", *option).exit_code == 2
 

@@ -13,7 +13,7 @@ from tests.voxel_bundle import make_voxel_bundle
 from typer.testing import CliRunner, Result
 
 from brats_fl.cases.datalists import Case, read_datalist
-from brats_fl.errors import DataListError, FolderError
+from brats_fl.errors import DataListError, FolderError, PrivacyError
 from brats_fl_tools.audit.canaries import Key, guess_coins, lower_bound, p_value, plant, score
 from brats_fl_tools.cli import app
 
@@ -46,6 +46,12 @@ def test_more_right_guesses_bound_more_and_a_larger_delta_less():
     assert by_right[0] > 0
     assert by_delta == sorted(by_delta, reverse=True)
     assert by_delta[-1] < by_delta[0]
+
+
+@pytest.mark.parametrize("delta", [math.nan, -1e-9, 1.0])
+def test_delta_that_is_no_probability_is_refused(delta: float):
+    with pytest.raises(PrivacyError, match="delta must be at least 0 and below 1"):
+        lower_bound(20, 20, 40, delta)
 
 
 def test_answers_of_known_epsilon_are_bounded_above_it_in_one_of_twenty_runs_at_most():
