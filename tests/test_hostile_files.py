@@ -734,7 +734,7 @@ def stress_summary(folder: Path) -> Hostile:
 
 def audit_summary(folder: Path) -> Hostile:
     figures = dict.fromkeys(MODALITIES, 0.5)
-    titles = {"step": "one step", "round": "a round", "mean": "mean of 5"}
+    titles = {"step": "one step", "round": "a round", "mean": "mean of 5", "other": "control"}
     attacks = tuple(Attack(state, name, figures, figures, 0.1, 2.0) for state in STATES for name in titles)
     inversion = Inversion(32, 300, 1, 0, titles, figures, attacks)
     some = [CaseLoss(f"p{number}", number / 10) for number in range(12)]

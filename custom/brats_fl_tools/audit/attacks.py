@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from brats_fl.constants import MODALITIES
 from brats_fl_tools.audit.inversion import Search, correlations, invert
 from brats_fl_tools.audit.material import Item, Material, check_patch, cut_at_tumour
-from brats_fl_tools.audit.summary import STATES, Attack
+from brats_fl_tools.audit.summary import CONTROL, STATES, Attack
 from brats_fl_tools.audit.updates import (
     Patch,
     Update,
@@ -60,6 +60,7 @@ class Plan:
             "int8": "one step, as int8",
             **{f"sigma={sigma:g}": f"one step, clipped, noise of sigma {sigma:g}" for sigma in self.sigmas},
             "mean": f"mean of {self.hospitals} hospitals' steps",
+            CONTROL: "control: a step on another case",
         }
 
 
@@ -112,6 +113,7 @@ def make_updates(material: Material, network: nn.Module, target: Target, plan: P
         "int8": compressed(steps[0], "int8"),
         **{f"sigma={sigma:g}": clipped_and_noised(steps[0], sigma, plan.search.seed) for sigma in plan.sigmas},
         "mean": mean_of(steps),
+        CONTROL: steps[1],
     }
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -145,14 +145,7 @@ def audit_model(
     except (KeyboardInterrupt, SystemExit):
         raise Interrupted("nothing was written; fewer --iterations take less time") from None
     summary = Summary(
-        model=short_name(model.weights),
-        model_sha256=hash_file(model.weights),
-        reference_sha256=None if reference is None else hash_file(reference.weights),
-        bundle=model.bundle.name,
-        profile=model.profile,
-        sites=counts,
-        synthetic_cases=count_synthetic(sites, counts, MEMBERS),
-        secure_aggregation=saw_sums_alone(model.weights.parent),
+        **describe_audit(model, reference, sites, counts),
         seen_checked=checked,
         inversion=Inversion(
             *(plan.patch, plan.search.iterations, plan.search.restarts, plan.search.seed),
@@ -161,10 +154,6 @@ def audit_model(
             attacks=tuple(attacks),
         ),
         membership=membership,
-        finished=now(),
-        versions=versions(),
-        machine=describe_machine(),
-        commit=find_commit(),
     )
     page = render_page(summary, target, images)
     with appearing_folder(out, "audit", force) as folder:
@@ -175,6 +164,26 @@ def audit_model(
     typer.echo(sum_up(summary))
     typer.echo("audit.html shows a patient's scan: keep it at the hospital")
     return summary
+
+
+def describe_audit(
+    model: TrainedModel, reference: TrainedModel | None, sites: Path, counts: Mapping[str, int]
+) -> dict[str, Any]:
+    """What was audited, when and with what, as fields of ``Summary``."""
+    return {
+        "model": short_name(model.weights),
+        "model_sha256": hash_file(model.weights),
+        "reference_sha256": None if reference is None else hash_file(reference.weights),
+        "bundle": model.bundle.name,
+        "profile": model.profile,
+        "sites": counts,
+        "synthetic_cases": count_synthetic(sites, counts, MEMBERS),
+        "secure_aggregation": saw_sums_alone(model.weights.parent),
+        "finished": now(),
+        "versions": versions(),
+        "machine": describe_machine(),
+        "commit": find_commit(),
+    }
 
 
 def refuse_within_run(out: Path) -> None:

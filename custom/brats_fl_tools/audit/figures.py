@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from brats_fl_tools.audit.membership import Membership
-from brats_fl_tools.audit.summary import Attack, Inversion, Summary
+from brats_fl_tools.audit.summary import CONTROL, Attack, Inversion, Summary
 from brats_fl_tools.pages.formats import format_count
 
 
@@ -17,16 +18,19 @@ def best_of(inversion: Inversion, updates: Sequence[str]) -> Attack:
 def sum_up(summary: Summary) -> str:
     """What was found, in a few sentences."""
     inversion = summary.inversion
-    worst = max(inversion.attacks, key=lambda one: one.mean)
-    step, label = best_of(inversion, ["step"]), sum(inversion.label_alone.values()) / len(inversion.label_alone)
-    noised = [name for name in inversion.titles if name.startswith("sigma=")]
+    worst = best_of(inversion, [name for name in inversion.titles if name != CONTROL])
+    control = best_of(inversion, [CONTROL])
+    step, label = best_of(inversion, ["step"]), fmean(inversion.label_alone.values())
     parts = [
         f"From the gradient of one step a patch of a scan was rebuilt with a mean correlation of {step.mean:.2f}, "
-        f"{step.mean_beyond:.2f} beyond the label (which the attacker was given, and which alone gives {label:.2f}); "
-        f"from a round, {best_of(inversion, ['round']).mean:.2f}; from the mean of hospitals, "
-        f"{best_of(inversion, ['mean']).mean:.2f}"
-        + (f"; with the most noise, {best_of(inversion, noised[-1:]).mean:.2f}." if noised else ".")
+        f"{step.mean_beyond:.2f} beyond the label (which the attacker was given, and which alone gives {label:.2f}).",
+        "The same search in another case's step, in which nothing of the scan is, gives "
+        f"{control.mean:.2f} and {control.mean_beyond:.2f}.",
+        f"From a round it is {best_of(inversion, ['round']).mean:.2f}, from the mean of hospitals "
+        f"{best_of(inversion, ['mean']).mean:.2f}.",
     ]
+    if noised := [name for name in inversion.titles if name.startswith("sigma=")]:
+        parts.append(f"With the most noise it is {best_of(inversion, noised[-1:]).mean:.2f}.")
     if worst.update != "step":
         parts.append(f"Most was rebuilt from {inversion.titles[worst.update]}: {worst.mean:.2f}.")
     return " ".join([*parts, describe_membership(summary.membership)])

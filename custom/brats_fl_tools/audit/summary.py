@@ -21,7 +21,10 @@ PAGE_FILE: Final = "audit.html"
 STATES: Final = {"start": "Before training", "trained": "The trained model"}
 """States of the network from which each update is attacked."""
 
-ALWAYS: Final = ("step", "round", "mean")
+CONTROL: Final = "other"
+"""A step on another case: what an attack finds in an update in which nothing of the scan is."""
+
+ALWAYS: Final = ("step", "round", "mean", CONTROL)
 """Updates that each audit attacks; others are protections of the step."""
 
 READER: Final = Reader(RunError, "write it again with `brats-fl audit`")

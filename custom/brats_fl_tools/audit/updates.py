@@ -53,8 +53,9 @@ def trained_steps(
 def clipped_and_noised(update: Mapping[str, Tensor], sigma: float, seed: int) -> Update:
     """An update of norm 1 with Gaussian noise of deviation ``sigma`` on every number.
 
-    It is what a step of DP-SGD on one patient sends, in units of its clipping norm (Abadi et al. 2016, arXiv
-    1607.00133). The noise here is drawn from a seed, so that the audit can be done again: it protects nobody.
+    It is what a step of DP-SGD on one patient sends, in units of the clipping norm, where the gradient is as long as
+    that; a shorter one hides better (Abadi et al. 2016, arXiv 1607.00133). The noise here is drawn from a seed, so that
+    the audit can be done again: it protects nobody.
     """
     generator = torch.Generator().manual_seed(seed)
     length = float(torch.linalg.vector_norm(torch.cat([value.flatten() for value in update.values()])))

@@ -184,7 +184,12 @@ def test_figures_of_a_privacy_audit_are_in_the_report_of_its_study(reported: Pat
     out = tmp_path / "study"
     shutil.copytree(reported, out)
     figures = dict.fromkeys(MODALITIES, 0.0)
-    titles = {"step": "one step", "round": "a round of 8 steps", "mean": "mean of 5 hospitals' steps"}
+    titles = {
+        "step": "one step",
+        "round": "a round of 8 steps",
+        "mean": "mean of 5 hospitals' steps",
+        "other": "control",
+    }
     attacks = [
         Attack(state, name, figures | {"t1c": 0.8, "t2f": 0.4 * (name == "step")}, figures | {"t1c": 0.28}, 0.1, 2.0)
         for state in STATES

@@ -28,8 +28,8 @@ from brats_fl_tools.runs.lists import write_seen
 from brats_fl_tools.runs.processes import Interrupted
 
 QUICK = ("--iterations", "3", "--steps", "2", "--hospitals", "2", "--patch", "16")
-ATTACKS = 2 * 7
-"""Two states of the network; a step, the optimiser's, a round, int8, two noises, a mean."""
+ATTACKS = 2 * 8
+"""Two states of the network; a step, the optimiser's, a round, int8, two noises, a mean, the control."""
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_every_attack_has_a_line_and_its_figures(audited: tuple[Path, str]):
     out, said = audited
     summary = read_summary(out / "audit.json")
 
-    assert "14 attacks of 3 iterations on hospital-1-case-001" in said
+    assert "16 attacks of 3 iterations on hospital-1-case-001" in said
     assert (
-        len(re.findall(r"^\d+/14 state=\w+ update=\S+ correlation t1c=\S+ t1n=\S+ t2w=\S+ t2f=\S+$", said, re.M)) == 14
+        len(re.findall(r"^\d+/16 state=\w+ update=\S+ correlation t1c=\S+ t1n=\S+ t2w=\S+ t2f=\S+$", said, re.M)) == 14
     )
     assert len(re.findall(r"^\d/3 site=hospital-1 case=\S+ loss=\d\S+ left=", said, re.M)) == 3
     inversion = summary.inversion
