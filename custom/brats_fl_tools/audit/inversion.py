@@ -40,7 +40,7 @@ class Search:
     seed: int = 0
     rate: float = 0.1
     """Of Adam on the signs of the gradient, in standard deviations of a scan."""
-    total_variation: float = 1e-3
+    total_variation: float = 0.1
     """Weight of the mean step between neighbouring voxels beside the cosine distance."""
 
 
