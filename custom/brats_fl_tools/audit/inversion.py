@@ -41,8 +41,8 @@ class Search:
     rate: float = 0.1
     """Of Adam on the signs of the gradient, in standard deviations of a scan."""
     total_variation: float = 0.1
-    """Weight of the mean step between neighbouring voxels beside the cosine distance. With 0.001 the `small` UNet's step
-    gave a mean correlation of .39, with 0.1 one of .57."""
+    """Weight of the mean step between neighbouring voxels beside the cosine distance. With 0.001 a step of the small
+    UNet gave a mean correlation of .39, with 0.1 one of .57."""
 
 
 @dataclass(frozen=True)
