@@ -77,6 +77,12 @@ from brats_fl.site_state import read_own, write_own
 from brats_fl_tools.acceptance.content import as_json as acceptance_as_json
 from brats_fl_tools.acceptance.content import judge_study
 from brats_fl_tools.acceptance.page import render_acceptance
+from brats_fl_tools.audit.canaries import read_key
+from brats_fl_tools.audit.figures import sum_up
+from brats_fl_tools.audit.membership import CaseLoss, measure
+from brats_fl_tools.audit.summary import STATES, Attack, Inversion
+from brats_fl_tools.audit.summary import Summary as AuditSummary
+from brats_fl_tools.audit.summary import read_summary as read_audit
 from brats_fl_tools.data.case_table import read_case_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import read_origins
@@ -740,6 +746,25 @@ def stress_summary(folder: Path) -> Hostile:
     return json_file(file, json.loads(json.dumps(asdict(good))), lambda: read_summary(file))
 
 
+def audit_summary(folder: Path) -> Hostile:
+    figures = dict.fromkeys(MODALITIES, 0.5)
+    titles = {"step": "one step", "round": "a round", "mean": "mean of 5", "other": "control"}
+    attacks = tuple(Attack(state, name, figures, figures, 0.1, 2.0) for state in STATES for name in titles)
+    inversion = Inversion(32, 300, 1, 0, titles, figures, attacks)
+    some = [CaseLoss(f"p{number}", number / 10) for number in range(12)]
+    good = AuditSummary(model="m", model_sha256="00", reference_sha256=None, bundle="b", profile="small",
+                        sites={"h": 1}, synthetic_cases=0, secure_aggregation=None, seen_checked=True,
+                        inversion=inversion, membership=measure(some, some), finished="2026",
+                        versions={"brats_fl": "1"}, machine={"cores": 2}, commit=None)  # fmt: skip
+    file = folder / "audit.json"
+    return json_file(file, json.loads(json.dumps(asdict(good))), lambda: sum_up(read_audit(file)))
+
+
+def canary_key(folder: Path) -> Hostile:
+    file = folder / "key.json"
+    return json_file(file, {"planted": {"a": True, "b": False}}, lambda: read_key(file))
+
+
 def job_as_written(folder: Path) -> Hostile:
     shutil.copytree(CONFIG, folder / "j")
     good = {
@@ -846,7 +871,7 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
         ),
         *(project, default_resources, site_resources, site_authorization, daemon_pid, certificate, marker, tuned),
         *(study_file, thresholds, study_record, acceptance, basis),
-        *(stress_record, stress_summary),
+        *(stress_record, stress_summary, audit_summary, canary_key),
         *(job_as_written, job_meta, built_meta, built_client, built_server, environment, set_option),
     )
 }

@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 from brats_fl.errors import BratsFLError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory, place_of
 from brats_fl_tools import baseline, check, demo, drill, reporting, sample, study
+from brats_fl_tools.audit import canary_command as canaries
+from brats_fl_tools.audit import command as audit
 from brats_fl_tools.built_from import commit_in_words
 from brats_fl_tools.data import cache_command, import_cases
 from brats_fl_tools.jobs import command as job
@@ -52,7 +54,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "pretrain",
         "study",
     ),
-    "Results": ("tune", "evaluate", "stress", "report", "segment", "export", "ledger"),
+    "Results": ("tune", "evaluate", "stress", "audit", "canaries", "report", "segment", "export", "ledger"),
     "Deployment": ("kit", "drill"),
 }
 """Verbs by what one wants to do, in the order in which one does it."""
@@ -125,6 +127,8 @@ app.command()(withdrawal.withdraw)
 app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(stress.stress)
+app.command()(audit.audit)
+app.add_typer(canaries.app, name="canaries")
 app.command()(segment.segment)
 app.command()(reporting.report)
 app.command()(export.export)

@@ -29,6 +29,7 @@ Kind = Literal[
     "study",
     "crate",
     "deployment",
+    "audit",
 ]
 """What a folder holds; its marker says so in a line."""
 

@@ -15,6 +15,8 @@ import pytest
 from tests.run_folders import write_run
 
 from brats_fl.errors import FolderError
+from brats_fl_tools.audit.canary_command import write_planted
+from brats_fl_tools.audit.command import audit_model
 from brats_fl_tools.baseline.pretrain import write_pretrained
 from brats_fl_tools.data.case_table import write_case_table
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
@@ -80,6 +82,8 @@ COMMANDS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "tune": (lambda out: tune_model(TrainedModel(out, out / "m.pt", "small"), out), "postprocessing.json"),
     "segment": (lambda out: segment_cases([], Nothing, out, {}, False), ""),
     "stress": (lambda out: stress_models([], out, out, {}), ""),
+    "audit": (lambda out: audit_model(TrainedModel(out, out / "m.pt", "small"), out, out, Nothing), ""),
+    "canaries plant": (lambda out: write_planted(out, out, out, out), ""),
     "ledger crate": (lambda out: write_crate(out, out, "MIT"), ""),
     "export": (lambda out: export_model(out, out), "models"),
     "report": (write_report, "report.html"),

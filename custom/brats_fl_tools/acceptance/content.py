@@ -23,6 +23,7 @@ from brats_fl_tools.acceptance.evidence import Candidate, Evidence, gather_evide
 from brats_fl_tools.acceptance.hospitals import Contribution, Gain, contributions, gains, suspects
 from brats_fl_tools.acceptance.judging import Judgement, Verdict, judge_thresholds, pass_verdict
 from brats_fl_tools.acceptance.statistics import Spread
+from brats_fl_tools.audit import summary as audits
 from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.stress.command import DEFAULT_FOLDER
@@ -46,6 +47,8 @@ class Section:
     members: tuple[Member, ...]
     stress: Mapping[str, Summary]
     """Run -> what ``brats-fl stress`` wrote into it."""
+    audits: Mapping[str, audits.Summary]
+    """Run -> the figures that ``brats-fl audit --figures-to-run`` put into it."""
 
     @property
     def tests(self) -> int:
@@ -112,12 +115,18 @@ def _section(out: Path, candidate: Candidate, folders: Mapping[str, tuple[RunFol
         contributions=contributions(candidate),
         members=members(candidate, folders),
         stress=_read_stress(out, candidate),
+        audits=_read_audits(out, candidate),
     )
 
 
 def _read_stress(out: Path, candidate: Candidate) -> dict[str, Summary]:
     paths = {run.name: out / run.folder / DEFAULT_FOLDER / SUMMARY_FILE for run in candidate.own_runs}
     return {name: read_summary(path) for name, path in paths.items() if path.is_file()}
+
+
+def _read_audits(out: Path, candidate: Candidate) -> dict[str, audits.Summary]:
+    paths = {run.name: out / run.folder / audits.SUMMARY_FILE for run in candidate.own_runs}
+    return {name: audits.read_summary(path) for name, path in paths.items() if path.is_file()}
 
 
 def as_json(acceptance: Acceptance) -> dict[str, Any]:
@@ -176,6 +185,10 @@ def _section_as_json(section: Section) -> dict[str, Any]:
         "gains": {one.site: asdict(one.difference) for one in section.gains},
         "contributions": {one.site: asdict(one.difference) for one in section.contributions},
         "members": [asdict(one) for one in section.members],
+        "audits": {
+            run: {"inversion": asdict(one.inversion), "membership": one.membership and asdict(one.membership)}
+            for run, one in section.audits.items()
+        },
     }
 
 

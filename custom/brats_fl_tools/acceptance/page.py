@@ -16,6 +16,8 @@ from brats_fl_tools.acceptance.comparing import ALL, DICE, METRICS, Metric
 from brats_fl_tools.acceptance.content import Acceptance, Section
 from brats_fl_tools.acceptance.hospitals import FAR, Contribution, Gain
 from brats_fl_tools.acceptance.statistics import FEWEST, Estimate
+from brats_fl_tools.audit.figures import list_warnings as audit_warnings
+from brats_fl_tools.audit.figures import sum_up as sum_up_audit
 from brats_fl_tools.pages.diagrams import Diagram
 from brats_fl_tools.pages.formats import MINUS, NONE, REGION_NAMES, format_count, format_difference, list_words
 from brats_fl_tools.pages.pictures import AGREEMENT_COLOURS, AGREEMENT_MEANINGS
@@ -67,6 +69,11 @@ def render_acceptance(out: Path, acceptance: Acceptance, sites: Path | None = No
                 (name, sum_up(summary), [draw_degradation(summary, one) for one in degradations_in(summary.grades)])
                 for section in acceptance.sections
                 for name, summary in section.stress.items()
+            ],
+            audits=[
+                (name, summary, sum_up_audit(summary), audit_warnings(summary))
+                for section in acceptance.sections
+                for name, summary in section.audits.items()
             ],
             pictures=pictures,
             machine=describe_machine(acceptance.record.machine),

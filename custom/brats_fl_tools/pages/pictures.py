@@ -103,6 +103,11 @@ def paint_overview(
     return _as_seen(pixels)
 
 
+def paint_grey(grey: Array, longest_side_px: int) -> Array:
+    """Picture of a slice alone, (H, W) in [0, 1] with voxels as long as they are wide; turned as the others."""
+    return _as_seen(_in_grey(grey, _zoom(grey.shape, (1.0, 1.0), longest_side_px)))
+
+
 def split_agreement(reference: Array, prediction: Array) -> dict[str, Array]:
     """Hits, misses and false alarms of a region, bool arrays of any one shape."""
     return {

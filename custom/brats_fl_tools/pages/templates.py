@@ -8,7 +8,7 @@ from brats_fl_tools.pages import formats
 
 PLACES = tuple(
     f"brats_fl_tools.{room}"
-    for room in ("pages", "report", "partition", "check", "model", "stress", "watch", "acceptance")
+    for room in ("pages", "report", "partition", "check", "model", "stress", "watch", "acceptance", "audit")
 )
 
 

@@ -16,6 +16,8 @@ from tests.run_folders import write_scans
 from tests.study_folders import GOOD, Dice, even, rows_of, write_study_folder
 from typer.testing import CliRunner
 
+from brats_fl.constants import MODALITIES
+from brats_fl_tools.audit.summary import STATES, Attack, Inversion, Summary, write_summary
 from brats_fl_tools.cli import app
 from brats_fl_tools.study.record import read_record
 from brats_fl_tools.study.thresholds import Thresholds
@@ -177,3 +179,35 @@ def test_model_card_has_verdict_figures_and_places_for_what_a_person_must_write(
     assert re.search(r"\| mean Dice \| 0\.750 \| 0\.7\d\d to 0\.7\d\d \|", card)
     assert "| hospital-1 | 4 | 1 | 6 | trained |" in card
     assert "| Data sources, dates, consent and approval | _to be written_ |" in card
+
+
+def test_figures_of_a_privacy_audit_are_in_the_report_of_its_study(reported: Path, tmp_path: Path):
+    out = tmp_path / "study"
+    shutil.copytree(reported, out)
+    figures = dict.fromkeys(MODALITIES, 0.0)
+    titles = {
+        "step": "one step",
+        "round": "a round of 8 steps",
+        "mean": "mean of 5 hospitals' steps",
+        "other": "control",
+    }
+    attacks = [
+        Attack(state, name, figures | {"t1c": 0.8, "t2f": 0.4 * (name == "step")}, figures | {"t1c": 0.28}, 0.1, 2.0)
+        for state in STATES
+        for name in titles
+    ]
+    inversion = Inversion(32, 300, 1, 0, titles, dict.fromkeys(MODALITIES, 0.5), tuple(attacks))
+    audit = Summary(model="m", model_sha256="00", reference_sha256=None, bundle="b", profile="small", sites={"h": 1},
+                    synthetic_cases=0, secure_aggregation=True, seen_checked=True, inversion=inversion,
+                    membership=None, finished="2026", versions={}, machine={}, commit=None)  # fmt: skip
+    (run,) = [path for path in (out / "runs").iterdir() if (path / "run.json").is_file()][:1]
+    write_summary(run / "audit.json", audit)
+
+    acceptance, page = report_of(out, "--force")
+
+    assert "rebuilt with a mean correlation of 0.30, 0.07 beyond the label" in page
+    assert "its server saw the sum of the hospitals' updates" in page
+    assert "a round of 8 steps 0.20 0.07 0.20 0.07" in page
+    (found,) = [audits for job in acceptance["jobs"] for audits in job["audits"].values()]
+    assert found["inversion"]["attacks"][0]["correlation"]["t1c"] == 0.8
+    assert found["membership"] is None
