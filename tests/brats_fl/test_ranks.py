@@ -112,11 +112,12 @@ def test_number_of_gpus_that_is_none_is_refused(said: str, tmp_path: Path, monke
 
 
 @pytest.mark.slow
-def test_more_ranks_than_patches_is_told_with_both_and_the_mend(trainer: Trainer, tmp_path: Path):
+def test_more_ranks_than_patches_is_told_with_both_and_the_mend_each_time(trainer: Trainer, tmp_path: Path):
     trainer.settings = settings_for(tmp_path / "one", batch_size=1)
 
-    failure = trainer.run(Task("train", {"weights": tiny_model()}))
+    for _ in range(2):  # the second time with other processes
+        failure = trainer.run(Task("train", {"weights": tiny_model()}))
 
-    assert isinstance(failure, TaskFailure)
-    assert failure.code == "JOB_ERROR"
-    assert failure.text.startswith("batch_size must be at least the number of the site's GPUs (got 1 for 2)")
+        assert isinstance(failure, TaskFailure)
+        assert failure.code == "JOB_ERROR"
+        assert failure.text.startswith("batch_size must be at least the number of the site's GPUs (got 1 for 2)")

@@ -97,10 +97,10 @@ class CaseEvaluator(SupervisedEvaluator):
         items = batch_items(engine, batchdata)  # before MONAI takes the batch apart
         self._doing = "segmenting"
         try:
-            if isinstance(error := batchdata[AHEAD], Exception):
-                raise error
+            if isinstance(ahead := batchdata.pop(AHEAD), Exception):
+                raise ahead
             self._doing = "post-processing"
-            engine.state.output = batchdata.pop(AHEAD)
+            engine.state.output = ahead
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             engine.fire_event(IterationEvents.MODEL_COMPLETED)
         except Exception as error:
