@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import ignite.distributed
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -139,6 +140,7 @@ class Team:
             process.wait()
         if others:
             dist.destroy_process_group()
+            ignite.distributed.sync()
 
 
 def join(rank: int, size: int, meeting: Path) -> None:
@@ -153,6 +155,7 @@ def join(rank: int, size: int, meeting: Path) -> None:
     os.environ.update({"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK, "LOCAL_RANK": "0"})
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, init_method=meeting.as_uri(), rank=rank, world_size=size)
+    ignite.distributed.sync()  # what it knows of an earlier team would make it wait for ever
 
 
 def gpu_of(rank: int) -> str:
