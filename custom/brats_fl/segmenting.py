@@ -121,13 +121,13 @@ class SegmentingEvaluator(CaseEvaluator):
         self.outcomes: list[Outcome] = []
         self._begun = 0.0
 
-    def run(self) -> None:
+    def run(self, global_epoch: int = 1) -> None:
         """Segment the cases."""
         self.masks.maker = self._maker()
         self._leave_done()
         self.outcomes = []
         self._begun = time.perf_counter()
-        super().run()
+        super().run(global_epoch)
         if failed := [outcome for outcome in self.outcomes if outcome.status == "failed"]:
             listing = "\n".join(str(outcome) for outcome in failed)
             raise RunError(f"{len(failed)} of {len(self.outcomes)} cases were not segmented\n{listing}")
@@ -155,6 +155,10 @@ class SegmentingEvaluator(CaseEvaluator):
             return state_of(self.masks.path_of(item["case"]), self.masks.maker, item["image"])
         except OSError:
             return "absent"  # a scan that cannot be read fails where it is read, and the mask of it stays
+
+    def _predict(self, batch: dict[str, Any]) -> None:
+        if DONE not in batch and FAULT not in batch:
+            super()._predict(batch)
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
         case = str(batchdata["case"][0])

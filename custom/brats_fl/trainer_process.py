@@ -11,10 +11,14 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from brats_fl.errors import StepError, cause_of
+import torch
+
+from brats_fl.algorithms import load_algorithm
+from brats_fl.errors import BratsFLError, StepError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory
 from brats_fl.garbage import spare_what_is_loaded
 from brats_fl.handing_over import hand_over, take_over
+from brats_fl.ranks import Team
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer import ABORT
 from brats_fl.training import LocalTraining, local_model, train_round, validate
@@ -22,15 +26,24 @@ from brats_fl.training import LocalTraining, local_model, train_round, validate
 STEPS = {"train": train_round, "validate": validate, "local_model": local_model}
 """Name of a task -> what is done."""
 
+GPUS_VARIABLE = "BRATS_FL_GPUS"
+"""Environment of a site: how many GPUs its trainer uses, a process each; 1 where it is not set."""
+
 OOM_SCORE = "500"
 """Linux ends the process with the highest score first when memory runs out: this one, not the job's."""
 
 
 class TaskLoop:
-    """Carries out one task after the other; what a task leaves behind in memory serves the next, until one fails."""
+    """Carries out one task after the other; what a task leaves behind in memory serves the next, until one fails.
 
-    def __init__(self, settings: LocalSettings) -> None:
+    Args:
+        settings: What to train on, and where.
+        ranks: Processes that train as one, this one counted; see ``ranks``.
+    """
+
+    def __init__(self, settings: LocalSettings, ranks: int = 1) -> None:
         self.settings = settings
+        self.ranks = ranks
         self.training: LocalTraining | None = None
 
     def carry_out(self, task: Task) -> TaskResult | TaskFailure | str:
@@ -48,7 +61,7 @@ class TaskLoop:
 
     def _ready(self) -> LocalTraining:
         if self.training is None:
-            training = LocalTraining(self.settings)
+            training = LocalTraining(self.settings, self.ranks)
             training.initialize()
             self.training = training
         return self.training
@@ -57,6 +70,46 @@ class TaskLoop:
         """Stop the task that is running, if any, at its next forward pass."""
         if self.training is not None:
             self.training.abort()
+
+
+class TeamLoop(TaskLoop):
+    """As ``TaskLoop``, of a trainer that has other ranks: each task is theirs, too, and a failure ends them."""
+
+    def __init__(self, settings: LocalSettings, ranks: int) -> None:
+        super().__init__(settings, ranks)
+        self.team = Team(ranks)
+
+    def carry_out(self, task: Task) -> TaskResult | TaskFailure | str:
+        """What came of the task, as one process would have it."""
+        try:
+            self.team.give(self.settings, task)
+        except Exception as error:
+            result: TaskResult | TaskFailure | str = describe_failure(error)
+        else:
+            result = super().carry_out(task)
+        if not isinstance(result, TaskResult):
+            self.training = None  # its sampler is of a team that is no more
+            self.team.stop()
+        return result
+
+
+def make_loop(settings: LocalSettings) -> TaskLoop:
+    """What carries out the tasks: this process, or as many as the site has said in ``BRATS_FL_GPUS``."""
+    said = os.environ.get(GPUS_VARIABLE, "1")
+    if not said.isdecimal() or int(said) < 1:
+        raise ValueError(f"{GPUS_VARIABLE} must be a whole number from 1, the GPUs to train with (got {said!r})")
+    if (ranks := int(said)) == 1 or is_private(settings):
+        return TaskLoop(settings)
+    if (seen := torch.cuda.device_count()) and ranks > seen:
+        raise ValueError(f"{GPUS_VARIABLE} is {ranks}, and {seen} GPUs can be seen here; set it to {seen} at most")
+    return TeamLoop(settings, ranks)
+
+
+def is_private(settings: LocalSettings) -> bool:
+    """Whether noise is drawn for each step: once, by one process; what is wrong with the algorithm its task will say."""
+    with contextlib.suppress(BratsFLError):
+        return load_algorithm(settings.algorithm, settings.algorithm_settings, settings.code).is_private
+    return False
 
 
 def describe_failure(error: BaseException) -> TaskFailure:
@@ -78,7 +131,7 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     spare_what_is_loaded()
     connection = Connection(int(sys.argv[1]))
-    loop = TaskLoop(take_over(connection))
+    loop = make_loop(take_over(connection))
     tasks: queue.Queue[Task] = queue.Queue()
 
     def listen() -> None:

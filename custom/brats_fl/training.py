@@ -34,6 +34,7 @@ from brats_fl.gate import check_headers, mark_accepted, read_acceptances, refuse
 from brats_fl.network.checkpoints import read_state_for, save_whole
 from brats_fl.privacy.noise import secret_seed
 from brats_fl.privacy.private_training import LEAVES, make_private, reserve_round
+from brats_fl.ranks import dealt_out, share_training
 from brats_fl.site_state import LOCAL_MODEL_FILE, read_own, write_own
 from brats_fl.tasks import LocalSettings, Task, TaskResult, TrainingAborted
 
@@ -50,11 +51,16 @@ class LocalTraining(MonaiAlgo):
     evaluator share one network; every round starts with fresh optimiser moments and seeds that depend only on
     (seed, site, round), so nothing in memory outlives a round, but in a private job, whose chance nobody may know;
     ``abort`` stops training and evaluation within one forward pass.
+
+    Args:
+        settings: What to train on, and where.
+        ranks: Processes that train as one, this one counted; see ``ranks``.
     """
 
-    def __init__(self, settings: LocalSettings) -> None:
+    def __init__(self, settings: LocalSettings, ranks: int = 1) -> None:
         super().__init__(bundle_root=str(settings.bundle), local_epochs=settings.local_epochs)
         self.settings = settings
+        self.ranks = ranks
         self.cases = 0
         self.aborted = False
         self.losses: list[float] = []
@@ -86,6 +92,7 @@ class LocalTraining(MonaiAlgo):
             seed=settings.seed,
             **settings.overrides,
             **({} if settings.split == "validation" else {EVALUATED: CASES_OF.format(settings.split)}),
+            **dealt_out(len(datalist.split(settings.split)), self.ranks),
         )
         self.train_workflow.initialize()
         self.trainer = self.train_workflow.trainer
@@ -97,6 +104,8 @@ class LocalTraining(MonaiAlgo):
             make_private(self.trainer, self.algorithm.settings, datalist)
             self.evaluator = None  # metrics would leave without noise
         self.trainer.network.register_forward_pre_hook(self._stop_if_aborted)
+        if self.ranks > 1:
+            share_training(self.trainer)
 
     def _note_step(self, engine: Any) -> None:
         self.losses.append(float(engine.state.output[0]["loss"]))  # the batch's, repeated for each of its patches
@@ -170,7 +179,8 @@ class LocalTraining(MonaiAlgo):
 
         start = torch.tensor(self.start[name], device=parameter.device)
         sent, kept = entries(received), entries(own)
-        return lambda gradient: gradient + self.algorithm.local_term(parameter.detach(), start, sent, kept)
+        # The gradients of all ranks are added up, and the term is to be in their sum once.
+        return lambda gradient: gradient + self.algorithm.local_term(parameter.detach(), start, sent, kept) / self.ranks
 
     def _load(self, weights: Weights, own: Payloads) -> Weights:
         """Put the global model into the network, with the site's own values of what stays at the site."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import nibabel as nib
@@ -67,17 +67,31 @@ def test_bad_cases_cost_no_other_and_are_told_at_the_end_with_step_and_file(bund
     assert sorted(path.name for path in (data.parent / "masks").iterdir()) == ["P_002_seg.json", "P_002_seg.nii.gz"]
 
 
-def test_case_on_which_the_network_fails_costs_no_other(bundle: Path, data: Path):
-    evaluator = evaluator_for(bundle, data)
+def fail_on(evaluator: SegmentingEvaluator, failing: Collection[int], error: Exception) -> None:
+    """Let some calls of the network fail, counted from 1."""
     inferer, calls = evaluator.inferer, []
 
-    def failing_once(*args: object, **kwargs: object) -> torch.Tensor:
+    def call(*args: object, **kwargs: object) -> torch.Tensor:
         calls.append(1)
-        if len(calls) == 2:
-            raise MemoryError
+        if len(calls) in failing:
+            raise error
         return inferer(*args, **kwargs)
 
-    evaluator.inferer = failing_once
+    evaluator.inferer = call
+
+
+def test_case_for_which_memory_ran_out_beside_another_is_segmented_alone(bundle: Path, data: Path):
+    evaluator = evaluator_for(bundle, data)
+    fail_on(evaluator, {2}, MemoryError())
+
+    evaluator.run()
+
+    assert set(statuses(evaluator).values()) == {"written"}
+
+
+def test_case_on_which_the_network_fails_costs_no_other(bundle: Path, data: Path):
+    evaluator = evaluator_for(bundle, data)
+    fail_on(evaluator, {2, 3}, MemoryError())  # beside P_001, and alone
 
     with pytest.raises(RunError, match=r"P_002: segmenting: memory ran out; .*P_002_t1ce\.nii\.gz"):
         evaluator.run()

@@ -21,6 +21,7 @@ from brats_fl_tools.runs.folder import STATE_FOLDER, begin_run_folder, now
 from brats_fl_tools.runs.lists import describe_lists, take_seen, write_seen
 from brats_fl_tools.runs.simulator import MODE, POLLING_SECONDS, carry_out, gpu_groups
 from brats_fl_tools.runs.submission import Submission
+from brats_fl_tools.runs.turns import NO_TRAINING, choose_at_once, describe_turns
 from brats_fl_tools.runs.workload import profile_here, warn_of_hours
 
 
@@ -38,6 +39,14 @@ def simulate(
             help="GPUs that sites share, one site at a time on each; [0,1],[2,3]: groups. Default: all GPUs for all.",
         ),
     ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            "--at-once",
+            metavar="N",
+            help="Sites that work at a time. Default: all, or of more than five as many as memory and cores bear.",
+        ),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Write a run folder OUT: global_model.pt, final_model.pt, rounds.jsonl, run.json, from a run on this machine.
@@ -49,12 +58,18 @@ def simulate(
     chosen = choose_sites(source, flags.asked, in_folder(sites.resolve(), source.trains))
     options = replace(flags.options(source, POLLING_SECONDS, profile_here(source, flags.profile)), sites=chosen)
     warn_of_hours(source, options)
-    run_simulation(name, sites, out, options, force, gpu)
+    run_simulation(name, sites, out, options, force, gpu, at_once)
 
 
 @writes("run")
 def run_simulation(
-    name: str | Path, sites: Path, run: Path, options: JobOptions, force: bool = False, gpu: str | None = None
+    name: str | Path,
+    sites: Path,
+    run: Path,
+    options: JobOptions,
+    force: bool = False,
+    gpu: str | None = None,
+    at_once: int | None = None,
 ) -> BuiltJob:
     """Run a job in FLARE's simulator and collect its run folder; prints a line per round and site.
 
@@ -65,6 +80,7 @@ def run_simulation(
         options: With the sites that take part, else those of the folder do.
         force: Replace an earlier run in ``run``.
         gpu: GPUs that the sites share; see ``gpu_groups``.
+        at_once: Sites that work at a time; see ``turns``.
 
     Raises:
         JobError, DataListError, FolderError: The job, a data list or the folder is wrong; nothing was started.
@@ -83,9 +99,14 @@ def run_simulation(
         "sites_dir": str(sites),
         **describe_lists(sites, chosen),
     }
+    groups = gpu_groups(gpu, len(chosen)) if gpu else []
     if gpu:
-        gpu_groups(gpu, len(chosen))
         facts["gpu"] = gpu.replace(" ", "")
+    profile = options.profile if source.trains else NO_TRAINING
+    working = choose_at_once(at_once, len(groups), len(chosen), profile)
+    if working < len(chosen):
+        facts["at_once"] = working
+        typer.echo(describe_turns(working, len(chosen), profile))
     job = begin_run_folder(run, source.folder, options, force)
     if options.of_run and (options.of_run / STATE_FOLDER).is_dir():  # what its hospitals kept for themselves
         shutil.copytree(options.of_run / STATE_FOLDER, run / STATE_FOLDER)

@@ -24,6 +24,7 @@ from brats_fl_tools.runs.folder import SIMULATED_SERVER, SIMULATOR_WORKSPACE, ST
 from brats_fl_tools.runs.processes import Interrupted, end_marked, python_module, reason, running
 from brats_fl_tools.runs.progress import Progress, announce
 from brats_fl_tools.runs.submission import Submission, begin
+from brats_fl_tools.runs.turns import refuse_turns
 
 POLLING_SECONDS = 0.05
 """All processes are on one machine: a round's fixed cost is polling, and loopback bears twenty looks a second."""
@@ -64,16 +65,17 @@ def carry_out(run: Path, job: BuiltJob, submission: Submission) -> None:
     Args:
         run: Run folder, absolute.
         job: What ``build_job`` wrote.
-        submission: With ``sites_dir`` in its facts, and ``gpu`` where GPUs are shared.
+        submission: With ``sites_dir`` in its facts, ``gpu`` where GPUs are shared, ``at_once`` where sites take turns.
 
     Raises:
+        JobError: Sites of this job cannot take turns; nothing was started.
         RunError: The run did not finish; the message names its log.
         Interrupted: By Ctrl-C or SIGTERM.
     """
     log, server = run / LOG_FILE, run / SIMULATED_SERVER
     gpu = str(submission.facts.get("gpu") or "")
-    # FLARE gives each group of GPUs one site at a time; with one group, or none, all sites work at once.
-    at_once = len(groups) if gpu and len(groups := gpu_groups(gpu, len(job.sites))) > 1 else len(job.sites)
+    at_once = min(int(submission.facts.get("at_once", len(job.sites))), len(job.sites))
+    refuse_turns(job, at_once)
     environment = {
         SITES_VARIABLE: str(submission.facts["sites_dir"]),
         STATE_VARIABLE: str(run / STATE_FOLDER),
@@ -82,7 +84,9 @@ def carry_out(run: Path, job: BuiltJob, submission: Submission) -> None:
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once)),
         "PYTHONWARNINGS": "ignore",
     }
-    command = python_module(PROCESS, str(job.folder), str(run / SIMULATOR_WORKSPACE), ",".join(job.sites), gpu)
+    command = python_module(
+        PROCESS, str(job.folder), str(run / SIMULATOR_WORKSPACE), ",".join(job.sites), gpu, str(at_once)
+    )
     # FLARE empties it, too, but later: the records of an earlier part of this run are not this part's.
     shutil.rmtree(run / SIMULATOR_WORKSPACE, ignore_errors=True)
     begin(run, job, submission)

@@ -11,16 +11,21 @@ from brats_fl_tools.runs.processes import end_tree
 
 
 def main() -> int:
-    """Arguments: job folder, workspace, site names with commas between, GPUs or nothing. Exit code: the simulator's."""
+    """Arguments: job folder, workspace, site names with commas between, GPUs or nothing, sites at once."""
     from nvflare.private.fed.app.simulator.simulator_runner import SimulatorRunner
 
-    job, workspace, sites, gpu = sys.argv[1:5]
-    count = len(sites.split(","))
+    job, workspace, sites, gpu, at_once = sys.argv[1:6]
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
-    # A thread for each client: with fewer, FLARE swaps clients in and out of memory at every task (five times slower).
+    # A thread for each client that works at once: where they are fewer than the clients, FLARE starts a client's
+    # process anew for every task.
     # With more than one group of GPUs it takes one thread for each group.
     runner = SimulatorRunner(
-        job_folder=job, workspace=workspace, clients=sites, threads=count, gpu=gpu or None, max_clients=count
+        job_folder=job,
+        workspace=workspace,
+        clients=sites,
+        threads=int(at_once),
+        gpu=gpu or None,
+        max_clients=len(sites.split(",")),
     )
     return int(runner.run() or 0)
 

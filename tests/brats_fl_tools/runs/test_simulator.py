@@ -51,14 +51,14 @@ def test_gpus_and_sites_reach_flares_runner(gpu: str, given: str | None, monkeyp
 
     monkeypatch.setattr(simulator_runner, "SimulatorRunner", Runner)
     monkeypatch.setattr(simulator_process, "end_with_parent", lambda parent: None)
-    monkeypatch.setattr(sys, "argv", ["", "/run/job", "/run/workspace", "north,south", gpu])
+    monkeypatch.setattr(sys, "argv", ["", "/run/job", "/run/workspace", "north,south", gpu, "1"])
 
     assert simulator_process.main() == 0
     assert got == {
         "job_folder": "/run/job",
         "workspace": "/run/workspace",
         "clients": "north,south",
-        "threads": 2,
+        "threads": 1,
         "gpu": given,
         "max_clients": 2,
     }
