@@ -106,7 +106,7 @@ def make_loop(settings: LocalSettings) -> TaskLoop:
 
 
 def is_private(settings: LocalSettings) -> bool:
-    """Whether noise is drawn for each step: once, by one process; what is wrong with the algorithm its task will say."""
+    """Whether noise is drawn for each step: once, by one process. What is wrong with the algorithm, its task says."""
     with contextlib.suppress(BratsFLError):
         return load_algorithm(settings.algorithm, settings.algorithm_settings, settings.code).is_private
     return False

@@ -117,7 +117,7 @@ def test_private_training_draws_its_noise_in_one_process(tmp_path: Path, monkeyp
     settings = settings_for(tmp_path)
 
     assert make_loop(settings).ranks == 2
-    assert make_loop(replace(settings, algorithm="dp")).ranks == 1
+    assert make_loop(replace(settings, algorithm="dp", algorithm_settings={})).ranks == 1
 
 
 @pytest.mark.slow
