@@ -104,7 +104,7 @@ def test_apps_are_flares_recipes_but_for_the_differences_that_have_a_reason(
 
 
 OVERRIDDEN = {
-    "AlgorithmAggregator": {"accept", "aggregate", "reset"},
+    "AlgorithmAggregator": {"accept", "aggregate", "handle_event", "reset"},
     "BestModelSelector": {"handle_event"},
     "BratsExecutor": {"execute", "handle_event"},
     "BundlePersistor": {"handle_event", "load_model", "save_model"},
