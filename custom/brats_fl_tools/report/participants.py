@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from brats_fl.typed import typed
 from brats_fl_tools.pages.formats import format_count, format_ranges, list_words, natural_key
 from brats_fl_tools.report.run_folder import TEST_SPLIT, RoundRecord, RunFolder
+from brats_fl_tools.withdrawn import Withdrawal
 
 
 class Part(Enum):
@@ -63,11 +65,18 @@ def _participant(run: RunFolder, site: str, invited: bool) -> Participant:
 
 
 def invited_sites(run: RunFolder) -> tuple[str, ...]:
-    """The job's own list; of a run that does not have it, who is in ``run.json`` or in a record of a round."""
+    """The job's own list and who withdrew; of a run without it, who is in ``run.json`` or in a record of a round."""
     if run.invited is not None:
-        return tuple(sorted(run.invited, key=natural_key))
+        return tuple(sorted({*run.invited, *withdrawn_sites(run)}, key=natural_key))
     named = {record.site for record in run.records if record.phase == "train"}
     return tuple(site for site in run.sites if site in named or site in run.counts)
+
+
+def withdrawn_sites(run: RunFolder) -> dict[str, int]:
+    """Hospital that withdrew, and whose rounds before that stay -> the first round that was done without it."""
+    told = run.info.get("withdrawal")
+    one = typed(Withdrawal, told) if told else None
+    return {one.hospital: one.first_round} if one and one.first_round and not one.of_patients else {}
 
 
 def train_rounds(run: RunFolder) -> tuple[int, ...]:
@@ -90,9 +99,9 @@ def missing_updates(run: RunFolder) -> tuple[MissingUpdate, ...]:
     """Every round and invited site whose update is not in the model, in order; ``missing`` without a record."""
     failed = {mean.round: mean.status for mean in run.means if mean.status != "ok"}
     trained = {(record.round, record.site): record for record in run.records if record.phase == "train"}
-    found = []
+    withdrawn, found = withdrawn_sites(run), []
     for number in train_rounds(run):
-        for site in invited_sites(run):
+        for site in (site for site in invited_sites(run) if number < withdrawn.get(site, number + 1)):
             record = trained.get((number, site), RoundRecord("train", number, site, "missing"))
             if not record.is_ok or number in failed:
                 status = failed[number] if record.is_ok else record.status
@@ -137,7 +146,9 @@ def summarise_participation(run: RunFolder) -> str:
     if failed := failed_rounds(run):
         rounds = f"{'Round' if len(failed) == 1 else 'Rounds'} {format_ranges(failed)}"
         text += f" {rounds} had too few updates and left the model as it was."
-    if some := [p.site for p in trained if len(p.rounds) < len(train_rounds(run))]:
+    for site, number in (withdrawn := withdrawn_sites(run)).items():
+        text += f" {site} withdrew, and took no part from round {number} on."
+    if some := [p.site for p in trained if len(p.rounds) < len(train_rounds(run)) and p.site not in withdrawn]:
         text += f" {list_words(some)} {'was' if len(some) == 1 else 'were'} not there in every round."
     for part, singular, plural in (
         (Part.ABSENT, "was invited and never answered", "were invited and never answered"),

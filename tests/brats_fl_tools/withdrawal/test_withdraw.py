@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.run_folders import train, write_rounds, write_run
 from tests.signed_run import make_signed_run, model
 from tests.tiny_sites import make_tiny_sites
 from typer.testing import CliRunner
@@ -24,6 +25,10 @@ from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, descri
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.jobs.start import find_start
 from brats_fl_tools.model.export import export_ensemble, export_model
+from brats_fl_tools.report.facts import list_facts
+from brats_fl_tools.report.headline import list_warnings
+from brats_fl_tools.report.participants import missing_updates, summarise_participation
+from brats_fl_tools.report.run_folder import read_run
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.lists import describe_lists
 from brats_fl_tools.runs.seal import seal
@@ -267,3 +272,32 @@ def test_damaged_note_of_a_withdrawal_is_no_permission(tmp_path: Path):
 
     with pytest.raises(RunError, match=r"withdrawn\.json: has no withdrawals"):
         export_model(tmp_path / "global_model.pt", BUNDLES / "brats_unet")
+
+
+def test_report_of_the_study_without_a_hospital_tells_until_when_it_took_part(tmp_path: Path):
+    facts = {"invited": ["hospital-1"], "withdrawal": asdict(withdrawal(first_round=2))}
+    folder = write_run(tmp_path / "without", rounds=3, **facts)
+    write_rounds(
+        folder, [train(0, "hospital-1"), train(0, "hospital-2"), train(1, "hospital-1"), train(2, "hospital-1")]
+    )
+
+    run = read_run(folder)
+
+    assert [(missing.round, missing.site) for missing in missing_updates(run)] == [(1, "hospital-2")]
+    words = summarise_participation(run)
+    assert "2 hospitals trained one model together over 3 rounds." in words
+    assert "hospital-2 withdrew, and took no part from round 2 on." in words
+    facts_shown = dict(list_facts(run, "final model", None))
+    assert (facts_shown["Hospitals"], facts_shown["Done again without"]) == (
+        "2",
+        "hospital-2, from round 2 on; what it gave before round 1 stays",
+    )
+
+
+def test_report_of_a_run_that_was_withdrawn_from_says_so_first(tmp_path: Path):
+    folder = write_run(tmp_path / "with")
+    note_withdrawal(folder, withdrawal())
+
+    first = list_warnings(read_run(folder))[0]
+
+    assert first.startswith("Withdrawn from this run: hospital-2 on 2026-02-03 (the study without: without).")
