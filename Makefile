@@ -22,7 +22,7 @@ demo: env
 	$(BIN)/brats-fl demo --out runs/demo --force
 
 test: env
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: env
 	$(BIN)/python -m pytest -q -m slow

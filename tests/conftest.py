@@ -21,6 +21,11 @@ settings.register_profile("hostile", max_examples=5000, deadline=None)
 """Of ``make fuzz``."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes come first, so that at the end no worker waits for the other."""
+    items.sort(key=lambda item: "integration" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The cache lies in the test's folder, and no data list of the machine is found."""

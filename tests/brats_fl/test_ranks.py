@@ -81,6 +81,7 @@ def test_two_processes_give_what_one_gives_with_the_same_batch_and_end_with_thei
     wait_for_end(ranks)
 
 
+@pytest.mark.slow
 def test_rank_that_dies_ends_the_task_as_a_dead_trainer_and_leaves_no_process(trainer: Trainer, tmp_path: Path):
     trainer.settings = settings_for(tmp_path / "endless", steps_per_epoch=100_000)
     outcome: list[BaseException] = []
