@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,9 @@ def waiting_study(path: Path, out: Path) -> Iterator[tuple[subprocess.Popen[str]
     """A study in a process of its own, in whose federated run something was done, and which waits in it."""
     command = [sys.executable, "-W", "ignore", "-c", RUN_A_STUDY, "study", str(path), "--out", str(out)]
     environment = {**os.environ, "STAND_IN_WAITS": FEDERATED}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as study:
+    streams = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background, it is ignored
+    with subprocess.Popen(command, **streams, env=environment, preexec_fn=hear) as study:
         deadline = time.monotonic() + 60
         while not (out / "runs" / FEDERATED / "run.json").is_file():
             assert study.poll() is None, study.communicate()
