@@ -9,6 +9,7 @@ process. Cases to validate are dealt out, and MONAI's metrics gather them.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -106,6 +107,7 @@ class Team:
     def __init__(self, size: int) -> None:
         self.size = size
         self.others: list[subprocess.Popen[bytes]] = []
+        self.meeting = Path()
 
     def give(self, settings: LocalSettings, task: Task) -> None:
         """Pass a task on to all ranks, which are started where there are none."""
@@ -114,11 +116,11 @@ class Team:
         dist.broadcast_object_list([(settings, task)], src=0)
 
     def _start(self) -> None:
-        meeting = Path(tempfile.mkdtemp(prefix="brats-fl-ranks-")) / "meeting"
-        self.others = [self._start_rank(rank, meeting) for rank in range(1, self.size)]
+        self.meeting = Path(tempfile.mkdtemp(prefix="brats-fl-ranks-")) / "meeting"
+        self.others = [self._start_rank(rank, self.meeting) for rank in range(1, self.size)]
         for process in self.others:
             threading.Thread(target=self._watch, args=(process,), daemon=True, name="watch").start()
-        join(0, self.size, meeting)
+        join(0, self.size, self.meeting)
 
     def _start_rank(self, rank: int, meeting: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -141,6 +143,7 @@ class Team:
         if others:
             dist.destroy_process_group()
             ignite.distributed.sync()
+            shutil.rmtree(self.meeting.parent, ignore_errors=True)  # a rank that is killed leaves it
 
 
 def join(rank: int, size: int, meeting: Path) -> None:

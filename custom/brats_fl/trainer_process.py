@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from brats_fl.algorithms import load_algorithm
-from brats_fl.errors import BratsFLError, StepError, cause_of
+from brats_fl.errors import BratsFLError, KitError, StepError, cause_of
 from brats_fl.failures import is_disk_full, is_out_of_memory
 from brats_fl.garbage import spare_what_is_loaded
 from brats_fl.handing_over import hand_over, take_over
@@ -93,16 +93,44 @@ class TeamLoop(TaskLoop):
         return result
 
 
+class RefusingLoop(TaskLoop):
+    """Of a site whose own settings are wrong: each task fails with the reason, which the site's log then has.
+
+    Args:
+        settings: As of ``TaskLoop``.
+        why: What is wrong.
+    """
+
+    def __init__(self, settings: LocalSettings, why: KitError) -> None:
+        super().__init__(settings)
+        self.why = why
+
+    def carry_out(self, task: Task) -> TaskResult | TaskFailure | str:
+        """The reason."""
+        return describe_failure(self.why)
+
+
 def make_loop(settings: LocalSettings) -> TaskLoop:
     """What carries out the tasks: this process, or as many as the site has said in ``BRATS_FL_GPUS``."""
+    try:
+        ranks = gpus_of_site()
+    except KitError as error:
+        return RefusingLoop(settings, error)
+    return TaskLoop(settings) if ranks == 1 or is_private(settings) else TeamLoop(settings, ranks)
+
+
+def gpus_of_site() -> int:
+    """GPUs that the site lets its trainer use.
+
+    Raises:
+        KitError: It says no number, or more than there are.
+    """
     said = os.environ.get(GPUS_VARIABLE, "1")
     if not said.isdecimal() or int(said) < 1:
-        raise ValueError(f"{GPUS_VARIABLE} must be a whole number from 1, the GPUs to train with (got {said!r})")
-    if (ranks := int(said)) == 1 or is_private(settings):
-        return TaskLoop(settings)
-    if (seen := torch.cuda.device_count()) and ranks > seen:
-        raise ValueError(f"{GPUS_VARIABLE} is {ranks}, and {seen} GPUs can be seen here; set it to {seen} at most")
-    return TeamLoop(settings, ranks)
+        raise KitError(f"{GPUS_VARIABLE} must be a whole number from 1, the GPUs to train with (got {said!r})")
+    if (seen := torch.cuda.device_count()) and int(said) > seen:
+        raise KitError(f"{GPUS_VARIABLE} is {said}, and {seen} GPUs can be seen here; set it to {seen} at most")
+    return int(said)
 
 
 def is_private(settings: LocalSettings) -> bool:

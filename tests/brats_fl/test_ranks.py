@@ -109,8 +109,11 @@ def test_rank_that_dies_ends_the_task_as_a_dead_trainer_and_leaves_no_process(tr
 def test_number_of_gpus_that_is_none_is_refused(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BRATS_FL_GPUS", said)
 
-    with pytest.raises(ValueError, match="BRATS_FL_GPUS must be a whole number from 1"):
-        make_loop(settings_for(tmp_path))
+    failure = make_loop(settings_for(tmp_path)).carry_out(Task("train", {"weights": {}}))
+
+    assert isinstance(failure, TaskFailure)
+    assert failure.code == "KIT_ERROR"
+    assert failure.text == f"BRATS_FL_GPUS must be a whole number from 1, the GPUs to train with (got {said!r})"
 
 
 def test_private_training_draws_its_noise_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -122,7 +125,11 @@ def test_private_training_draws_its_noise_in_one_process(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_more_ranks_than_patches_is_told_with_both_and_the_mend_each_time(trainer: Trainer, tmp_path: Path):
+def test_more_ranks_than_patches_is_told_with_both_and_the_mend_each_time(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "meetings").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "meetings"))
     trainer.settings = settings_for(tmp_path / "one", batch_size=1)
 
     for _ in range(2):  # the second time with other processes
@@ -131,3 +138,4 @@ def test_more_ranks_than_patches_is_told_with_both_and_the_mend_each_time(traine
         assert isinstance(failure, TaskFailure)
         assert failure.code == "JOB_ERROR"
         assert failure.text.startswith("batch_size must be at least the number of the site's GPUs (got 1 for 2)")
+        assert not list((tmp_path / "meetings").glob("brats-fl-ranks-*"))

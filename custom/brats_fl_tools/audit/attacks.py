@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from brats_fl.constants import MODALITIES
+from brats_fl.errors import DataListError
 from brats_fl_tools.audit.inversion import Search, correlations, invert
 from brats_fl_tools.audit.material import Item, Material, check_patch, cut_at_tumour
 from brats_fl_tools.audit.summary import CONTROL, STATES, Attack
@@ -85,17 +86,25 @@ class Target:
 
 
 def choose_target(material: Material, items: Sequence[Item], plan: Plan) -> Target:
-    """The first case's patch at the middle of its tumour, then patches of the other cases, over and over if need be.
+    """The first case's patch at the middle of its tumour, then patches of other patients, over and over if need be.
 
     Raises:
         CaseError: A case cannot be read, or the first has no tumour.
+        DataListError: No other patient has a tumour: the second patch, which is the control, must hold nothing of the
+            first one's scan.
         ModelError: The network cannot take the patch.
     """
     rng = np.random.default_rng(plan.search.seed)
-    prepared = [(item["case"], *material.prepare(item)) for item in items[: plan.patches]]
+    others = [item for item in items if item["patient"] != items[0]["patient"]]
+    prepared = [(item["case"], *material.prepare(item)) for item in (items[0], *others[: plan.patches - 1])]
     first = cut_at_tumour(*prepared[0], plan.patch, None)
     check_patch(material.networks["start"], first)
     with_tumour = [case for case in prepared if case[2].any()]
+    if len(with_tumour) < 2:
+        raise DataListError(
+            f"{items[0]['case']}: of no other patient there is a training case with a tumour, and the audit holds what "
+            "it finds against another patient's scan; give the lists of a hospital with two"
+        )
     further = [
         cut_at_tumour(*with_tumour[number % len(with_tumour)], plan.patch, rng) for number in range(1, plan.patches)
     ]

@@ -113,6 +113,8 @@ def read_summary(path: Path) -> Summary:
     tables = [inversion.label_alone, *(t for one in inversion.attacks for t in (one.correlation, one.beyond_label))]
     if any(set(table) != set(MODALITIES) for table in tables):
         READER.refuse(path, f"an attack must have a correlation of each of {', '.join(MODALITIES)}")
+    if (found := summary.membership) and found.is_too_small == bool(found.scores):
+        READER.refuse(path, "membership must have scores where the patients are enough to say, and there alone")
     return summary
 
 

@@ -15,7 +15,7 @@ from tests.voxel_bundle import make_voxel_bundle
 from typer.testing import CliRunner, Result
 
 from brats_fl.bundle import build_network
-from brats_fl.errors import CaseError, DataListError, FolderError, ModelError
+from brats_fl.errors import CaseError, DataListError, FolderError, ModelError, RunError
 from brats_fl_tools.audit import attacks
 from brats_fl_tools.audit.command import saw_sums_alone
 from brats_fl_tools.audit.material import check_patch, cut_at_tumour
@@ -126,16 +126,41 @@ def test_chosen_case_is_the_one_in_the_pictures(bundle: Path, sites: Path, tmp_p
 
 
 def test_without_a_test_case_membership_is_left_out(bundle: Path, tmp_path: Path):
-    done = run_audit(bundle, make_tiny_sites(tmp_path / "sites", {"hospital-1": (1, 0, 0)}), tmp_path / "out")
+    done = run_audit(bundle, make_tiny_sites(tmp_path / "sites", {"hospital-1": (2, 0, 0)}), tmp_path / "out")
 
     assert done.exit_code == 0, done.output
     assert read_summary(tmp_path / "out" / "audit.json").membership is None
     assert "No test case is there" in (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("cases", [1, 2], ids=["one case", "two cases of one patient"])
+def test_without_another_patient_there_is_no_control_and_so_no_audit(cases: int, bundle: Path, tmp_path: Path):
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (cases, 0, 0)})
+    datalist = sites / "hospital-1" / "datalist.json"
+    content = json.loads(datalist.read_text())
+    for entry in content["training"]:
+        entry["patient"] = "one"
+    datalist.write_text(json.dumps(content))
+
+    done = run_audit(bundle, sites, tmp_path / "out")
+
+    assert isinstance(done.exception, DataListError)
+    assert "of no other patient there is a training case with a tumour" in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_figures_that_contradict_each_other_are_refused(audited: tuple[Path, str], tmp_path: Path):
+    content = json.loads((audited[0] / "audit.json").read_text())
+    content["membership"]["chance"] = 0.1  # as if there had been enough patients
+    (tmp_path / "audit.json").write_text(json.dumps(content))
+
+    with pytest.raises(RunError, match="membership must have scores where the patients are enough to say"):
+        read_summary(tmp_path / "audit.json")
+
+
 def test_model_that_was_not_trained_on_the_cases_is_refused(bundle: Path, sites: Path, tmp_path: Path):
     run = make_run(tmp_path / "run", bundle)
-    other = make_tiny_sites(tmp_path / "other", {"hospital-2": (1, 0, 1)})
+    other = make_tiny_sites(tmp_path / "other", {"hospital-2": (2, 0, 1)})
     write_seen(run, other, ["hospital-2"])
 
     refused = run_audit(run, sites, tmp_path / "out", "--bundle", str(bundle))
