@@ -47,7 +47,7 @@ def test_study_without_a_hospital_begins_where_it_had_not_touched_the_model_yet(
     ]
     assert "the ledger holds" in invoke("ledger", "verify", out)
     assert invoke("ledger", "replay", out).count("give the model") == 3
-    assert json.loads((out / "run.json").read_text())["withdrawal"]["hospital"] == "hospital-3"
+    assert json.loads((out / "run.json").read_text())["withdrawals"][0]["hospital"] == "hospital-3"
     assert "Withdrawn from this run: hospital-3" in invoke_report(run)
     assert "Done again without" in invoke_report(out)
 

@@ -201,8 +201,8 @@ def describe_in_words(info: Mapping[str, Any]) -> str:
         f"{', '.join(map(str, info.get('invited', [])))}: the job, the models, and the record of every round. "
         "`brats-fl ledger verify` checks it. The hospitals' cases are not in it."
     )
-    gone = info.get("withdrawal")
-    return f"{text} Done again without {gone.get('hospital')}, which withdrew." if isinstance(gone, Mapping) else text
+    gone = [one.get("hospital") for one in info.get("withdrawals", ()) if isinstance(one, Mapping)]
+    return f"{text} Done again without {', '.join(map(str, gone))}, who withdrew." if gone else text
 
 
 def describe_cases(info: Mapping[str, Any]) -> Iterator[Entity]:

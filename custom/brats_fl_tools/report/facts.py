@@ -78,12 +78,15 @@ def _describe_start(info: Mapping[str, Any]) -> str | None:
 
 def _describe_withdrawal(info: Mapping[str, Any]) -> str | None:
     """Who had withdrawn from the study that this run does again; None of another run."""
-    found = info.get("withdrawal")
-    if not found:
-        return None
-    one = typed(Withdrawal, found)
-    stays = f"; what it gave before round {one.from_round} stays" if one.from_round and one.first_round else ""
-    return f"{one.who}, from round {one.first_round} on{stays}"
+    found = typed(tuple[Withdrawal, ...], info.get("withdrawals", ()))
+    return (
+        "; ".join(
+            f"{one.who}, from round {one.first_round} on"
+            + f", what it gave before round {one.from_round} stays" * bool(one.from_round and one.first_round)
+            for one in found
+        )
+        or None
+    )
 
 
 def _describe_parts(run: RunFolder) -> str | None:

@@ -74,9 +74,9 @@ def invited_sites(run: RunFolder) -> tuple[str, ...]:
 
 def withdrawn_sites(run: RunFolder) -> dict[str, int]:
     """Hospital that withdrew, and whose rounds before that stay -> the first round that was done without it."""
-    told = run.info.get("withdrawal")
-    one = typed(Withdrawal, told) if told else None
-    return {one.hospital: one.first_round} if one and one.first_round and not one.of_patients else {}
+    told = typed(tuple[Withdrawal, ...], run.info.get("withdrawals", ()))
+    trained = {record.site for record in run.records if record.phase == "train"}
+    return {one.hospital: one.first_round for one in told if one.hospital in trained and not one.of_patients}
 
 
 def train_rounds(run: RunFolder) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ RUN_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
         "parts": list[dict[str, Any]],
         "seconds": float | None,
         "sites": Counts,
-        "withdrawal": Withdrawal | None,
+        "withdrawals": tuple[Withdrawal, ...],
     }
 )
 """Key of ``run.json`` -> its type; others are not looked at."""

@@ -19,7 +19,7 @@ from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, State, 
 from brats_fl_tools.runs.submission import Submission
 
 SEALED_MODELS: Final = (FINAL_MODEL, BEST_MODEL)
-OF_LISTS: Final = ("sites", "study_sha256", "lists", "withdrawal")
+OF_LISTS: Final = ("sites", "study_sha256", "lists", "withdrawals")
 """Facts of a run that say whose data it is of: its lists, which only who simulates has, and who withdrew."""
 
 

@@ -216,7 +216,7 @@ def _facts(submission: Submission, options: JobOptions, withdrawal: Withdrawal) 
         _refuse_same_list(folder, submission.facts.get("lists"), lists["lists"], withdrawal)
     elif not withdrawal.of_patients:
         facts["left_out"] = sorted({*facts.get("left_out", ()), withdrawal.hospital})
-    return {**facts, "withdrawal": asdict(withdrawal)}
+    return {**facts, "withdrawals": [*submission.facts.get("withdrawals", ()), asdict(withdrawal)]}
 
 
 def _refuse_same_list(folder: Path, before: object, lists: Mapping[str, Any], withdrawal: Withdrawal) -> None:

@@ -112,16 +112,16 @@ def test_study_goes_on_without_the_hospital_from_the_last_model_that_it_did_not_
     assert not (out / "updates/round-0001").exists()
     assert (out / "updates/round-0000/hospital-2.pt").is_file()
     [noted] = read_withdrawals(run)
-    assert later.facts["withdrawal"] == asdict(noted)
+    assert later.facts["withdrawals"] == [asdict(noted)]
     assert (noted.hospital, noted.first_round, noted.run) == ("hospital-2", 1, "without")
     assert noted.ledger_head == hash_of(read_ledger(run / LEDGER_FILE)[-1])
 
 
 def test_lead_signs_in_the_seal_who_withdrew(run: Path):
     job, last = describe_job(run / "job" / JOB), read_ledger(run / LEDGER_FILE)[-2]
-    submission = Submission(JOB, JOB, "", facts={"withdrawal": asdict(withdrawal())})
+    submission = Submission(JOB, JOB, "", facts={"withdrawals": [asdict(withdrawal())]})
 
-    assert seal(run, last, job, submission, "finished").lists["withdrawal"]["hospital"] == "hospital-2"
+    assert seal(run, last, job, submission, "finished").lists["withdrawals"][0]["hospital"] == "hospital-2"
 
 
 def test_study_of_which_nothing_was_kept_begins_anew(run, tmp_path, carried_out, capsys):
@@ -275,7 +275,7 @@ def test_damaged_note_of_a_withdrawal_is_no_permission(tmp_path: Path):
 
 
 def test_report_of_the_study_without_a_hospital_tells_until_when_it_took_part(tmp_path: Path):
-    facts = {"invited": ["hospital-1"], "withdrawal": asdict(withdrawal(first_round=2))}
+    facts = {"invited": ["hospital-1"], "withdrawals": [asdict(withdrawal(first_round=2))]}
     folder = write_run(tmp_path / "without", rounds=3, **facts)
     write_rounds(
         folder, [train(0, "hospital-1"), train(0, "hospital-2"), train(1, "hospital-1"), train(2, "hospital-1")]
@@ -290,7 +290,7 @@ def test_report_of_the_study_without_a_hospital_tells_until_when_it_took_part(tm
     facts_shown = dict(list_facts(run, "final model", None))
     assert (facts_shown["Hospitals"], facts_shown["Done again without"]) == (
         "2",
-        "hospital-2, from round 2 on; what it gave before round 1 stays",
+        "hospital-2, from round 2 on, what it gave before round 1 stays",
     )
 
 
@@ -301,3 +301,24 @@ def test_report_of_a_run_that_was_withdrawn_from_says_so_first(tmp_path: Path):
     first = list_warnings(read_run(folder))[0]
 
     assert first.startswith("Withdrawn from this run: hospital-2 on 2026-02-03 (the study without: without).")
+
+
+def test_second_hospital_that_withdraws_does_not_make_the_first_forgotten(run, tmp_path, carried_out):
+    first = asdict(withdrawal(hospital="hospital-9"))
+    begin(
+        run,
+        describe_job(run / "job" / JOB),
+        Submission(JOB, JOB, "2026-02-01T10:00:00+00:00", OPTIONS, {"withdrawals": [first]}),
+    )
+
+    withdraw_from(Asked(run, "hospital-2", from_round=1), tmp_path / "without")
+
+    told = carried_out[0][2].facts["withdrawals"]
+    assert [one["hospital"] for one in told] == ["hospital-9", "hospital-2"]
+
+
+def test_hospital_of_whom_nothing_is_left_in_the_run_is_not_counted_as_invited(tmp_path: Path):
+    gone = asdict(withdrawal(hospital="hospital-9", first_round=0))
+    folder = write_run(tmp_path / "without", invited=list(OPTIONS.sites or ()), withdrawals=[gone])
+
+    assert dict(list_facts(read_run(folder), "final model", None))["Hospitals"] == "2"
