@@ -10,6 +10,7 @@ import typer
 
 from brats_fl.cases.datalists import as_monai_item, write_datalist
 from brats_fl.errors import FolderError
+from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel
 from brats_fl_tools.model.trained import find_model
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.pages.formats import format_duration
@@ -72,10 +73,8 @@ def score_canaries(
     reference: Annotated[
         Path | None, typer.Option("--reference", metavar="MODEL", help="A model of the same network, without them.")
     ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Bundle of the model; default: of its run, else the one that fits.")
-    ] = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="full or small; default: of its run.")] = None,
+    bundle: BundleOfModel = None,
+    profile: ProfileOfModel = None,
 ) -> None:
     """Print what the training's epsilon is at least, with 95 % confidence, from guesses of the coins."""
     own = find_model(model, bundle, profile)

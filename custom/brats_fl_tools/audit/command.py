@@ -20,6 +20,7 @@ from brats_fl_tools.jobs.secure import AGGREGATION
 from brats_fl_tools.jobs.source import SERVER_CONFIG
 from brats_fl_tools.model.ensemble import short_name
 from brats_fl_tools.model.evaluation_folder import count_synthetic, sites_with_cases
+from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel
 from brats_fl_tools.model.trained import TrainedModel, find_model
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import appearing_folder, is_ours, refuse_foreign
@@ -58,13 +59,8 @@ def audit(
         Path | None,
         typer.Option("--reference", metavar="MODEL", help="A model of the same network that has not seen the cases."),
     ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Bundle of the model; default: of its run, else the one that it fits."),
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", help="full or small; default: of its run, else the one that it fits.")
-    ] = None,
+    bundle: BundleOfModel = None,
+    profile: ProfileOfModel = None,
     case: Annotated[
         str | None, typer.Option("--case", help="Training case to rebuild; default: the first of the first hospital.")
     ] = None,

@@ -15,6 +15,7 @@ from brats_fl.files import write_whole
 from brats_fl_tools.data.given_cases import GivenCases, read_given
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.model.ensemble import find_models, post_processing, title
+from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel
 from brats_fl_tools.model.segmentation import Gatekeeper, as_items, make_evaluator, make_gatekeeper
 from brats_fl_tools.model.trained import TrainedModel
 from brats_fl_tools.one_writer import writes
@@ -48,13 +49,8 @@ def segment(
         Path | None,
         typer.Option("--mapping", metavar="JSON", help="Description of a folder in your own layout, as for `import`."),
     ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Bundle of the model; default: of its run, else the one that it fits."),
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", help="full or small; default: of its run, else the one that it fits.")
-    ] = None,
+    bundle: BundleOfModel = None,
+    profile: ProfileOfModel = None,
     values: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Variable of the bundle's inference.json; repeatable."),

@@ -19,6 +19,7 @@ from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.ensemble import digests_of, find_models, post_processing, title
 from brats_fl_tools.model.evaluate import seen_by_any
 from brats_fl_tools.model.evaluation_folder import count_synthetic, sites_with_cases
+from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel
 from brats_fl_tools.model.trained import TrainedModel
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, refuse_foreign
@@ -49,13 +50,8 @@ def stress(
         list[Path] | None,
         typer.Option("--model", help="Another model; figures are of the mean probability of all. Repeatable."),
     ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Bundle of the model; default: of its run, else the one that it fits."),
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", help="full or small; default: of its run, else the one that it fits.")
-    ] = None,
+    bundle: BundleOfModel = None,
+    profile: ProfileOfModel = None,
     only: Annotated[
         str | None,
         typer.Option("--only", metavar="A,B", help=f"These degradations, of {', '.join(DEGRADATIONS)}; default: all."),
