@@ -223,6 +223,8 @@ def find_datalists(where: Path) -> list[Path]:
         DataListError: There is none.
     """
     if not where.is_dir():
+        if not where.exists():
+            raise DataListError(f"{where}: {READER.missing}")
         return [where]
     found = list_sites(where)
     own = where / DATALIST_FILE

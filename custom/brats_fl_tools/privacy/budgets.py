@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from brats_fl.cases.datalists import find_datalists
-from brats_fl.errors import FolderError
+from brats_fl.cases.datalists import find_datalists, read_datalist
+from brats_fl.errors import FolderError, KitError
 from brats_fl.files import write_whole
 from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, read_budget, read_spent, total_epsilon
+from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.one_writer import writes
 
 COLUMNS = ("hospital", "most spent by a patient", "budget", "delta", "rounds", "patients")
@@ -24,10 +25,16 @@ def budget_folders(where: Path) -> dict[str, Path]:
 
     Raises:
         DataListError: It is none of these.
+        KitError: It is the kit of a server or an admin, or a damaged one.
     """
     if (where / "startup").is_dir():
-        return {where.resolve().name: where / "local"}
-    return {path.resolve().parent.name: path.parent for path in find_datalists(where)}
+        if (kit := read_kit(where)).kind != "client":
+            raise KitError(f"{where}: is the kit of {kit.name}, which has no patients; give a hospital's kit")
+        return {kit.name: where / "local"}
+    found = find_datalists(where)
+    for path in found:
+        read_datalist(path)  # a file that is none has no hospital's budget beside it
+    return {path.resolve().parent.name: path.parent for path in found}
 
 
 def write_budgets(where: Path, budget: Budget, force: bool) -> list[Path]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from tests.jobs.test_jobs import CHOSEN
+from tests.tiny_kits import TinyKits
 from tests.tiny_sites import make_tiny_sites
 from typer.testing import CliRunner
 
-from brats_fl.errors import FolderError, JobError
+from brats_fl.errors import DataListError, FolderError, JobError, KitError
 from brats_fl.privacy.accounting import NoisedSteps, epsilon_of
 from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, Spending, digests_of, reserve
 from brats_fl_tools.cli import app
@@ -131,10 +132,25 @@ def test_budget_is_written_for_each_hospital_and_what_was_spent_is_summed_up(tmp
     assert rows[1][:2] == ("hospital-2", "0.000")
 
 
-def test_budget_of_a_kit_lies_in_local_and_is_replaced_by_force_only(tmp_path: Path):
-    kit = tmp_path / "hospital-3"
-    for folder in ("startup", "local"):
-        (kit / folder).mkdir(parents=True)
+def test_budget_is_written_nowhere_but_beside_a_hospitals_list(kits: TinyKits, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("no list")
+    (tmp_path / "empty").mkdir()
+
+    for where, words in (
+        (tmp_path / "sites", "no such data list"),
+        (tmp_path / "notes.txt", "notes.txt"),
+        (tmp_path / "empty", "holds no SITE/datalist.json"),
+    ):
+        with pytest.raises(DataListError, match=words):
+            write_budgets(where, Budget(8.0, 1e-3), force=False)
+    with pytest.raises(KitError, match="which has no patients"):
+        write_budgets(kits.federation.server.folder, Budget(8.0, 1e-3), force=False)
+
+    assert not list(tmp_path.rglob(BUDGET_FILE))
+
+
+def test_budget_of_a_kit_lies_in_local_and_is_replaced_by_force_only(kits: TinyKits):
+    kit = kits.hospital.folder
     write_budgets(kit, Budget(8.0, 1e-3), force=False)
     reserve(kit / "local" / BUDGET_FILE, Spending("one", 0, digests_of(["ann"]), NoisedSteps(4.0, 1.0, 1)), 1e-3)
 
