@@ -78,7 +78,7 @@ def _describe_start(info: Mapping[str, Any]) -> str | None:
 
 def _describe_withdrawal(info: Mapping[str, Any]) -> str | None:
     """Who had withdrawn from the study that this run does again; None of another run."""
-    found = typed(tuple[Withdrawal, ...], info.get("withdrawals", ()))
+    found = typed(tuple[Withdrawal, ...], info.get("withdrawals", []))
     return (
         "; ".join(
             f"{one.who}, from round {one.first_round} on"

@@ -74,7 +74,7 @@ def invited_sites(run: RunFolder) -> tuple[str, ...]:
 
 def withdrawn_sites(run: RunFolder) -> dict[str, int]:
     """Hospital that withdrew, and whose rounds before that stay -> the first round that was done without it."""
-    told = typed(tuple[Withdrawal, ...], run.info.get("withdrawals", ()))
+    told = typed(tuple[Withdrawal, ...], run.info.get("withdrawals", []))
     trained = {record.site for record in run.records if record.phase == "train"}
     return {one.hospital: one.first_round for one in told if one.hospital in trained and not one.of_patients}
 
