@@ -16,8 +16,8 @@ CASE_TABLE_COLUMNS = ("case", "site", "split", "region", "dice", "hd95_mm", "vol
 SCRATCH: Final = re.compile(r"\.?brats-fl-[0-9a-z_]{8}\.tmp(\..+)?")
 """Names of files that are being written, or that a killed process left half-written; once they had no dot in front."""
 
-PASSED_OVER: Final = ("__MACOSX", "@eaDir", "lost+found")
-"""Folders that a Mac's archive, a network disk or a file system adds; so are all hidden ones, such as ``.snapshot``."""
+PASSED_OVER: Final = ("__MACOSX", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+"""Folders that a Mac, Windows, a network disk or a file system adds; so are all hidden ones, such as ``.snapshot``."""
 
 
 def is_passed_over(name: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -119,7 +119,7 @@ def _read_images(images: Mapping[Path, list[Path]]) -> tuple[list[FoundCase], li
     of_bids: list[Path] = []
     strangers: list[Path] = []
     for folder, files in images.items():
-        named = [one for file in files if (one := _name(file, folder))]
+        named = _named(files, folder)
         apart = [one for one in named if one.naming.scattered]
         scattered += apart
         if not any(one.kind in MODALITIES for one in named):
@@ -136,11 +136,23 @@ def _read_images(images: Mapping[Path, list[Path]]) -> tuple[list[FoundCase], li
     return [*cases, *joined, *bids.read_cases(of_bids, stem_of)], [*strangers, *left]
 
 
-def _name(file: Path, folder: Path) -> NamedFile | None:
+def _named(files: Iterable[Path], folder: Path) -> list[NamedFile]:
+    """The files of a folder whose names tell what they are, whatever the capitals of a case that is whole so."""
+    published = {one.file: one for file in files if (one := _name(file, folder, str))}
+    others = [file for file in files if not bids.read_name(stem_of(file))]
+    spelt_otherwise = [one for file in others if (one := _name(file, folder, str.lower))]
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for one in spelt_otherwise:
+        kinds[one.case].add(one.kind)
+    whole = {one.file: one for one in spelt_otherwise if kinds[one.case] >= set(MODALITIES)}
+    return [*{**whole, **published}.values()]
+
+
+def _name(file: Path, folder: Path, spelt: Callable[[str], str]) -> NamedFile | None:
     stem = stem_of(file)
     if ODD_LABELS.get(folder.name) == stem:
         return NamedFile(file, BRATS_2018, folder.name, SEG)
-    parts = split_name(stem)
+    parts = split_name(stem, spelt)
     return NamedFile(file, *parts) if parts else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -110,17 +110,18 @@ def modality_of(word: str) -> str | None:
     return _MODALITY_OF.get(re.sub(r"[^a-z0-9]", "", word.lower()))
 
 
-def split_name(stem: str) -> NameParts | None:
+def split_name(stem: str, spelt: Callable[[str], str] = str) -> NameParts | None:
     """Naming, case and kind that the name of a file tells; None for other names.
 
     Args:
         stem: The name without ``.nii`` or ``.nii.gz``.
+        spelt: What makes two endings the same: ``str.lower`` where capitals do not count.
     """
     for naming in NAMINGS:
         for kind, endings in naming.endings.items():
             # The longest first: ..._automated_approx_segm ends in _segm, too.
             for ending in sorted(endings, key=len, reverse=True):
-                case = stem.removesuffix(ending)
-                if case != stem and naming.cases.fullmatch(case):
+                case = stem[: -len(ending)]
+                if spelt(stem[len(case) :]) == spelt(ending) and naming.cases.fullmatch(case):
                     return NameParts(naming, case, kind)
     return None

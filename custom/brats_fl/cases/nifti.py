@@ -24,9 +24,8 @@ from brats_fl.errors import ScanError, ScanFault
 READ_ERRORS: Final = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
 """What nibabel, gzip and the file system raise for a file that is no sound NIfTI: of 12,000 damaged ones no other."""
 
-# As nibabel takes them: in small letters or in capitals, but not .Nii.
-NIFTI: Final = r"(?P<stem>.+)\.(?:nii|NII)(?:\.(?:gz|GZ))?"
-"""What the name of a NIfTI file matches."""
+NIFTI: Final = r"(?P<stem>(?s:.+))\.(?i:nii(?:\.gz)?)"
+"""What the name of a NIfTI file matches, whatever its capitals."""
 
 MOST_VOXELS: Final = 512**3
 """All volumes of a file together, 1 GiB as float64; MSD Task01's have 36 million. A packed file may unpack to a
@@ -77,7 +76,7 @@ def open_image(file: Path) -> tuple[nib.Nifti1Image, int]:
         if nifti_stem(file) is None:
             raise ScanError(ScanFault.UNREADABLE, f"{file} ends in neither .nii nor .nii.gz")
         with file.open("rb") as raw:
-            image = _parse(_head(_unpacked(raw) if is_packed(file) else raw))
+            image = _parse(_head(cast("IO[bytes]", _unpacked(raw)) if is_packed(file) else raw))
         dtype = image.get_data_dtype()
         voxels = math.prod(int(size) for size in image.shape)
         wanted = int(image.dataobj.offset) + dtype.itemsize * voxels
@@ -92,8 +91,8 @@ def open_image(file: Path) -> tuple[nib.Nifti1Image, int]:
     return image, wanted
 
 
-def _unpacked(raw: IO[bytes]) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
+def _unpacked(raw: IO[bytes]) -> gzip.GzipFile:
+    return gzip.GzipFile(fileobj=raw)
 
 
 def _head(stream: IO[bytes]) -> IO[bytes]:
@@ -143,10 +142,9 @@ def _length(file: Path, wanted: int) -> int:
     try:
         with file.open("rb") as raw:
             unpacked = _unpacked(raw)
-            while read <= wanted + SPARE_BYTES and (chunk := unpacked.read(_CHUNK_BYTES)):
+            while read <= wanted + SPARE_BYTES and (chunk := unpacked.read1(_CHUNK_BYTES)):
                 read += len(chunk)
     except EOFError:
-        # The last chunk is lost to the error, so an unfinished file may look a little shorter than it is.
         return min(read, wanted - 1)
     return read
 

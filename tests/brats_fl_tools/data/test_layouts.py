@@ -64,6 +64,15 @@ def in_capitals(root: Path) -> None:
     put_case(root / "P_001", "_seg", ending=".NII.GZ")
 
 
+def of_mixed_case(root: Path) -> None:
+    put_case(root / "P_001", "_Seg", suffixes=("_T1ce", "_t1", "_T2", "_FLAIR"), ending=".Nii.Gz")
+
+
+def with_a_waste_bin(root: Path) -> None:
+    folder = put_case(root / "P_001", "_seg")
+    shutil.copytree(folder, root / "$RECYCLE.BIN" / "S-1-5" / "P_001")
+
+
 def case_355(root: Path) -> None:
     put_case(root / "BraTS20_Training_355")
     put(root / "BraTS20_Training_355" / "W39_1998.09.19_Segm.nii")
@@ -96,7 +105,7 @@ def of_the_decathlon(root: Path) -> None:
     "make",
     [
         *(plain, of_2023, without_a_label, deep_below, in_capitals, case_355, with_a_macs_shadows, with_snapshots),
-        *(with_a_link_to_it, of_the_decathlon),
+        *(with_a_link_to_it, of_the_decathlon, of_mixed_case, with_a_waste_bin),
     ],
 )
 def test_case_is_found_by_import_and_inference_alike(tmp_path: Path, make: Callable[[Path], None]):
