@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from tests.tracked_curves import read_store
 from brats_fl.cases.datalists import DATALIST_FILE, read_datalist, write_datalist
 from brats_fl.constants import SITES
 from brats_fl.errors import FolderError, KitError, RunError
+from brats_fl.ledger import read_ledger
 from brats_fl.machine import describe_machine
 from brats_fl.round_records import SERVER, read_records
 from brats_fl.sharing.case_features import FEATURES
@@ -38,6 +40,8 @@ from brats_fl_tools.runs import host_federation as fed
 from brats_fl_tools.runs.poc import Poc, prepare_poc, read_poc, start_poc, submit_poc
 from brats_fl_tools.runs.session import admin_session, connected_clients
 from brats_fl_tools.runs.simulator import POLLING_SECONDS
+from brats_fl_tools.withdrawal.command import Asked, withdraw_from
+from brats_fl_tools.withdrawn import read_withdrawals
 
 
 @dataclass(frozen=True)
@@ -242,6 +246,22 @@ def test_hospitals_find_the_case_that_two_of_them_have(running: Running, tmp_pat
             assert told == {}
     everything = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
     assert taken.case.encode() not in everything
+
+
+@pytest.mark.slow  # a job more
+def test_hospital_withdraws_from_a_run_of_the_federation(running: Running, poc_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(poc_run, tmp_path / "run"))
+
+    withdraw_from(Asked(run, "hospital-5"), tmp_path / "without")
+
+    records = read_records(tmp_path / "without" / "rounds.jsonl")
+    assert sorted(r["site"] for r in records if r["phase"] == "train") == sorted(set(SITES) - {"hospital-5"})
+    verdict = judge(tmp_path / "without", kits=[kit.folder for kit in running.poc.kits.clients])
+    assert verdict.problems == ()
+    assert verdict.is_proven
+    sealed = read_ledger(tmp_path / "without" / "ledger.jsonl")[-1]
+    assert [one["hospital"] for one in sealed.lists["withdrawals"]] == ["hospital-5"]
+    assert read_withdrawals(run)[0].run == "without"
 
 
 def test_second_start_is_refused_while_the_first_runs(running: Running) -> None:
