@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from brats_fl.errors import RunError
+from brats_fl.scoring.calibration import Reliability
 from brats_fl_tools.acceptance.accounts import Cost, Member, costs, members, read_folders
 from brats_fl_tools.acceptance.comparing import (
     Comparison,
@@ -20,7 +21,7 @@ from brats_fl_tools.acceptance.comparing import (
     models_of,
     own_tables,
 )
-from brats_fl_tools.acceptance.evidence import Candidate, Evidence, gather_evidence
+from brats_fl_tools.acceptance.evidence import READER, Candidate, Evidence, gather_evidence
 from brats_fl_tools.acceptance.hospitals import Contribution, Gain, contributions, gains, suspects
 from brats_fl_tools.acceptance.judging import Judgement, Verdict, judge_thresholds, pass_verdict
 from brats_fl_tools.acceptance.statistics import Spread
@@ -28,6 +29,8 @@ from brats_fl_tools.audit import summary as audits
 from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.groups import Grouping, group_cases
 from brats_fl_tools.report.groups import as_json as groups_as_json
+from brats_fl_tools.report.reliability import pool_reliability
+from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.stress.command import DEFAULT_FOLDER
 from brats_fl_tools.stress.summary import SUMMARY_FILE, Summary, read_summary
@@ -46,6 +49,8 @@ class Section:
     tables: tuple[Table, ...]
     groupings: tuple[Grouping, ...]
     """Its test cases by size of the tumour and by institution."""
+    reliability: Mapping[str, Reliability]
+    """Region -> voxels of all its runs by their probability; empty where no evaluation counted them."""
     comparisons: tuple[Comparison, ...]
     gains: tuple[Gain, ...]
     contributions: tuple[Contribution, ...]
@@ -124,6 +129,7 @@ def _section(
         spreads={kind: Spread(tuple(seeds.values())) for kind, seeds in candidate.by_seed.items()},
         tables=own_tables(candidate.federated),
         groupings=group_cases(candidate.federated.averaged, institutions),
+        reliability=pool_reliability(_evaluations(out, candidate)),
         comparisons=compare_all(candidate),
         gains=gains(candidate),
         contributions=contributions(candidate),
@@ -131,6 +137,11 @@ def _section(
         stress=_read_stress(out, candidate),
         audits=_read_audits(out, candidate),
     )
+
+
+def _evaluations(out: Path, candidate: Candidate) -> list[tuple[Path, Mapping[str, Any]]]:
+    paths = [out / run.evaluation for run in candidate.own_runs]
+    return [(path, read_facts(READER, path, EVALUATION_FACTS)) for path in paths]
 
 
 def _read_stress(out: Path, candidate: Candidate) -> dict[str, Summary]:
@@ -189,6 +200,7 @@ def _section_as_json(section: Section) -> dict[str, Any]:
         },
         "figures": {table.metric.name: _table_as_json(table) for table in section.tables},
         **groups_as_json(section.groupings),
+        "reliability": {region: one.as_table() for region, one in section.reliability.items()},
         "against": {
             one.baseline: {
                 "cases": one.cases,

@@ -28,6 +28,7 @@ from brats_fl_tools.report.groups import SIZE_LIMITS_ML
 from brats_fl_tools.report.overlays import Overlays, draw_overlays
 from brats_fl_tools.report.page import Page, as_page
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
+from brats_fl_tools.report.reliability import draw_reliability
 from brats_fl_tools.report.run_folder import RunFolder, read_run
 from brats_fl_tools.report.viewer import Wanted, build_viewer
 from brats_fl_tools.runs.folder import MASKS_FOLDER
@@ -72,6 +73,10 @@ def render_acceptance(
         word=acceptance.verdict.word or NO_THRESHOLDS,
         warnings=list_warnings(acceptance),
         diagrams={section.candidate.name: effects(section) for section in acceptance.sections},
+        reliability={
+            one.candidate.name: draw_reliability(f"reliability-{number}", one.reliability)
+            for number, one in enumerate(acceptance.sections)
+        },
         stresses=[
             (name, sum_up(summary), [draw_degradation(summary, one) for one in degradations_in(summary.grades)])
             for section in acceptance.sections

@@ -32,9 +32,11 @@ from brats_fl_tools.report.participants import (
 )
 from brats_fl_tools.report.privacy import spent_by_hospital
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
+from brats_fl_tools.report.reliability import draw_reliability, pool_reliability
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
 from brats_fl_tools.report.viewer import Viewer, Wanted, build_viewer
+from brats_fl_tools.runs.folder import EVALUATION_FILE
 
 METRIC_NAMES = {"dice": "Dice", "hd95_mm": "HD95 in mm"}
 
@@ -125,6 +127,7 @@ def render_page(
         groupings=group_cases(run.scored(run.split), institutions),
         size_limits_ml=[f"{limit:g}" for limit in SIZE_LIMITS_ML],
         strips=case_strips(run),
+        reliability=draw_reliability("reliability", pool_reliability([(run.path / EVALUATION_FILE, run.evaluation)])),
         agreement_colours={name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in AGREEMENT_COLOURS.items()},
         agreement_meanings=AGREEMENT_MEANINGS,
         metrics=METRICS,
