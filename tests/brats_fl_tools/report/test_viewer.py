@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from tests.brats_fl_tools.report.test_report import CHROMIUM, QUIET
+from tests.brats_fl_tools.report.test_report import CHROMIUM, QUIET, measure_in_browser
 from tests.niivue import niivue_package
 from tests.run_folders import write_run, write_scans
 from tests.study_folders import write_study_folder
@@ -170,6 +170,15 @@ def test_study_has_its_cases_in_3d_too(tmp_path: Path, package: Path):
     assert "report-3d.html: it holds whole scans and must stay in the hospital" in " ".join(done.output.split())
     titles = [one["title"] for one in data_of((out / "report-3d.html").read_text(encoding="utf-8"))]
     assert titles == ["Worst: hospital-1-1, hospital-1", "Best: hospital-1-0, hospital-1"]
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine to open the page with")
+def test_page_in_3d_never_scrolls_sideways(run: Path, package: Path, tmp_path: Path):
+    page = write_report(run, wanted=Wanted(package)).in_3d.read_text(encoding="utf-8")
+
+    seen = measure_in_browser(page, tmp_path, widths=(390, 1400))
+
+    assert {width: frame["wanted"] <= int(width) for width, frame in seen.items()} == {"390": True, "1400": True}
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine to open the page with")
