@@ -505,7 +505,9 @@ def evaluation_facts(folder: Path) -> Hostile:
     run = write_run(folder / "run")
     (run / "run.json").unlink()
     good = {"bundle": "b", "model": "m", "model_sha256": "00", "profile": "small", "split": "testing", "cases": 2,
-            "models_sha256": {"x/m": "00"}, "masks_dir": "/m", "masks_sha256": "00",
+            "models_sha256": {"x/m": "00"},
+            "reliability": {"a": {"wt": [{"voxels": 1, "mean_probability": 0.5, "share": 1.0}] * 10}},
+            "masks_dir": "/m", "masks_sha256": "00",
             "synthetic_cases": 0, "seen_in_training": ["a/b"], "seconds_per_case": 1.5, "finished": "2026",
             "versions": {"brats_fl": "1"}, "machine": {"processor": "x", "cores": 2}}  # fmt: skip
 

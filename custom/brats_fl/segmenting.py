@@ -28,10 +28,12 @@ from brats_fl.scoring.mask_records import (
     hash_scans,
     hash_settings,
     hash_weights,
+    is_ours,
     read_record,
     state_of,
 )
 from brats_fl.scoring.masks import JUDGEMENT, SCANS_SHA256, SaveMaskd
+from brats_fl.scoring.uncertainty import SaveUncertaintyd
 
 DONE, STEP = "done", "step"
 """Keys of an item: the case has its mask already; in which step it failed, ``FAULT`` says why."""
@@ -118,6 +120,7 @@ class SegmentingEvaluator(CaseEvaluator):
             raise ValueError(f"batch_size must be 1, so that a case fails alone (got {self.data_loader.batch_size})")
         self.steps = flatten(kwargs["postprocessing"])
         self.masks = next(step for step in self.steps if isinstance(step, SaveMaskd))
+        self.maps = next((step for step in self.steps if isinstance(step, SaveUncertaintyd)), None)
         self.outcomes: list[Outcome] = []
         self._begun = 0.0
 
@@ -134,7 +137,7 @@ class SegmentingEvaluator(CaseEvaluator):
 
     def _maker(self) -> Maker:
         dataset = self.data_loader.dataset
-        steps = [*flatten(dataset.transform), *(step for step in self.steps if step is not self.masks)]
+        steps = [*flatten(dataset.transform), *(step for step in self.steps if step not in (self.masks, self.maps))]
         members = tuple(map(hash_weights, self.network.members)) if isinstance(self.network, Ensemble) else ()
         return Maker(hash_weights(self.network), hash_settings(steps, self.inferer), members)
 
@@ -144,6 +147,8 @@ class SegmentingEvaluator(CaseEvaluator):
         states = {item["case"]: self._state(item) for item in dataset.data if FAULT not in item}
         refused = [*IN_THE_WAY] if not self.replace else ["foreign"]
         masks = {self.masks.path_of(case): of for case, of in states.items() if of in refused}
+        if self.maps:
+            masks |= {path: "foreign" for case in states if foreign_file(path := self.maps.path_of(case))}
         in_the_way = {foreign_file(mask) or mask: IN_THE_WAY[of] for mask, of in masks.items()}
         if in_the_way:
             raise FolderError(describe_files(in_the_way))
@@ -152,6 +157,8 @@ class SegmentingEvaluator(CaseEvaluator):
 
     def _state(self, item: Mapping[str, Any]) -> State:
         try:
+            if self.maps and not self.maps.path_of(item["case"]).exists() and is_ours(self.masks.path_of(item["case"])):
+                return "absent"  # the mask may be there: its map is not
             return state_of(self.masks.path_of(item["case"]), self.masks.maker, item["image"])
         except OSError:
             return "absent"  # a scan that cannot be read fails where it is read, and the mask of it stays

@@ -119,6 +119,7 @@ def test_run_evaluates_and_reports(run: Path) -> None:
     assert metrics["overall"]["dice"]["wt"] == pytest.approx(table[table.region == "wt"].dice.mean(), abs=1e-4)
     assert {site: found["part"] for site, found in metrics["participants"].items()} == dict.fromkeys(SITES, "trained")
     evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(evaluation["reliability"]) == set(table["site"])
     assert (evaluation["seen_in_training"], evaluation["synthetic_cases"]) == ([], 0)
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "that it never saw in training" in page

@@ -7,7 +7,7 @@ the whole brain would hide what it says at the tumour's edge.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,17 @@ NEAR_TUMOUR_MM: Final = 10.0
 
 BINS: Final = 10
 """Of equal width over [0, 1]; 1 is in the last."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Voxels whose probability is of one bin."""
+
+    voxels: int
+    mean_probability: float | None
+    """None without a voxel, as is ``share``."""
+    share: float | None
+    """Of them, what is of the region."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +61,42 @@ class Reliability:
         total = int(self.voxels.sum())
         return float(np.abs(self.probability - self.positive).sum() / total) if total else None
 
+    @classmethod
+    def of_bins(cls, bins: Sequence[Bin]) -> Reliability:
+        """The sums behind ``bins``.
+
+        Raises:
+            ValueError: They are not ``BINS``, or a figure cannot be.
+        """
+        if len(bins) != BINS:
+            raise ValueError(f"must have {BINS} bins (got {len(bins)})")
+        for number, one in enumerate(bins):
+            ratios = [one.mean_probability, one.share]
+            known = [ratio for ratio in ratios if ratio is not None and 0 <= ratio <= 1]
+            if not 0 <= one.voxels < 2**53 or len(known) != (2 if one.voxels else 0) or ratios.count(None) % 2:
+                raise ValueError(
+                    f"bin {number} must have voxels, and where it has any two ratios from 0 to 1 (got {one})"
+                )
+        voxels = np.array([one.voxels for one in bins], dtype=np.int64)
+        probability = np.array([(one.mean_probability or 0.0) * one.voxels for one in bins], dtype=np.float64)
+        positive = np.array([round((one.share or 0.0) * one.voxels) for one in bins], dtype=np.int64)
+        return cls(voxels, probability, positive)
+
+    def bins(self) -> list[Bin]:
+        """The bins, from the lowest probability up."""
+        return [
+            Bin(
+                int(voxels),
+                float(self.probability[number] / voxels) if voxels else None,
+                float(self.positive[number] / voxels) if voxels else None,
+            )
+            for number, voxels in enumerate(self.voxels)
+        ]
+
     def as_table(self) -> list[dict[str, Any]]:
         """A row a bin: its limits, voxels, mean probability and share of the region, which are None without a voxel."""
         return [
-            {
-                "from": number / BINS,
-                "to": (number + 1) / BINS,
-                "voxels": int(voxels),
-                "mean_probability": float(self.probability[number] / voxels) if voxels else None,
-                "share": float(self.positive[number] / voxels) if voxels else None,
-            }
-            for number, voxels in enumerate(self.voxels)
+            {"from": number / BINS, "to": (number + 1) / BINS, **asdict(one)} for number, one in enumerate(self.bins())
         ]
 
 
@@ -81,12 +117,15 @@ def reliability(probability: NDArray[np.floating[Any]], is_region: Mask) -> Reli
 
 def mean_entropy_bits(probability: NDArray[np.floating[Any]]) -> float | None:
     """Mean entropy of voxels' probabilities (N,), in bits: 0 sure, 1 undecided everywhere; None without a voxel."""
-    if not probability.size:
-        return None
+    return float(entropy_bits(probability).mean()) if probability.size else None
+
+
+def entropy_bits(probability: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Entropy of each probability, of any one shape, in bits: 0 at 0 and at 1, 1 at one half."""
     sure = np.finfo(np.float64).tiny
     p = probability.astype(np.float64)
     q = 1 - p
-    return float(-(p * np.log2(np.maximum(p, sure)) + q * np.log2(np.maximum(q, sure))).mean())
+    return np.asarray(-(p * np.log2(np.maximum(p, sure)) + q * np.log2(np.maximum(q, sure))))
 
 
 def near_tumour(whole_tumour: Mask, brain: Mask, spacing_mm: Sequence[float]) -> tuple[Box, Mask] | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nibabel as nib
 import numpy as np
 from monai.transforms import Transform
+from numpy.typing import NDArray
 
 from brats_fl.cases.cache_folder import hash_file
 from brats_fl.errors import FolderError
@@ -29,6 +30,9 @@ JUDGEMENT = "judgement"
 """Key of an item: what was said of its scans, where they were judged."""
 
 
+NOBODY: Final = Maker()
+
+
 class SaveMaskd(Transform):
     """Write ``mask`` (1, H, W, D) as ``<output_dir>/<case>_<output_postfix><output_ext>``, uint8, with its affine.
 
@@ -42,7 +46,7 @@ class SaveMaskd(Transform):
         output_ext: ``.nii.gz`` or ``.nii``.
     """
 
-    maker = Maker()
+    maker = NOBODY
     """What makes the masks, for their records."""
 
     def __init__(self, output_dir: str | Path, output_postfix: str = "seg", output_ext: str = ".nii.gz") -> None:
@@ -59,25 +63,49 @@ class SaveMaskd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:  # noqa: D102
         path = self.path_of(str(data["case"]))
         with during("writing the mask", [{"case": data["case"]}]):
-            if foreign := foreign_file(path):
-                raise FolderError(
-                    f"{foreign} was not written by brats-fl, or was changed since, and is not replaced; choose another "
-                    "output_dir, or move it away"
-                )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with appearing(path, ending=self.output_ext) as scratch:  # nibabel goes by the ending
-                nib.save(as_nifti(data["mask"]), scratch)
-                scans, judgement = (str(data.get(key, "")) for key in (SCANS_SHA256, JUDGEMENT))
-                record = MaskRecord(self.maker, scans, hash_file(str(scratch)), judgement)
-                write_record(path, record)  # first: a mask without a record would be taken for somebody else's
+            scans, judgement = (str(data.get(key, "")) for key in (SCANS_SHA256, JUDGEMENT))
+            save_recorded(path, as_nifti(data["mask"]), self.output_ext, self.maker, scans, judgement)
         logger.info("case=%s mask=%s", data["case"], path)
         return dict(data)
 
 
+def save_recorded(
+    path: Path, image: nib.Nifti1Image, ending: str, maker: Maker = NOBODY, scans: str = "", judgement: str = ""
+) -> None:
+    """Write a volume with a record beside it; it appears whole or not at all.
+
+    Args:
+        path: Where; its folder is made when missing.
+        image: The volume.
+        ending: Of the file's name.
+        maker: Of the volume, for the record, as are the digest of its scans and what was said of them.
+        scans: As ``MaskRecord.scans_sha256``.
+        judgement: As ``MaskRecord.judgement``.
+
+    Raises:
+        FolderError: A file lies there that was not written so, such as an expert's label.
+    """
+    if foreign := foreign_file(path):
+        raise FolderError(
+            f"{foreign} was not written by brats-fl, or was changed since, and is not replaced; choose another "
+            "output_dir, or move it away"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(path, ending=ending) as scratch:  # nibabel goes by the ending
+        nib.save(image, scratch)
+        record = MaskRecord(maker, scans, hash_file(str(scratch)), judgement)
+        write_record(path, record)  # first: a volume without a record would be taken for somebody else's
+
+
 def as_nifti(mask: Any) -> nib.Nifti1Image:
     """A mask (1, H, W, D) as uint8 image in the space that its affine says."""
-    affine = np.asarray(mask.affine, dtype=np.float64)
-    volume = nib.Nifti1Image(np.asarray(mask, dtype=np.uint8)[0], affine)
+    return in_scanner_space(np.asarray(mask, dtype=np.uint8)[0], mask.affine)
+
+
+def in_scanner_space(voxels: NDArray[Any], affine: Any) -> nib.Nifti1Image:
+    """A volume (H, W, D) as image in the space that an affine (4, 4) says."""
+    affine = np.asarray(affine, dtype=np.float64)
+    volume = nib.Nifti1Image(voxels, affine)
     volume.set_qform(affine, SCANNER_SPACE)
     volume.set_sform(affine, SCANNER_SPACE)
     volume.header.set_xyzt_units("mm")

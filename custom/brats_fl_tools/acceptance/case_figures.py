@@ -58,6 +58,30 @@ class CaseFigures:
         """Some of the cases, in the order given."""
         return replace(self, results={key: self.results[key] for key in keys})
 
+    @property
+    def averaged(self) -> tuple[CaseResult, ...]:
+        """Each case with the mean over its seeds of every figure."""
+        return tuple(_mean_of(found) for found in self.results.values())
+
+
+def _mean_of(found: Sequence[CaseResult]) -> CaseResult:
+    return replace(
+        found[0],
+        dice=_mean_per_region([one.dice for one in found]),
+        hd95_mm=_mean_per_region([one.hd95_mm for one in found]),
+        volume_ml=_mean_per_region([one.volume_ml for one in found]),
+        reference_volume_ml=_mean_per_region([one.reference_volume_ml for one in found]),
+        further={
+            name: _mean_per_region([one.further[name] for one in found if name in one.further])
+            for name in dict.fromkeys(name for one in found for name in one.further)
+        },
+    )
+
+
+def _mean_per_region(figures: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    known = {region: [value for one in figures if (value := one[region]) is not None] for region in REGIONS}
+    return {region: fmean(values) if values else None for region, values in known.items()}
+
 
 def _average(values: Iterable[float | None]) -> float:
     known = [value for value in values if value is not None]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from brats_fl.errors import RunError
+from brats_fl.scoring.calibration import Reliability
 from brats_fl_tools.acceptance.accounts import Cost, Member, costs, members, read_folders
 from brats_fl_tools.acceptance.comparing import (
     Comparison,
@@ -19,12 +21,16 @@ from brats_fl_tools.acceptance.comparing import (
     models_of,
     own_tables,
 )
-from brats_fl_tools.acceptance.evidence import Candidate, Evidence, gather_evidence
+from brats_fl_tools.acceptance.evidence import READER, Candidate, Evidence, gather_evidence
 from brats_fl_tools.acceptance.hospitals import Contribution, Gain, contributions, gains, suspects
 from brats_fl_tools.acceptance.judging import Judgement, Verdict, judge_thresholds, pass_verdict
 from brats_fl_tools.acceptance.statistics import Spread
 from brats_fl_tools.audit import summary as audits
 from brats_fl_tools.pages.formats import natural_key
+from brats_fl_tools.report.groups import Grouping, group_cases
+from brats_fl_tools.report.groups import as_json as groups_as_json
+from brats_fl_tools.report.reliability import pool_reliability
+from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.stress.command import DEFAULT_FOLDER
 from brats_fl_tools.stress.summary import SUMMARY_FILE, Summary, read_summary
@@ -41,6 +47,10 @@ class Section:
     spreads: Mapping[str, Spread]
     """The same -> mean Dice of each seed."""
     tables: tuple[Table, ...]
+    groupings: tuple[Grouping, ...]
+    """Its test cases by size of the tumour and by institution."""
+    reliability: Mapping[str, Reliability]
+    """Region -> voxels of all its runs by their probability; empty where no evaluation counted them."""
     comparisons: tuple[Comparison, ...]
     gains: tuple[Gain, ...]
     contributions: tuple[Contribution, ...]
@@ -69,12 +79,15 @@ class Acceptance:
     """Hospitals whose labels someone looked at and found sound: they are not named."""
 
 
-def judge_study(out: Path, sound: Collection[str] = ()) -> Acceptance:
+def judge_study(
+    out: Path, sound: Collection[str] = (), institutions: Mapping[str, str] = MappingProxyType({})
+) -> Acceptance:
     """Read a folder of a study and judge it.
 
     Args:
         out: The folder.
         sound: Hospitals whose labels were looked at and found sound.
+        institutions: Case -> institution, where a case table names it.
 
     Raises:
         RunError: It has no federated run to report, a file of it is damaged, or ``sound`` names no hospital of it.
@@ -92,7 +105,7 @@ def judge_study(out: Path, sound: Collection[str] = ()) -> Acceptance:
         record=record,
         evidence=evidence,
         verdict=pass_verdict(judgements, record.thresholds is not None, left_out),
-        sections=tuple(_section(out, one, folders) for one in evidence.candidates),
+        sections=tuple(_section(out, one, folders, institutions) for one in evidence.candidates),
         costs=costs(tuple(used.values()), folders),
         sound=tuple(sound),
     )
@@ -104,12 +117,19 @@ def _judge(record: StudyRecord, candidate: Candidate, sound: Collection[str]) ->
     return Judgement(candidate.label, candidate.name, findings, named)
 
 
-def _section(out: Path, candidate: Candidate, folders: Mapping[str, tuple[RunFolder, ...]]) -> Section:
+def _section(
+    out: Path,
+    candidate: Candidate,
+    folders: Mapping[str, tuple[RunFolder, ...]],
+    institutions: Mapping[str, str],
+) -> Section:
     return Section(
         candidate=candidate,
         headlines={kind: headline(figures) for kind, figures in models_of(candidate).items()},
         spreads={kind: Spread(tuple(seeds.values())) for kind, seeds in candidate.by_seed.items()},
         tables=own_tables(candidate.federated),
+        groupings=group_cases(candidate.federated.averaged, institutions),
+        reliability=pool_reliability(_evaluations(out, candidate)),
         comparisons=compare_all(candidate),
         gains=gains(candidate),
         contributions=contributions(candidate),
@@ -117,6 +137,11 @@ def _section(out: Path, candidate: Candidate, folders: Mapping[str, tuple[RunFol
         stress=_read_stress(out, candidate),
         audits=_read_audits(out, candidate),
     )
+
+
+def _evaluations(out: Path, candidate: Candidate) -> list[tuple[Path, Mapping[str, Any]]]:
+    paths = [out / run.evaluation for run in candidate.own_runs]
+    return [(path, read_facts(READER, path, EVALUATION_FACTS)) for path in paths]
 
 
 def _read_stress(out: Path, candidate: Candidate) -> dict[str, Summary]:
@@ -174,6 +199,8 @@ def _section_as_json(section: Section) -> dict[str, Any]:
             kind: {"mean": one.mean, "sd": one.sd, "values": one.values} for kind, one in section.spreads.items()
         },
         "figures": {table.metric.name: _table_as_json(table) for table in section.tables},
+        **groups_as_json(section.groupings),
+        "reliability": {region: one.as_table() for region, one in section.reliability.items()},
         "against": {
             one.baseline: {
                 "cases": one.cases,

@@ -22,15 +22,19 @@ from brats_fl_tools.pages.diagrams import Diagram
 from brats_fl_tools.pages.formats import MINUS, NONE, REGION_NAMES, format_count, format_difference, list_words
 from brats_fl_tools.pages.pictures import AGREEMENT_COLOURS, AGREEMENT_MEANINGS
 from brats_fl_tools.pages.svg import INK, MUTED, PALETTE, draw
-from brats_fl_tools.pages.templates import page_environment
 from brats_fl_tools.report.comparison import RESAMPLES
 from brats_fl_tools.report.facts import describe_machine
+from brats_fl_tools.report.groups import SIZE_LIMITS_ML
 from brats_fl_tools.report.overlays import Overlays, draw_overlays
-from brats_fl_tools.report.page import Page
-from brats_fl_tools.report.run_folder import read_run
+from brats_fl_tools.report.page import Page, as_page
+from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
+from brats_fl_tools.report.reliability import draw_reliability
+from brats_fl_tools.report.run_folder import RunFolder, read_run
+from brats_fl_tools.report.viewer import Wanted, build_viewer
 from brats_fl_tools.runs.folder import MASKS_FOLDER
 from brats_fl_tools.stress.page import draw_degradation, sum_up
 from brats_fl_tools.stress.summary import degradations_in
+from brats_fl_tools.study.record import RunRecord
 
 FAILURES: Final = 3
 """Cases of a job that are shown as pictures."""
@@ -45,59 +49,79 @@ BASELINE_NAMES: Final = {
 }
 
 
-def render_acceptance(out: Path, acceptance: Acceptance, sites: Path | None = None) -> Page:
+def render_acceptance(
+    out: Path, acceptance: Acceptance, sites: Path | None = None, wanted: Wanted | None = None
+) -> Page:
     """The page: one HTML text that needs no other file.
 
     Args:
         out: Folder of the study.
         acceptance: What is to be said.
         sites: Where the data lists are, if not where the runs say.
+        wanted: For the page with cases in 3-D.
     """
     pictures = [(section, draw_failures(out, section, sites)) for section in acceptance.sections]
-    html = (
-        page_environment()
-        .get_template("acceptance_page.html")
-        .render(
-            version=brats_fl.__version__,
-            acceptance=acceptance,
-            record=acceptance.record,
-            verdict=acceptance.verdict,
-            word=acceptance.verdict.word or NO_THRESHOLDS,
-            warnings=list_warnings(acceptance),
-            diagrams={section.candidate.name: effects(section) for section in acceptance.sections},
-            stresses=[
-                (name, sum_up(summary), [draw_degradation(summary, one) for one in degradations_in(summary.grades)])
-                for section in acceptance.sections
-                for name, summary in section.stress.items()
-            ],
-            audits=[
-                (name, summary, sum_up_audit(summary), audit_warnings(summary))
-                for section in acceptance.sections
-                for name, summary in section.audits.items()
-            ],
-            pictures=pictures,
-            machine=describe_machine(acceptance.record.machine),
-            names=BASELINE_NAMES,
-            metric_of=metric_of,
-            interval=format_interval,
-            figure=format_figure,
-            p_value=format_p,
-            dice_metric=DICE,
-            columns=COLUMNS,
-            regions=REGIONS,
-            region_names=REGION_NAMES,
-            all_cases=ALL,
-            mean=MEAN,
-            fewest=FEWEST,
-            far=f"{FAR:g}",
-            resamples=f"{RESAMPLES:,}",
-            missed_hd95_mm=MISSED_HD95_MM,
-            agreement_colours={name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in AGREEMENT_COLOURS.items()},
-            agreement_meanings=AGREEMENT_MEANINGS,
-        )
-    )
     notes = [note for _, overlays in pictures for note in overlays.notes]
-    return Page(html, tuple(dict.fromkeys(notes)))
+    return as_page(
+        "acceptance_page.html",
+        dict.fromkeys(notes),
+        build_viewer(wanted, viewed_runs(out, acceptance), sites) if wanted else None,
+        version=brats_fl.__version__,
+        acceptance=acceptance,
+        record=acceptance.record,
+        verdict=acceptance.verdict,
+        word=acceptance.verdict.word or NO_THRESHOLDS,
+        warnings=list_warnings(acceptance),
+        diagrams={section.candidate.name: effects(section) for section in acceptance.sections},
+        reliability={
+            one.candidate.name: draw_reliability(f"reliability-{number}", one.reliability)
+            for number, one in enumerate(acceptance.sections)
+        },
+        stresses=[
+            (name, sum_up(summary), [draw_degradation(summary, one) for one in degradations_in(summary.grades)])
+            for section in acceptance.sections
+            for name, summary in section.stress.items()
+        ],
+        audits=[
+            (name, summary, sum_up_audit(summary), audit_warnings(summary))
+            for section in acceptance.sections
+            for name, summary in section.audits.items()
+        ],
+        pictures=pictures,
+        machine=describe_machine(acceptance.record.machine),
+        names=BASELINE_NAMES,
+        metric_of=metric_of,
+        interval=format_interval,
+        figure=format_figure,
+        p_value=format_p,
+        dice_metric=DICE,
+        columns=COLUMNS,
+        regions=REGIONS,
+        region_names=REGION_NAMES,
+        all_cases=ALL,
+        mean=MEAN,
+        fewest=FEWEST,
+        fewest_for_rank=FEWEST_FOR_RANK,
+        size_limits_ml=[f"{limit:g}" for limit in SIZE_LIMITS_ML],
+        far=f"{FAR:g}",
+        resamples=f"{RESAMPLES:,}",
+        missed_hd95_mm=MISSED_HD95_MM,
+        agreement_colours={name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in AGREEMENT_COLOURS.items()},
+        agreement_meanings=AGREEMENT_MEANINGS,
+    )
+
+
+def viewed_runs(out: Path, acceptance: Acceptance) -> dict[str, RunFolder]:
+    """Job -> its run whose cases are shown; the name is empty where there is one job."""
+    found = {one.candidate.name: pictured_run(out, one) for one in acceptance.sections}
+    runs = {name: read_run(out / run.folder, with_rounds=False) for name, run in found.items()}
+    return runs if len(runs) > 1 else {"": next(iter(runs.values()))}
+
+
+def pictured_run(out: Path, section: Section) -> RunRecord:
+    """A job's first run that has masks; the first where none has."""
+    runs = section.candidate.own_runs
+    return next((one for one in runs if (out / one.folder / MASKS_FOLDER).is_dir()), runs[0])
 
 
 def format_figure(value: float | None, metric: Metric, signed: bool = False) -> str:
@@ -201,8 +225,7 @@ def _forest(name: str, title: str, caption: str, entries: Sequence[Gain | Contri
 
 def draw_failures(out: Path, section: Section, sites: Path | None) -> Overlays:
     """The cases with the lowest mean Dice of a job's first run that has masks."""
-    runs = section.candidate.own_runs
-    run = next((one for one in runs if (out / one.folder / MASKS_FOLDER).is_dir()), runs[0])
+    run = pictured_run(out, section)
     overlays = draw_overlays(read_run(out / run.folder, with_rounds=False), sites, worst=FAILURES)
     if overlays.shown:
         return overlays

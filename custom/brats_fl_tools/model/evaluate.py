@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ from brats_fl.constants import LABEL_TABLES, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.provenance import hash_file
+from brats_fl.reading import Reader
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.ensemble import (
     ENSEMBLE_FILE,
@@ -46,6 +48,8 @@ from brats_fl_tools.runs.processes import last_lines, python_module, running
 
 if TYPE_CHECKING:
     import pandas as pd
+
+READER = Reader(RunError, "evaluate again")
 
 
 def evaluate(
@@ -147,10 +151,11 @@ def evaluate_models(
     scratch = out / ".evaluation"
     fresh_folder(scratch, "evaluation", force=True)
     begin = time.perf_counter()
-    tables = []
+    tables, bins = [], {}
     for site in counts:
         typer.echo(f"site={site} cases={counts[site]} split={split}: evaluating")
         tables.append(evaluate_site(models, sites / site / DATALIST_FILE, scratch / site, split, masks, tuned))
+        bins[site] = read_bins(scratch / site)
         means = tables[-1].groupby("region")["dice"].mean()
         typer.echo(f"site={site} " + " ".join(f"dice_{region}={means[region]:.3f}" for region in REGIONS))
     import pandas as pd
@@ -161,11 +166,23 @@ def evaluate_models(
         **name_models(models),
         "postprocessing": tuned,
         **({} if seen is None else {"seen_in_training": seen}),
+        **({"reliability": bins} if any(bins.values()) else {}),
         **describe_evaluation(sites, counts, split, begin),
     }
     shutil.rmtree(scratch)
     write_evaluation(out, facts, table.to_csv(index=False))
     return table
+
+
+def read_bins(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Region -> bins of the voxels by their probability, as the bundle's own ``evaluate`` left them; may be empty."""
+    from brats_fl.scoring.calibration import Bin
+    from brats_fl.scoring.evaluation import SUMMARY_FILE
+
+    path = folder / SUMMARY_FILE
+    regions = READER.at(dict[str, list[dict[str, Any]]], READER.json_object(path), ["reliability"], path)
+    kept = [field.name for field in fields(Bin)]
+    return {region: [{name: row[name] for name in kept} for row in rows] for region, rows in regions.items()}
 
 
 def name_models(models: Sequence[TrainedModel]) -> dict[str, Any]:

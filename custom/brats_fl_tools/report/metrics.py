@@ -24,7 +24,9 @@ from brats_fl_tools.report.participants import (
 )
 from brats_fl_tools.report.privacy import spent_by_hospital
 from brats_fl_tools.report.ranking import Ranking, rank
+from brats_fl_tools.report.reliability import pool_reliability
 from brats_fl_tools.report.run_folder import VALIDATION_SPLIT, RunFolder
+from brats_fl_tools.runs.folder import EVALUATION_FILE
 
 METRICS = ("dice", "hd95_mm")
 COLUMNS = (*REGIONS, "mean")
@@ -242,6 +244,7 @@ def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:
         run: The run.
         scores: Figures of its split.
     """
+    pooled = pool_reliability([(run.path / EVALUATION_FILE, run.evaluation)])
     unscored = sum(result.split == run.split and not result.is_scored for result in run.results)
     return {
         **_describe(run),
@@ -257,6 +260,7 @@ def build_metrics(run: RunFolder, scores: Scores) -> dict[str, Any]:
             "cases_without_reference": unscored,
         },
         **({} if run.is_evaluation else _taking_part(run)),
+        "reliability": {region: one.as_table() for region, one in pooled.items()},
         "other_splits": {split: _as_json(summary) for split, summary in other_splits(run).items()},
     }
 

@@ -103,6 +103,11 @@ def mask_path(run: RunFolder, result: CaseResult) -> Path:
     return run.path / MASKS_FOLDER / result.site / f"{result.case}_seg.nii.gz"
 
 
+def masked_cases(run: RunFolder) -> list[CaseResult]:
+    """Scored cases of the run's split that have a predicted mask."""
+    return [result for result in run.scored(run.split) if mask_path(run, result).is_file()]
+
+
 def draw_overlays(
     run: RunFolder, sites: Path | None = None, most_bytes: int = MOST_BYTES, worst: int | None = None
 ) -> Overlays:
@@ -115,7 +120,7 @@ def draw_overlays(
         worst: Show so many, those with the lowest mean Dice, and no others.
     """
     scored = run.scored(run.split)
-    masked = [result for result in scored if mask_path(run, result).is_file()]
+    masked = masked_cases(run)
     if not masked:
         return Overlays(notes=(_say_no_masks(),))
     notes = []
@@ -129,7 +134,7 @@ def draw_overlays(
     shown: list[Overlay] = []
     for role, result in _by_importance(choose_cases(masked) if worst is None else choose_worst(masked, worst)):
         try:
-            overlay = draw_case(_open(run, result, sites), role, result)
+            overlay = draw_case(open_result(run, result, sites), role, result)
         except BratsFLError as error:
             notes.append(f"{result.case} of {result.site} is not shown: {error}")
             continue
@@ -252,7 +257,8 @@ def _find_case(run: RunFolder, result: CaseResult, sites: Path | None) -> Case:
     raise CaseError(f"it is not among the {result.split} cases of {path}")
 
 
-def _open(run: RunFolder, result: CaseResult, sites: Path | None) -> OpenCase:
+def open_result(run: RunFolder, result: CaseResult, sites: Path | None) -> OpenCase:
+    """The case of a result, as ``open_case``; ``CaseError`` where no data list has it."""
     return open_case(_find_case(run, result, sites), mask_path(run, result))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from brats_fl.constants import MISSED_HD95_MM, REGIONS
@@ -17,6 +18,7 @@ from brats_fl_tools.report.comparison import FEWEST_FOR_INTERVAL, Comparison
 from brats_fl_tools.report.evaluated_model import FINAL, name_evaluated_model
 from brats_fl_tools.report.facts import count_cases, list_details, list_facts, written_by
 from brats_fl_tools.report.figures import case_strips, cost_diagrams, learning_curves
+from brats_fl_tools.report.groups import SIZE_LIMITS_ML, group_cases
 from brats_fl_tools.report.headline import list_warnings, say_why_no_rank, summarise_in_words
 from brats_fl_tools.report.methods import write_methods
 from brats_fl_tools.report.metrics import COLUMNS, METRICS, Reported, Scores, other_splits
@@ -30,8 +32,11 @@ from brats_fl_tools.report.participants import (
 )
 from brats_fl_tools.report.privacy import spent_by_hospital
 from brats_fl_tools.report.ranking import FEWEST_FOR_RANK
+from brats_fl_tools.report.reliability import draw_reliability, pool_reliability
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.report.timing import WORK, own_seconds, round_times
+from brats_fl_tools.report.viewer import Viewer, Wanted, build_viewer
+from brats_fl_tools.runs.folder import EVALUATION_FILE
 
 METRIC_NAMES = {"dice": "Dice", "hd95_mm": "HD95 in mm"}
 
@@ -79,9 +84,18 @@ class Page:
 
     html: str
     notes: tuple[str, ...]
+    in_3d: str | None = None
+    """The same page with the cases in 3-D; None where nobody asked for it, or no case can be shown."""
 
 
-def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison], sites: Path | None = None) -> Page:
+def render_page(
+    run: RunFolder,
+    scores: Scores,
+    comparisons: Sequence[Comparison],
+    sites: Path | None = None,
+    institutions: Mapping[str, str] = MappingProxyType({}),
+    wanted: Wanted | None = None,
+) -> Page:
     """Page of a run, or of an evaluation alone: one HTML text that needs no other file.
 
     Args:
@@ -89,33 +103,44 @@ def render_page(run: RunFolder, scores: Scores, comparisons: Sequence[Comparison
         scores: Figures of its split.
         comparisons: The run against others, in the order of the tables.
         sites: Where the data lists are, if not where the run says.
+        institutions: Case -> institution, where a case table names it.
+        wanted: For the page with cases in 3-D.
     """
     overlays = draw_overlays(run, sites)
-    html = (
-        page_environment()
-        .get_template("page.html")
-        .render(
-            **_what_was_run(run, scores),
-            scores=scores,
-            site_mean=scores.site_mean("dice"),
-            site_sd=scores.site_sd(),
-            hospitals_scored=sum(summary.cases > 0 for summary in scores.sites.values()),
-            comparisons=comparisons,
-            overlays=overlays,
-            facts=list_facts(run, name_evaluated_model(run), scores.overall.cases),
-            summary=summarise_in_words(run, scores),
-            cases=run.scored(run.split),
-            unscored=[result for result in run.results if result.split == run.split and not result.is_scored],
-            other_splits=other_splits(run),
-            strips=case_strips(run),
-            agreement_colours={name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in AGREEMENT_COLOURS.items()},
-            agreement_meanings=AGREEMENT_MEANINGS,
-            metrics=METRICS,
-            metric_names=METRIC_NAMES,
-            fewest_for_interval=FEWEST_FOR_INTERVAL,
-        )
+    viewer = build_viewer(wanted, {"": run}, sites) if wanted else None
+    return as_page(
+        "page.html",
+        overlays.notes,
+        viewer,
+        **_what_was_run(run, scores),
+        scores=scores,
+        site_mean=scores.site_mean("dice"),
+        site_sd=scores.site_sd(),
+        hospitals_scored=sum(summary.cases > 0 for summary in scores.sites.values()),
+        comparisons=comparisons,
+        overlays=overlays,
+        facts=list_facts(run, name_evaluated_model(run), scores.overall.cases),
+        summary=summarise_in_words(run, scores),
+        cases=run.scored(run.split),
+        unscored=[result for result in run.results if result.split == run.split and not result.is_scored],
+        other_splits=other_splits(run),
+        groupings=group_cases(run.scored(run.split), institutions),
+        size_limits_ml=[f"{limit:g}" for limit in SIZE_LIMITS_ML],
+        strips=case_strips(run),
+        reliability=draw_reliability("reliability", pool_reliability([(run.path / EVALUATION_FILE, run.evaluation)])),
+        agreement_colours={name: "#{:02x}{:02x}{:02x}".format(*rgb) for name, rgb in AGREEMENT_COLOURS.items()},
+        agreement_meanings=AGREEMENT_MEANINGS,
+        metrics=METRICS,
+        metric_names=METRIC_NAMES,
+        fewest_for_interval=FEWEST_FOR_INTERVAL,
     )
-    return Page(html, overlays.notes)
+
+
+def as_page(template: str, notes: Iterable[str], viewer: Viewer | None, **content: Any) -> Page:
+    """The page of a template and its content, and where a viewer has a case to show, the same with it."""
+    page = page_environment().get_template(template)
+    in_3d = page.render(**content, viewer=viewer) if viewer and viewer.cases else None
+    return Page(page.render(**content, viewer=None), (*notes, *(viewer.notes if viewer else ())), in_3d)
 
 
 def render_reported(run: RunFolder, reported: Reported) -> Page:
@@ -130,6 +155,7 @@ def render_reported(run: RunFolder, reported: Reported) -> Page:
             facts=list_facts(run, FINAL, None),
             reported=reported,
             participation=summarise_participation(run),
+            viewer=None,
         )
     )
     note = (

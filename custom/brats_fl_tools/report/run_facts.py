@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from brats_fl.reading import Reader
+from brats_fl.scoring.calibration import Bin
 from brats_fl.typed import shorten
 from brats_fl_tools.withdrawn import Withdrawal
 
@@ -45,6 +46,7 @@ EVALUATION_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
         **dict.fromkeys(("cases", "synthetic_cases"), int | None),
         "split": Literal["training", "validation", "testing"] | None,
         "models_sha256": dict[str, str],
+        "reliability": dict[str, dict[str, list[Bin]]],
         "seen_in_training": list[str],
         "seconds_per_case": float | None,
     }

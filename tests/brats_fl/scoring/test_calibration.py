@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.second_metrics import reference_calibration_error
 
-from brats_fl.scoring.calibration import mean_entropy_bits, near_tumour, reliability
+from brats_fl.scoring.calibration import BINS, Bin, Reliability, mean_entropy_bits, near_tumour, reliability
 
 voxels = st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=60)
 
@@ -87,3 +87,42 @@ def test_near_is_the_brain_within_10_mm_of_the_whole_tumour():
 
 def test_case_without_tumour_has_no_voxels_near_one():
     assert near_tumour(np.zeros((3, 3, 3), dtype=bool), np.ones((3, 3, 3), dtype=bool), (1.0, 1.0, 1.0)) is None
+
+
+NOTHING = Bin(0, None, None)
+
+
+def test_bins_of_two_evaluations_add_up_voxel_by_voxel():
+    first = [Bin(2, 0.05, 0.5), *[NOTHING] * (BINS - 1)]
+    second = [Bin(6, 0.09, 0.0), *[NOTHING] * (BINS - 1)]
+
+    together = (Reliability.of_bins(first) + Reliability.of_bins(second)).bins()[0]
+
+    # 2 voxels of .05 and 6 of .09 are .64 / 8 = .08 on average; 1 of 8 is of the region.
+    assert (together.voxels, together.share) == (8, 0.125)
+    assert together.mean_probability == pytest.approx(0.08)
+
+
+def test_bins_are_what_they_were_made_of():
+    found = reliability(np.array([0.25, 0.75, 0.78]), np.array([True, False, True]))
+
+    again = Reliability.of_bins(found.bins())
+
+    np.testing.assert_array_equal(again.voxels, found.voxels)
+    np.testing.assert_array_equal(again.positive, found.positive)
+    np.testing.assert_allclose(again.probability, found.probability)
+
+
+@pytest.mark.parametrize(
+    ("bins", "why"),
+    [
+        ([NOTHING] * 9, "must have 10 bins"),
+        ([Bin(1, None, 0.5), *[NOTHING] * 9], "bin 0 must have"),
+        ([Bin(1, 0.5, 1.5), *[NOTHING] * 9], "bin 0 must have"),
+        ([Bin(0, 0.5, 0.5), *[NOTHING] * 9], "bin 0 must have"),
+        ([Bin(-1, 0.5, 0.5), *[NOTHING] * 9], "bin 0 must have"),
+    ],
+)
+def test_bins_that_cannot_be_are_refused(bins: list[Bin], why: str):
+    with pytest.raises(ValueError, match=why):
+        Reliability.of_bins(bins)

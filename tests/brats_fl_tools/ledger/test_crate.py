@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from brats_fl.provenance import hash_file
 from brats_fl_tools.cli import app
 from brats_fl_tools.ledger.command import judge
 from brats_fl_tools.ledger.crate import write_crate
+from brats_fl_tools.report import PAGE_IN_3D, REPORT_FILE
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,16 @@ def test_neither_cases_nor_paths_of_the_machine_are_in_it(crate: Path):
         content = path.read_bytes()
         assert b"Patient-007" not in content, path
         assert b"/secret/place" not in content, path
+
+
+def test_no_page_of_the_run_is_in_it(run: Path, tmp_path: Path):
+    shutil.copytree(run, own := tmp_path / "run")
+    for name in (REPORT_FILE, PAGE_IN_3D):
+        (own / name).write_text("scans")
+
+    crate = write_crate(own, tmp_path / "crate", "CC-BY-4.0").parent
+
+    assert not list(crate.rglob("*.html"))
 
 
 def test_licence_is_chosen_and_written_as_an_address(run: Path, tmp_path: Path):

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -14,7 +15,8 @@ from tests.tiny_sites import corrupt, make_tiny_sites
 from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import read_datalist, write_datalist
 from brats_fl.errors import DataListError, ModelError, RunError
-from brats_fl_tools.model.evaluate import evaluate, evaluate_sites, reason
+from brats_fl.scoring.calibration import reliability
+from brats_fl_tools.model.evaluate import evaluate, evaluate_sites, read_bins, reason
 from brats_fl_tools.model.evaluation_folder import sites_with_cases
 from brats_fl_tools.model.trained import check_model, profile_of, resolve_bundle
 from brats_fl_tools.repository import BUNDLES
@@ -128,6 +130,18 @@ def test_reason_of_a_failure_is_what_was_told_last_else_an_error_of_ours_in_the_
 
     log.write_text("Traceback\nMemoryError\n")
     assert reason(log) == "MemoryError"
+
+
+def test_bins_of_a_hospital_are_kept_as_the_bundles_command_left_them(tmp_path: Path):
+    found = reliability(np.array([0.25, 0.75, 0.78]), np.array([True, False, True]))
+    summary = {"site": "hospital-1", "reliability": {"wt": found.as_table()}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+
+    bins = read_bins(tmp_path)["wt"]
+
+    assert bins[2] == {"voxels": 1, "mean_probability": 0.25, "share": 1.0}
+    assert bins[7] == {"voxels": 2, "mean_probability": pytest.approx(0.765), "share": 0.5}
+    assert bins[0] == {"voxels": 0, "mean_probability": None, "share": None}
 
 
 def test_unknown_split_is_wrong_usage(tmp_path: Path):

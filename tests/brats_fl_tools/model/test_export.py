@@ -17,6 +17,7 @@ from brats_fl.errors import ModelError
 from brats_fl.provenance import hash_file
 from brats_fl_tools.model import export as exporting
 from brats_fl_tools.model.export import export, export_model
+from brats_fl_tools.report import PAGE_IN_3D, REPORT_FILE
 from brats_fl_tools.repository import BUNDLES
 
 NAMES = bundle_names(BUNDLES)
@@ -68,6 +69,16 @@ def test_weights_are_a_plain_state_dict_of_the_best_model(bundle: Path, tmp_path
     best = build_network(bundle, "small", seed=0).state_dict()
     assert list(state) == list(best)
     assert all(torch.equal(state[name], best[name]) for name in best)
+
+
+def test_no_page_of_the_run_is_exported(bundle: Path, tmp_path: Path):
+    run = run_folder(tmp_path / "run", bundle)
+    for name in (REPORT_FILE, PAGE_IN_3D):
+        (run / name).write_text("scans")
+
+    export(run, bundle)
+
+    assert not list(bundle.rglob("*.html"))
 
 
 def test_final_model_is_exported_on_request(bundle: Path, tmp_path: Path):

@@ -271,3 +271,36 @@ def test_page_shows_each_case_with_and_without_its_mask(bundle: Path, data: Path
 def test_nothing_but_errors_of_ours_comes_of_a_folder_without_cases(bundle: Path, tmp_path: Path):
     with pytest.raises(BratsFLError, match=r"holds no SITE/datalist\.json and no case"):
         run(bundle, tmp_path / "voxel", "--out", tmp_path / "masks")
+
+
+def test_uncertainty_is_written_on_request_and_where_it_is_missing(bundle: Path, data: Path, tmp_path: Path):
+    out = tmp_path / "masks"
+
+    run(bundle, data, "--out", out, "--uncertainty")
+
+    for case in ("P_001", "P_002"):
+        mask, bits = (nib.load(out / f"{case}_{name}.nii.gz") for name in ("seg", "uncertainty"))
+        np.testing.assert_allclose(bits.affine, mask.affine)
+        assert bits.shape == mask.shape
+        assert 0.5 < bits.get_fdata().max() <= 1  # at an edge the network is undecided
+    record = json.loads((out / "P_001_seg.json").read_text())
+    (out / "P_001_uncertainty.nii.gz").unlink()
+
+    lines = run(bundle, data, "--out", out, "--uncertainty")
+
+    assert [line.split(" wt_ml=")[0] for line in lines if "case=" in line] == [
+        "1/2 case=P_001 written",
+        "2/2 case=P_002 done",
+    ]
+    assert (out / "P_001_uncertainty.nii.gz").is_file()
+    assert json.loads((out / "P_001_seg.json").read_text()) == record
+
+
+def test_uncertainty_of_somebody_else_ends_the_run_before_it_begins(bundle: Path, data: Path, tmp_path: Path):
+    (out := tmp_path / "masks").mkdir()
+    (out / "P_001_uncertainty.nii.gz").write_bytes(b"theirs")
+
+    with pytest.raises(FolderError, match=r"P_001_uncertainty\.nii\.gz was not written by brats-fl"):
+        run(bundle, data, "--out", out, "--uncertainty")
+
+    assert not list(out.glob("*_seg.nii.gz"))
