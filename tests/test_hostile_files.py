@@ -37,6 +37,7 @@ from tests.hostile import (
 from tests.run_folders import SITES, train, write_run
 from tests.study_files import write_sites
 from tests.study_folders import write_study_folder
+from tests.voxel_bundle import make_voxel_bundle
 
 import brats_fl
 import brats_fl_tools
@@ -101,6 +102,7 @@ from brats_fl_tools.ledger.chain import broken_links, broken_order
 from brats_fl_tools.ledger.command import describe
 from brats_fl_tools.ledger.receipts import compare_with_own, wrong_receipts, wrong_seal
 from brats_fl_tools.ledger.run_files import wrong_files
+from brats_fl_tools.model.ensemble import read_exported
 from brats_fl_tools.model.segmentation import Gatekeeper
 from brats_fl_tools.model.trained import profile_in_run, tuned_settings
 from brats_fl_tools.own_folders import is_ours
@@ -730,6 +732,18 @@ def tuned(folder: Path) -> Hostile:
     return json_file(folder / "postprocessing.json", good, lambda: tuned_settings(folder / "m.pt"))
 
 
+def ensemble(folder: Path) -> Hostile:
+    network = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3, "kernel_size": 1}
+    good = {
+        "network_def": {"_target_": "brats_fl.network.ensembles.Ensemble", "members": [network, network]},
+        "inferer": {"_target_": "brats_fl.network.ensembles.EnsembleInferer", "windows": [[32, 32, 32], [48, 48, 48]]},
+        "spacing_mm": [2.0, 2.0, 2.0],
+        "checkpointloader#load_path": ["$@ckpt_dir + '/model-1.pt'", "$@ckpt_dir + '/model-2.pt'"],
+    }
+    bundle = make_voxel_bundle(folder / "voxel")
+    return json_file(bundle / "models" / "ensemble.json", good, lambda: read_exported(bundle))
+
+
 def stress_record(folder: Path) -> Hostile:
     score = Score("noise", "0.5", dict.fromkeys(REGIONS, 0.5), dict.fromkeys(REGIONS, 3.0))
     file = folder / "a.json"
@@ -869,7 +883,17 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             server_kit,
             admin_kit,
         ),
-        *(project, default_resources, site_resources, site_authorization, daemon_pid, certificate, marker, tuned),
+        *(
+            project,
+            default_resources,
+            site_resources,
+            site_authorization,
+            daemon_pid,
+            certificate,
+            marker,
+            tuned,
+            ensemble,
+        ),
         *(study_file, thresholds, study_record, acceptance, basis),
         *(stress_record, stress_summary, audit_summary, canary_key),
         *(job_as_written, job_meta, built_meta, built_client, built_server, environment, set_option),

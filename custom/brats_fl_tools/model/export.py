@@ -13,30 +13,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brats_fl.bundle import build_network
 from brats_fl.errors import BratsFLError, ModelError
 from brats_fl.failures import explain
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.ensemble import (
-    ENSEMBLE_FILE,
+    LOAD_PATH,
     ensemble_parts,
     find_models,
     input_of,
+    name_of,
+    place_of,
     refuse_unlike_input,
 )
 from brats_fl_tools.model.trained import (
     READER,
     TUNED_FILE,
+    TrainedModel,
+    build_trained,
     bundle_of,
-    check_model,
     profile_of,
     resolve_bundle,
     tuned_settings,
 )
 from brats_fl_tools.one_writer import writes
-from brats_fl_tools.weights import MODEL_CARD
+from brats_fl_tools.weights import ENSEMBLE_FILE, MODEL_CARD
 from brats_fl_tools.withdrawn import refuse_withdrawn
 
 if TYPE_CHECKING:
@@ -108,17 +110,13 @@ def export_model(
     """
     refuse_withdrawn(model)
     profile = profile_of(model)
-    check_model(bundle, model, profile)
+    network = build_trained(TrainedModel(bundle, model, profile))
     models = bundle / "models"
     asked_for = {"model.pt": True, "model.ts": torchscript, "model.onnx": onnx}
     tuned = tuned_settings(model)
     wanted = [models / name for name, asked in asked_for.items() if asked]
     # An export of other weights that stayed beside the new ones would be taken for theirs.
     existing = refuse_existing(models, force)
-    from brats_fl.network.checkpoints import read_state_for
-
-    network = build_network(bundle, profile, seed=0)
-    network.load_state_dict(read_state_for(model, network))
     network.eval()
     models.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models) as folder:
@@ -155,24 +153,20 @@ def export_ensemble(weights: Sequence[Path], bundle: Path, force: bool = False) 
     Raises:
         ModelError: The models do not go together or with the bundle, or files exist already.
     """
-    from brats_fl.network.checkpoints import read_state_for
-
     for path in weights:
         refuse_withdrawn(path)
     found = find_models(weights, [] if all(bundle_of(path.resolve()) for path in weights) else [bundle])
     refuse_unlike_input([*found, replace(found[0], bundle=bundle)])
     existing = refuse_existing(bundle / "models", force)
     (bundle / "models").mkdir(exist_ok=True)
-    names = [f"model-{number}.pt" for number in range(1, len(found) + 1)]
+    names = [name_of(number) for number in range(1, len(found) + 1)]
     with tempfile.TemporaryDirectory(dir=bundle / "models") as folder:
         for name, model in zip(names, found, strict=True):
-            network = build_network(model.bundle, model.profile, seed=0)
-            network.load_state_dict(read_state_for(model.weights, network))
-            _write(_write_weights, network, Path(folder) / name)
+            _write(_write_weights, build_trained(model), Path(folder) / name)
         parts = {
             **ensemble_parts(found, "inferer"),
             "spacing_mm": input_of(found[0])["spacing_mm"],
-            "checkpointloader#load_path": [f"$@ckpt_dir + '/{name}'" for name in names],
+            LOAD_PATH: [place_of(number) for number in range(1, len(found) + 1)],
         }
         write_whole(Path(folder) / ENSEMBLE_FILE, json.dumps(parts, indent=4) + "\n")
         for path in existing:
