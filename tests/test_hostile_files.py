@@ -102,6 +102,7 @@ from brats_fl_tools.ledger.chain import broken_links, broken_order
 from brats_fl_tools.ledger.command import describe
 from brats_fl_tools.ledger.receipts import compare_with_own, wrong_receipts, wrong_seal
 from brats_fl_tools.ledger.run_files import wrong_files
+from brats_fl_tools.model.documents import read_documents
 from brats_fl_tools.model.ensemble import read_exported
 from brats_fl_tools.model.segmentation import Gatekeeper
 from brats_fl_tools.model.trained import profile_in_run, tuned_settings
@@ -744,6 +745,12 @@ def ensemble(folder: Path) -> Hostile:
     return json_file(bundle / "models" / "ensemble.json", good, lambda: read_exported(bundle))
 
 
+def bundle_metadata(folder: Path) -> Hostile:
+    bundle = make_voxel_bundle(folder / "voxel")
+    good = {"version": "0.1.0", "eval_metrics": {"mean_dice": 0.7}, "weights_licence": "CC-BY-4.0"}
+    return json_file(bundle / "configs" / "metadata.json", good, lambda: read_documents(bundle))
+
+
 def stress_record(folder: Path) -> Hostile:
     score = Score("noise", "0.5", dict.fromkeys(REGIONS, 0.5), dict.fromkeys(REGIONS, 3.0))
     file = folder / "a.json"
@@ -893,6 +900,7 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             marker,
             tuned,
             ensemble,
+            bundle_metadata,
         ),
         *(study_file, thresholds, study_record, acceptance, basis),
         *(stress_record, stress_summary, audit_summary, canary_key),

@@ -14,7 +14,7 @@ from brats_fl.algorithms import Algorithm, check_chosen, load_algorithm
 from brats_fl.approval import ADDED_BY_FLARE
 from brats_fl.errors import FolderError, JobError
 from brats_fl.names import check_site_names
-from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
+from brats_fl.provenance import DOCUMENTS, bundle_digest, hash_files, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
 from brats_fl.typed import shorten
 from brats_fl_tools.jobs.compression import COMPRESSION, check_compressed
@@ -358,7 +358,7 @@ def _bring_code(folder: Path, source: JobSource, bundle: Path | None) -> None:
             shutil.copytree(
                 bundle,
                 folder / app.name / "bundles" / bundle.name,
-                ignore=shutil.ignore_patterns("models", "eval", "__pycache__"),
+                ignore=shutil.ignore_patterns("models", "eval", "docs", *DOCUMENTS, "__pycache__"),
             )
 
 

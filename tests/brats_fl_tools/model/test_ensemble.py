@@ -134,8 +134,12 @@ def test_export_makes_the_mask_of_segment_by_the_bundle_s_own_inference(
 
     written = export_ensemble(weights, bundle, force=True)
 
-    assert [path.name for path in written] == ["model-1.pt", "model-2.pt", "ensemble.json"]
-    assert sorted(path.name for path in (bundle / "models").iterdir()) == sorted(path.name for path in written)
+    names = ["ensemble.json", "model-1.pt", "model-2.pt"]
+    assert [path.name for path in written] == [*names[1:], names[0], "README.md"]
+    assert sorted(path.name for path in (bundle / "models").iterdir()) == names
+    card = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    assert all(f"  - SHA-256 {hash_file(path)}\n" in card for path in weights)
+    assert "The models were not tested as one." in card
     shutil.rmtree(bundles[-10])
     shutil.rmtree(bundles[-20])
     parser = ConfigParser()
