@@ -87,7 +87,8 @@ from brats_fl_tools.audit.summary import read_summary as read_audit
 from brats_fl_tools.data.case_table import read_case_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import read_origins
-from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure
+from brats_fl_tools.jobs.built import describe_job
 from brats_fl_tools.jobs.evaluated import read_trained
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object, read_source

@@ -18,7 +18,8 @@ from brats_fl.errors import FolderError, JobError, SiteNameError
 from brats_fl.provenance import required_code
 from brats_fl.sharing.case_features import FEATURES
 from brats_fl_tools.jobs import source
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.jobs.quorum import fewest_updates
 from brats_fl_tools.jobs.source import job_names, read_source
