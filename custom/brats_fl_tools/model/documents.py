@@ -12,18 +12,21 @@ from brats_fl.constants import SPLITS
 from brats_fl.errors import ModelError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.reading import Reader
-from brats_fl_tools.report.model_card import BY_A_PERSON, describe_run, figures_of, why_untested
+from brats_fl_tools.report.model_card import BY_A_PERSON, BY_DICE, describe_run, figures_of, why_untested
 from brats_fl_tools.report.participants import rounds_done
 from brats_fl_tools.report.run_folder import RunFolder, read_run
 from brats_fl_tools.runs.folder import RUN_FILE
 from brats_fl_tools.sync_bundles import MODEL_CARD as README
 from brats_fl_tools.sync_bundles import OWN_CONFIG, SHARED_FROM, format_config
-from brats_fl_tools.weights import MODEL_CARD
+from brats_fl_tools.weights import BEST_MODEL, FINAL_MODEL, MODEL_CARD
 
 BEGIN: Final = "<!-- brats-fl export writes what follows anew each time -->\n"
 END: Final = "<!-- up to here; what stands elsewhere is kept -->\n"
 
 METADATA: Final = f"configs/{OWN_CONFIG}"
+
+CHOSEN: Final = {BEST_MODEL: BY_DICE, FINAL_MODEL: "it is the model after the last round"}
+"""File of a run folder -> how its model was chosen among those of the rounds."""
 
 READER = Reader(ModelError, "mend it by hand")
 
@@ -102,7 +105,9 @@ def card_of(model: Path, digest: str, run: RunFolder | None) -> str:
     """
     card = model.with_name(MODEL_CARD)
     text = READER.text(card) if card.is_file() else ""
-    return text if digest in text else describe_run(run or RunFolder(model.parent, {}, (), ()), digest)
+    if digest in text:
+        return text
+    return describe_run(run or RunFolder(model.parent, {}, (), ()), digest, CHOSEN.get(model.name, ""))
 
 
 def facts_of(digest: str, run: RunFolder | None) -> dict[str, Any]:

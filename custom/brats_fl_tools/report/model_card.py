@@ -27,7 +27,7 @@ CLAIM: Final = (
     ("Who drew the reference, by which rules", ""),
     ("Partition of the data", "by patient into training, validation and testing, within each hospital"),
     ("Model, initialisation, training", "the bundle's network and recipe; {training}"),
-    ("How the final model was chosen", "by mean Dice on validation cases of the hospitals"),
+    ("How the final model was chosen", "{chosen}"),
     (
         "Metrics, and how sure they are",
         "docs/metrics.md and docs/acceptance.md of brats-fl; 95 % intervals over {resampled}",
@@ -44,6 +44,8 @@ LIMITS: Final = (
     "hospitals, not of other hospitals.",
     "The reference was drawn by people, who differ among themselves.",
 )
+
+BY_DICE: Final = "by mean Dice on validation cases of the hospitals"
 
 USE: Final = (
     f"- Intended use: research on federated learning; for any other use {BY_A_PERSON}",
@@ -93,12 +95,13 @@ def figures_of(run: RunFolder) -> Tested:
     )
 
 
-def describe_run(run: RunFolder, digest: str) -> str:
+def describe_run(run: RunFolder, digest: str, chosen: str = BY_DICE) -> str:
     """The card in Markdown of a model that no study judged.
 
     Args:
         run: The run that made it, with its cases where there is a table of them.
         digest: SHA-256 of the model's file.
+        chosen: How the model was chosen among those of the rounds; empty where a person must tell.
     """
     info = run.info
     job = f"{info.get('job') or 'job not recorded'}, {format_count(rounds_done(run), 'round')}"
@@ -113,7 +116,7 @@ def describe_run(run: RunFolder, digest: str) -> str:
     ]
     if synthetic := describe_synthetic(run):
         head.append(f"- {synthetic}")
-    claim = describe_claim("the job has all settings", "cases")
+    claim = describe_claim("the job has all settings", "cases", chosen)
     return "\n\n".join(("\n".join(head), _data(run), _figures(run, digest), describe_limits(), claim)) + "\n"
 
 
@@ -127,7 +130,7 @@ def describe_ensemble(digests: Sequence[str]) -> str:
     head += [f"  - SHA-256 {digest}" for digest in digests] + ["- Verdict: none, no study judged it", *USE]
     data = describe_table("Cases by hospital", "The runs of the models tell.", (), ())
     figures = describe_table("Figures", "The models were not tested as one.", (), ())
-    claim = describe_claim("the models' jobs have all settings", "cases")
+    claim = describe_claim("the models' jobs have all settings", "cases", "")
     return "\n\n".join(("\n".join(head), data, figures, describe_limits(), claim)) + "\n"
 
 
@@ -141,7 +144,7 @@ def _data(run: RunFolder) -> str:
 def _figures(run: RunFolder, digest: str) -> str:
     head = ("figure", "value", "interval")
     if why := why_untested(run, digest):
-        return describe_table("Figures", why, head, [("mean Dice", BY_A_PERSON, "")])
+        return describe_table("Figures", why, head, [("mean Dice", "not tested", "")])
     found = figures_of(run)
     said = f"{format_count(found.cases, 'test case')} {describe_seen(run)}; 95 % intervals over cases."
     rows = []
@@ -169,12 +172,14 @@ def describe_limits() -> str:
     return "\n".join(["## Limits", "", *(f"- {one}" for one in LIMITS)])
 
 
-def describe_claim(training: str, resampled: str) -> str:
+def describe_claim(training: str, resampled: str, chosen: str = BY_DICE) -> str:
     """The items of CLAIM.
 
     Args:
         training: Where its settings are.
         resampled: What the intervals are over.
+        chosen: As for ``describe_run``.
     """
-    rows = [(item, answer.format(training=training, resampled=resampled) or BY_A_PERSON) for item, answer in CLAIM]
+    known = {"training": training, "resampled": resampled, "chosen": chosen}
+    rows = [(item, answer.format_map(known) or BY_A_PERSON) for item, answer in CLAIM]
     return describe_table("CLAIM (Mongan et al. 2020)", "", ("item", "answer"), rows)

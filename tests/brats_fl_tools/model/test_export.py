@@ -84,6 +84,7 @@ def test_final_model_is_exported_on_request(bundle: Path, tmp_path: Path):
 
     export(run, bundle, which="final")
 
+    assert "| How the final model was chosen | it is the model after the last round |" in section_of(bundle)
     state = torch.load(bundle / "models" / "model.pt", weights_only=True)
     final = build_network(bundle, "small", seed=1).state_dict()
     assert all(torch.equal(state[name], final[name]) for name in final)
@@ -208,6 +209,7 @@ def test_bundle_says_on_what_the_weights_were_trained_and_tested_and_names_no_ca
     assert "- Licence of the weights: _to be written_" in section
     assert "| Data sources, dates, consent and approval | _to be written_ |" in section
     assert "95 % intervals over cases |" in section
+    assert "| How the final model was chosen | by mean Dice on validation cases of the hospitals |" in section
     assert "secret" not in (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     metadata = metadata_of(bundle)
     assert metadata["eval_metrics"] == {"tc_dice": 0.7, "wt_dice": 0.7, "et_dice": 0.7, "mean_dice": 0.7}
@@ -248,7 +250,7 @@ def test_run_without_test_cases_or_with_those_of_another_model_leaves_the_figure
     run = run_folder(tmp_path / "untested", bundle)
     export_model(run / "global_model.pt", bundle)
     assert "No test case was evaluated: `brats-fl evaluate" in section_of(bundle)
-    assert "| mean Dice | _to be written_ |  |" in section_of(bundle)
+    assert "| mean Dice | not tested |  |" in section_of(bundle)
     assert metadata_of(bundle)["eval_metrics"] == {}
 
     other = write_tested_run(tmp_path / "other", bundle, [0.9] * 5, of="final_model.pt")
