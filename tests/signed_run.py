@@ -28,7 +28,8 @@ from brats_fl.components.ledger import RunLedger
 from brats_fl.components.receipts import add_receipt
 from brats_fl.components.records import RoundRecords
 from brats_fl.exchange import WEIGHTS
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.source import SERVER_CONFIG
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.runs.collect import FLARE_BEST, FLARE_FINAL, collect

@@ -37,6 +37,7 @@ from tests.hostile import (
 from tests.run_folders import SITES, train, write_run
 from tests.study_files import write_sites
 from tests.study_folders import write_study_folder
+from tests.voxel_bundle import make_voxel_bundle
 
 import brats_fl
 import brats_fl_tools
@@ -86,7 +87,8 @@ from brats_fl_tools.audit.summary import read_summary as read_audit
 from brats_fl_tools.data.case_table import read_case_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
 from brats_fl_tools.data.institutions import read_origins
-from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure
+from brats_fl_tools.jobs.built import describe_job
 from brats_fl_tools.jobs.evaluated import read_trained
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object, read_source
@@ -101,6 +103,8 @@ from brats_fl_tools.ledger.chain import broken_links, broken_order
 from brats_fl_tools.ledger.command import describe
 from brats_fl_tools.ledger.receipts import compare_with_own, wrong_receipts, wrong_seal
 from brats_fl_tools.ledger.run_files import wrong_files
+from brats_fl_tools.model.documents import read_documents
+from brats_fl_tools.model.ensemble import read_exported
 from brats_fl_tools.model.segmentation import Gatekeeper
 from brats_fl_tools.model.trained import profile_in_run, tuned_settings
 from brats_fl_tools.own_folders import is_ours
@@ -732,6 +736,24 @@ def tuned(folder: Path) -> Hostile:
     return json_file(folder / "postprocessing.json", good, lambda: tuned_settings(folder / "m.pt"))
 
 
+def ensemble(folder: Path) -> Hostile:
+    network = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3, "kernel_size": 1}
+    good = {
+        "network_def": {"_target_": "brats_fl.network.ensembles.Ensemble", "members": [network, network]},
+        "inferer": {"_target_": "brats_fl.network.ensembles.EnsembleInferer", "windows": [[32, 32, 32], [48, 48, 48]]},
+        "spacing_mm": [2.0, 2.0, 2.0],
+        "checkpointloader#load_path": ["$@ckpt_dir + '/model-1.pt'", "$@ckpt_dir + '/model-2.pt'"],
+    }
+    bundle = make_voxel_bundle(folder / "voxel")
+    return json_file(bundle / "models" / "ensemble.json", good, lambda: read_exported(bundle))
+
+
+def bundle_metadata(folder: Path) -> Hostile:
+    bundle = make_voxel_bundle(folder / "voxel")
+    good = {"version": "0.1.0", "eval_metrics": {"mean_dice": 0.7}, "weights_licence": "CC-BY-4.0"}
+    return json_file(bundle / "configs" / "metadata.json", good, lambda: read_documents(bundle))
+
+
 def stress_record(folder: Path) -> Hostile:
     score = Score("noise", "0.5", dict.fromkeys(REGIONS, 0.5), dict.fromkeys(REGIONS, 3.0))
     file = folder / "a.json"
@@ -871,7 +893,18 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             server_kit,
             admin_kit,
         ),
-        *(project, default_resources, site_resources, site_authorization, daemon_pid, certificate, marker, tuned),
+        *(
+            project,
+            default_resources,
+            site_resources,
+            site_authorization,
+            daemon_pid,
+            certificate,
+            marker,
+            tuned,
+            ensemble,
+            bundle_metadata,
+        ),
         *(study_file, thresholds, study_record, acceptance, basis),
         *(stress_record, stress_summary, audit_summary, canary_key),
         *(job_as_written, job_meta, built_meta, built_client, built_server, environment, set_option),

@@ -24,8 +24,9 @@ from nvflare.app_common.app_event_type import AppEventType
 from tests.flare import JOB, Engine
 from tests.hostile import ODD_VALUES, made_by, odd_bytes, odd_content, odd_value, one_of
 
+from brats_fl.aggregation import checked_model
 from brats_fl.components.aggregator import AlgorithmAggregator
-from brats_fl.components.cross_site import CrossSiteEvaluation, checked_model, scores_of
+from brats_fl.components.cross_site import CrossSiteEvaluation, scores_of
 from brats_fl.components.exchange import BASE, HELD
 from brats_fl.components.exchange import MODEL as MODEL_AFTER
 from brats_fl.components.executor import STATISTICS, BratsExecutor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil, fsum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +103,21 @@ def check_update(update: Weights, like: Weights) -> None:
             )
         if not np.isfinite(change).all():
             raise ModelError(f"{name} holds NaN or infinite values; the training diverged: lower the learning rate")
+
+
+def checked_model(arrays: Mapping[Any, Any], like: Weights) -> Weights:
+    """A model that a site sent, as float32, once it is known to have a network's names and shapes and finite values.
+
+    Raises:
+        ModelError: It has not.
+    """
+    if not all(isinstance(value, np.ndarray) and value.dtype.kind == "f" for value in arrays.values()):
+        raise ModelError("its parameters must be arrays of floating-point numbers")
+    check_update(arrays, like)
+    with np.errstate(over="ignore"):  # what is too large for float32 is not finite then
+        model = {name: np.asarray(arrays[name], dtype=np.float32) for name in like}
+    check_update(model, like)
+    return model
 
 
 def check_size(update: Weights, model: Weights, max_ratio: float) -> None:

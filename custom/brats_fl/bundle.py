@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,9 +106,14 @@ def build_network(bundle: Path, profile: str, seed: int) -> torch.nn.Module:
 
     Every part of the project that needs the network outside a workflow (server, export, baselines) gets it here.
     """
+    return build_defined(network_definition(bundle, profile), seed)
+
+
+def build_defined(definition: Mapping[str, Any], seed: int) -> torch.nn.Module:
+    """The network of a ``network_def`` with random weights of a seed."""
     import torch
     from monai.bundle import ConfigParser
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ConfigParser({"network_def": network_definition(bundle, profile)}).get_parsed_content("network_def")
+        return ConfigParser({"network_def": dict(definition)}).get_parsed_content("network_def")

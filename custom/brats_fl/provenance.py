@@ -17,6 +17,9 @@ INSTALLED_BUNDLES = "brats_fl_bundles"
 """Name under which the wheel installs the bundles."""
 
 
+DOCUMENTS = frozenset({"metadata.json"})
+"""Of a bundle's configurations what runs nothing: an export says there what the weights are, and the code stays."""
+
 GIT_SECONDS = 20.0
 """A status of a checkout takes less than one, on a network disk a few."""
 
@@ -59,7 +62,7 @@ def library_digest(library: Path = LIBRARY) -> str:
 
 def bundle_digest(bundle: Path) -> str:
     """Digest of a bundle's configurations and scripts, which are code; weights and documents are left out."""
-    return hash_files(bundle, ("configs/*", "scripts/*.py"))
+    return hash_files(bundle, ("configs/*", "scripts/*.py"), but=DOCUMENTS)
 
 
 def find_commit(library: Path = LIBRARY) -> str | None:

@@ -85,7 +85,7 @@ OWN: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = MappingProxyTyp
 
 STATED: Final[Mapping[str, Callable[[object], bool]]] = MappingProxyType(
     dict.fromkeys(("cases", "steps", "bytes_down", "bytes_up"), _is_count)
-    | dict.fromkeys(("seconds", "train_seconds", "evaluate_seconds"), _is_duration)
+    | dict.fromkeys(("seconds", "cpu_seconds", "train_seconds", "evaluate_seconds"), _is_duration)
     | {"loss": _is_loss, "epsilon": _is_epsilon, "delta": _is_delta}
 )
 """What a record may hold beside the server's own four, and the metrics; and whether a value is of its type."""

@@ -256,7 +256,7 @@ class LocalTraining(MonaiAlgo):
 
 def train_round(training: LocalTraining, task: Task) -> TaskResult:
     """A site's part of a round: metrics of the global model, then the update of its local epochs."""
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     model = ExchangeObject(weights=dict(task.weights))
     received = {name: arrays for name, arrays in task.payloads.items() if name != WEIGHTS}
     own = read_own(training.settings.state_dir, task.round_index)
@@ -278,6 +278,7 @@ def train_round(training: LocalTraining, task: Task) -> TaskResult:
         **update.statistics,
         "evaluate_seconds": round(evaluate_seconds, 3),
         "seconds": round(time.perf_counter() - begin, 3),
+        "cpu_seconds": round(time.process_time() - cpu_begin, 3),  # of all threads of this process
     }
     if algorithm.is_private:
         statistics = {**{name: statistics[name] for name in LEAVES}, **spent}

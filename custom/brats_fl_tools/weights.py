@@ -15,6 +15,9 @@ BEST_MODEL: Final = "global_model.pt"
 EXPORTED: Final = "models/model.pt"
 """Where `brats-fl export` puts a bundle's weights."""
 
+ENSEMBLE_FILE: Final = "ensemble.json"
+"""Configuration that makes several networks of a bundle's one, as an overlay; in an export, beside their weights."""
+
 MODEL_CARD: Final = "model_card.md"
 """What `brats-fl report STUDY` says of the best model of a run, in its folder; `export` takes it along."""
 
@@ -32,6 +35,8 @@ def find_weights(model: Path) -> Path:
         return model.resolve()
     for candidate in (model, BUNDLES / model):
         if is_bundle(candidate):
+            if (candidate / EXPORTED).with_name(ENSEMBLE_FILE).is_file():
+                raise ModelError(f"{candidate} holds several models, used as one; give one of their checkpoints")
             if not (candidate / EXPORTED).is_file():
                 raise ModelError(f"{candidate} has no weights; put them there with `brats-fl export RUN --bundle ...`")
             return (candidate / EXPORTED).resolve()

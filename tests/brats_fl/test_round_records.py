@@ -15,7 +15,15 @@ from brats_fl.errors import RunError
 from brats_fl.round_records import as_lines, check_record, read_records, typed_statement, typed_status
 
 RECORD = {"phase": "train", "round": 3, "site": "hospital-2", "status": "ok"}
-STATED = {"cases": 3, "steps": 2, "loss": 0.5, "seconds": 1.5, "train_seconds": 1, "evaluate_seconds": 0.5}
+STATED = {
+    "cases": 3,
+    "steps": 2,
+    "loss": 0.5,
+    "seconds": 1.5,
+    "cpu_seconds": 2.5,
+    "train_seconds": 1,
+    "evaluate_seconds": 0.5,
+}
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=20),

@@ -18,7 +18,8 @@ from brats_fl.errors import FolderError, JobError, SiteNameError
 from brats_fl.provenance import required_code
 from brats_fl.sharing.case_features import FEATURES
 from brats_fl_tools.jobs import source
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.jobs.quorum import fewest_updates
 from brats_fl_tools.jobs.source import job_names, read_source
@@ -94,6 +95,9 @@ def test_code_and_bundle_come_with_the_job_and_nothing_else(tmp_path: Path) -> N
         app = built.folder / f"app_{side}"
         assert (app / "custom" / "brats_fl" / "__init__.py").is_file()
         assert (app / "bundles" / "brats_unet" / "configs" / "train.json").is_file()
+        # What `export` says of weights in them makes no other job of it.
+        assert not (app / "bundles" / "brats_unet" / "docs").exists()
+        assert not (app / "bundles" / "brats_unet" / "configs" / "metadata.json").exists()
         assert [path.name for path in (app / "custom").iterdir()] == ["brats_fl"]
         assert [path.name for path in (app / "bundles").iterdir()] == ["brats_unet"]
     suffixes = {path.suffix for path in built.folder.rglob("*") if path.is_file()}

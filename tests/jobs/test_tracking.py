@@ -14,7 +14,8 @@ from brats_fl.components.tracking import RoundTracker
 from brats_fl.errors import JobError
 from brats_fl.provenance import hash_files
 from brats_fl_tools.jobs import tracking
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.tracking import TRACKERS, trackers_of
 from brats_fl_tools.kit.site_files import policy_names, read_policy
 

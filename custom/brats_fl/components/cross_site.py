@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 from nvflare.apis.client import Client
 from nvflare.apis.controller_spec import ClientTask
 from nvflare.apis.controller_spec import Task as FlareTask
@@ -24,7 +23,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 
-from brats_fl.aggregation import check_update
+from brats_fl.aggregation import checked_model
 from brats_fl.bundle import build_network
 from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import app_root, locate_bundle
@@ -279,21 +278,6 @@ class CrossSiteEvaluation(Controller):
         self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
     ) -> None:
         """An answer that came too late is dropped: the matrix says that it was missing."""
-
-
-def checked_model(arrays: Mapping[Any, Any], like: Weights) -> Weights:
-    """A model that a site sent, as float32, once it is known to have a network's names and shapes and finite values.
-
-    Raises:
-        ModelError: It has not.
-    """
-    if not all(isinstance(value, np.ndarray) and value.dtype.kind == "f" for value in arrays.values()):
-        raise ModelError("its parameters must be arrays of floating-point numbers")
-    check_update(arrays, like)
-    with np.errstate(over="ignore"):  # what is too large for float32 is not finite then
-        model = {name: np.asarray(arrays[name], dtype=np.float32) for name in like}
-    check_update(model, like)
-    return model
 
 
 def scores_of(result: Shareable) -> Scores:

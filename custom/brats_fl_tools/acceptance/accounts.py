@@ -27,6 +27,8 @@ class Cost:
     """That their commands took on the machine of the study."""
     hospital_seconds: float
     """That the hospitals computed, by their own clocks, added up."""
+    cpu_seconds: float | None
+    """Of the processors of the hospitals, added up; None where a round does not tell."""
     bytes_down: int | None
     """To the hospitals; None, as is ``bytes_up``, of a baseline, which needs no network."""
     bytes_up: int | None
@@ -50,13 +52,16 @@ def costs(runs: Sequence[RunRecord], folders: Mapping[str, Sequence[RunFolder]])
 
 def _cost(what: str, runs: Sequence[RunRecord], folders: Sequence[RunFolder]) -> Cost:
     records = [record for folder in folders for record in folder.records if record.phase == "train"]
+    done = [record for record in records if record.is_ok]
+    told = [record.cpu_seconds for record in done if record.cpu_seconds is not None]
     sends = runs[0].kind == FEDERATED
     return Cost(
         what=what,
         runs=len(runs),
         steps=sum(run.steps for run in runs),
         seconds=sum(run.seconds for run in runs),
-        hospital_seconds=sum(own_seconds(record) for record in records if record.is_ok),
+        hospital_seconds=sum(own_seconds(record) for record in done),
+        cpu_seconds=sum(told) if told and len(told) == len(done) else None,
         bytes_down=sum(record.bytes_down for record in records) if sends else None,
         bytes_up=sum(record.bytes_up for record in records) if sends else None,
     )

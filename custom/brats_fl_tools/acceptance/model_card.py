@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
-from brats_fl.constants import REGIONS
+from brats_fl.constants import REGIONS, SPLITS
 from brats_fl.files import write_whole
 from brats_fl_tools.acceptance.comparing import DICE, METRICS
 from brats_fl_tools.acceptance.content import Acceptance, Section
 from brats_fl_tools.acceptance.evidence import READER
 from brats_fl_tools.acceptance.page import format_figure, format_interval
 from brats_fl_tools.pages.formats import NONE, REGION_NAMES, format_count
+from brats_fl_tools.report.model_card import USE, describe_claim, describe_limits, describe_table
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.study.record import RunRecord
 from brats_fl_tools.weights import MODEL_CARD
-
-BY_A_PERSON: Final = "_to be written_"
-
-CLAIM: Final = (
-    ("Study design: goal, hypothesis", ""),
-    ("Data sources, dates, consent and approval", ""),
-    ("Eligibility of cases", ""),
-    ("Preprocessing of the scans", "that of the bundle's configuration"),
-    ("Who drew the reference, by which rules", ""),
-    ("Partition of the data", "by patient into training, validation and testing, within each hospital"),
-    ("Model, initialisation, training", "the bundle's network and recipe; the study file has all settings"),
-    ("How the final model was chosen", "by mean Dice on validation cases of the hospitals"),
-    (
-        "Metrics, and how sure they are",
-        "docs/metrics.md and docs/acceptance.md of brats-fl; 95 % intervals over patients",
-    ),
-    ("Failures analysed", ""),
-    ("Clinical meaning, generality, bias", ""),
-    ("Registration, funding, where code and model are", ""),
-)
-"""Items of CLAIM in short, and what follows from any study of ours; Mongan et al. 2020, doi:10.1148/ryai.2020200029."""
-
-LIMITS: Final = (
-    "For research use only. Not a medical device, not for diagnosis or treatment.",
-    "The figures hold for these hospitals, scanners and cases; their intervals speak of other patients of the same "
-    "hospitals, not of other hospitals.",
-    "The reference was drawn by people, who differ among themselves.",
-)
 
 
 def write_cards(out: Path, acceptance: Acceptance) -> None:
@@ -68,7 +40,8 @@ def describe_model(acceptance: Acceptance, section: Section, run: RunRecord, dig
         run: The run that made the model.
         digest: SHA-256 of the model that was tested.
     """
-    parts = (_about(acceptance, section, run, digest), _data(section), _figures(section), _limits(), _claim())
+    claim = describe_claim("the study file has all settings", "patients")
+    parts = (_about(acceptance, section, run, digest), _data(section), _figures(section), describe_limits(), claim)
     return "\n\n".join(parts) + "\n"
 
 
@@ -82,7 +55,7 @@ def _about(acceptance: Acceptance, section: Section, run: RunRecord, digest: str
         f"- Thresholds: SHA-256 {record.thresholds.sha256 if record.thresholds else 'none'}",
         f"- Verdict on the study: {acceptance.verdict.word or 'none'}",
         *(f"  - {sentence}" for sentence in acceptance.verdict.why),
-        "- Intended use: research on federated learning; for any other use " + BY_A_PERSON,
+        *USE,
     ]
     if acceptance.evidence.synthetic_cases:
         lines.append("- Synthetic cases are among those tested: the figures say nothing of patients.")
@@ -90,12 +63,8 @@ def _about(acceptance: Acceptance, section: Section, run: RunRecord, digest: str
 
 
 def _data(section: Section) -> str:
-    rows = [
-        f"| {one.site} | {' | '.join(NONE if count is None else str(count) for count in one.cases)} | {one.part} |"
-        for one in section.members
-    ]
-    head = ["## Data", "", "| hospital | training | validation | testing | part |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows])
+    rows = [(one.site, *(NONE if count is None else count for count in one.cases), one.part) for one in section.members]
+    return describe_table("Cases by hospital", "", ("hospital", *SPLITS, "part"), rows)
 
 
 def _figures(section: Section) -> str:
@@ -121,12 +90,3 @@ def _figures(section: Section) -> str:
             for region in REGIONS
         ]
     return "\n".join(lines)
-
-
-def _limits() -> str:
-    return "\n".join(["## Limits", "", *(f"- {one}" for one in LIMITS)])
-
-
-def _claim() -> str:
-    rows = [f"| {item} | {answer or BY_A_PERSON} |" for item, answer in CLAIM]
-    return "\n".join(["## CLAIM (Mongan et al. 2020)", "", "| item | answer |", "|---|---|", *rows])

@@ -20,7 +20,7 @@ from brats_fl_tools.jobs.secure import AGGREGATION
 from brats_fl_tools.jobs.source import SERVER_CONFIG
 from brats_fl_tools.model.ensemble import short_name
 from brats_fl_tools.model.evaluation_folder import count_synthetic, sites_with_cases
-from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel
+from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel, sites_of_run
 from brats_fl_tools.model.trained import TrainedModel, find_model
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import appearing_folder, is_ours, refuse_foreign
@@ -51,10 +51,13 @@ def audit(
     model: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run folder, a checkpoint, or a bundle with weights (or its name).")
     ],
-    sites: Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json: the hospital's own cases.")],
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder to write, at the hospital and in no run folder.")
     ],
+    sites: Annotated[
+        Path | None,
+        typer.Option("--sites", help="Folder with SITE/datalist.json: the hospital's own cases. Default: of its run."),
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option("--reference", metavar="MODEL", help="A model of the same network that has not seen the cases."),
@@ -95,7 +98,7 @@ def audit(
     own = find_model(model, bundle, profile)
     start = None if reference is None else find_model(reference, own.bundle, own.profile)
     plan = Plan(patch, Search(iterations, restarts, seed), steps, hospitals, tuple(sorted(sigmas or DEFAULT_SIGMAS)))
-    summary = audit_model(own, sites, out, plan, start, case, force)
+    summary = audit_model(own, sites_of_run(model, sites), out, plan, start, case, force)
     if figures_to_run:
         from brats_fl_tools.audit.summary import SUMMARY_FILE, as_text
 

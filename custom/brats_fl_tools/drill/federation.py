@@ -27,7 +27,8 @@ from brats_fl_tools.drill.outcome import (
     weighted_mean_of,
 )
 from brats_fl_tools.drill.waiting import WAIT_SECONDS, wait_until
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.description import hash_at_site
 from brats_fl_tools.kit.approvals import approve_job
 from brats_fl_tools.runs import host_federation as fed

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import brats_fl
 from brats_fl.algorithms import Algorithm, check_chosen, load_algorithm
-from brats_fl.approval import ADDED_BY_FLARE
 from brats_fl.errors import FolderError, JobError
 from brats_fl.names import check_site_names
-from brats_fl.provenance import bundle_digest, hash_files, hash_text, required_code
+from brats_fl.provenance import DOCUMENTS, bundle_digest, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
-from brats_fl.typed import shorten
+from brats_fl_tools.jobs.built import GPU_MEMORY, GPUS, BuiltJob, content_hash_of, describe_job
 from brats_fl_tools.jobs.compression import COMPRESSION, check_compressed
 from brats_fl_tools.jobs.evaluated import MODELS, of_bundle, read_trained
 from brats_fl_tools.jobs.quorum import updates_needed
@@ -24,22 +23,16 @@ from brats_fl_tools.jobs.secure import OF_SERVER_TOO, SECURE, check_secure, is_s
 from brats_fl_tools.jobs.settings import JobSettings, set_values, settings_of, variables_of
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
-    READER,
     SERVER_CONFIG,
     JobSource,
-    read_object,
     read_source,
     shared_config,
-    sites_of,
 )
 from brats_fl_tools.jobs.tracking import tracking_difference
 from brats_fl_tools.jobs.variants import STRUCTURE, Variant, apply_differences
 from brats_fl_tools.one_writer import only_writer
 from brats_fl_tools.own_folders import appearing_folder
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
-
-GPUS, GPU_MEMORY = "num_of_gpus", "mem_per_gpu_in_GiB"
-"""What FLARE's resource manager of a site calls the GPUs that a job asks for, and its memory on each."""
 
 CHECKPOINT_FILE = "start_from.pt"
 NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings", SECURE}) | STRUCTURE
@@ -94,32 +87,6 @@ def refuse_within(folder: Path, options: JobOptions) -> None:
     for option, path in (("--start-from", options.checkpoint), ("--of", options.of_run)):
         if path is not None and path.resolve().is_relative_to(folder.resolve()):
             raise FolderError(f"{option} {path} lies in {folder}, which is replaced; choose another --out, or copy it")
-
-
-@dataclass(frozen=True)
-class BuiltJob:
-    """A self-contained FLARE job folder."""
-
-    folder: Path
-    name: str
-    bundle: str | None
-    """None of a job that trains nothing."""
-    sites: tuple[str, ...]
-    variables: Mapping[str, Any]
-    content_hash: str
-    result: str | None = None
-    """File that the server of a job that trains nothing writes last."""
-    study: str = ""
-    """Hash of what makes runs comparable; empty of a job that trains nothing."""
-    gpus: int = 0
-    """GPUs that each site is to give it."""
-    start_sha256: str = ""
-    """Of the checkpoint that round 0 started from; empty for random weights."""
-
-    @property
-    def total_rounds(self) -> int:
-        """Rounds of the whole study, with those that were done before this job; 0 of one that trains nothing."""
-        return int(self.variables.get("start_round", 0)) + int(self.variables.get("num_rounds", 0))
 
 
 @dataclass(frozen=True)
@@ -277,65 +244,6 @@ def _write_job(
     _write_json(folder / "meta.json", {**built.meta, **facts, "study": built.study})
 
 
-def content_hash_of(folder: Path) -> str:
-    """Hash of all files of a built job but ``meta.json``, which states it, and what FLARE adds when it is submitted."""
-    return hash_files(folder, ("*",), but=ADDED_BY_FLARE | {"meta.json"})
-
-
-@dataclass(frozen=True)
-class StatedMeta:
-    """What ``meta.json`` of a built job says, beside who takes part."""
-
-    name: str
-    content_hash: str
-    result: str | None = None
-    study: str = ""
-    resource_spec: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Check what becomes part of a path.
-
-        Raises:
-            ValueError: A name is none of a file.
-        """
-        for name in (self.name, self.result or self.name):
-            if Path(name).name != name:
-                raise ValueError(f"name and result must be names, and no paths (got {shorten(name)})")
-
-
-STATED = tuple(one.name for one in fields(StatedMeta))
-
-
-def describe_job(folder: Path) -> BuiltJob:
-    """What a job folder that ``build_job`` wrote holds.
-
-    Raises:
-        JobError: It is no such folder.
-    """
-    meta, server, client = (read_object(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
-    stated = READER.typed(StatedMeta, {key: meta[key] for key in STATED if key in meta}, folder / "meta.json")
-    parts = {"algorithm_settings": {}, "overrides": {}, **client}
-    settings, overrides = (
-        READER.at(dict, parts, [key], folder / CLIENT_CONFIG) for key in ("algorithm_settings", "overrides")
-    )
-    variables = {**variables_of(client), **variables_of(server), **overrides, **settings}
-    for name in ("start_round", "num_rounds"):
-        READER.typed(int, variables.get(name, 0), f"{folder / SERVER_CONFIG}: {name}")
-    bundle = server.get("bundle")
-    return BuiltJob(
-        folder,
-        stated.name,
-        READER.typed(str, bundle, f"{folder / SERVER_CONFIG}: bundle") if bundle else None,
-        sites_of(meta, folder / "meta.json"),
-        variables,
-        stated.content_hash,
-        stated.result,
-        stated.study,
-        max((spec.get(GPUS, 0) for spec in stated.resource_spec.values()), default=0),
-        READER.typed(str, server.get("start_sha256", ""), f"{folder / SERVER_CONFIG}: start_sha256"),
-    )
-
-
 def _write_apps(folder: Path, server: Mapping[str, Any], client: Mapping[str, Any]) -> None:
     for config_path, config, app in (
         (SERVER_CONFIG, server, APP_SERVER),
@@ -358,7 +266,7 @@ def _bring_code(folder: Path, source: JobSource, bundle: Path | None) -> None:
             shutil.copytree(
                 bundle,
                 folder / app.name / "bundles" / bundle.name,
-                ignore=shutil.ignore_patterns("models", "eval", "__pycache__"),
+                ignore=shutil.ignore_patterns("models", "eval", "docs", *DOCUMENTS, "__pycache__"),
             )
 
 

@@ -20,7 +20,8 @@ from brats_fl.errors import JobError
 from brats_fl.provenance import hash_file, installed_bundle
 from brats_fl.settings import Setting, bundle_settings
 from brats_fl.typed import printable
-from brats_fl_tools.jobs.assembly import CHECKPOINT_FILE, BuiltJob
+from brats_fl_tools.jobs.assembly import CHECKPOINT_FILE
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.settings import app_settings
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object
 from brats_fl_tools.jobs.variants import STRUCTURE, parts_of

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from brats_fl.approval import Approval, add_approval, read_approvals, withdraw_approval
 from brats_fl.errors import KitError
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.site_files import approvals_file
 

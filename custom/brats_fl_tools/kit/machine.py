@@ -19,7 +19,8 @@ from brats_fl.provenance import installed_bundle, library_digest
 from brats_fl.reading import Reader
 from brats_fl.settings import bundle_settings, check_settings
 from brats_fl.typed import NotTypedError, shorten, typed
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.description import describe_built, hash_at_site
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, READER, SERVER_CONFIG, job_names, read_object
 from brats_fl_tools.jobs.tracking import EXTRA, TRACKERS, trackers_of

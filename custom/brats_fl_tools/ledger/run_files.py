@@ -11,7 +11,7 @@ from brats_fl.errors import BratsFLError
 from brats_fl.ledger import Line
 from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE, read_records
-from brats_fl_tools.jobs.assembly import content_hash_of
+from brats_fl_tools.jobs.built import content_hash_of
 from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, JOB_FOLDER, RUN_FILE
 from brats_fl_tools.runs.seal import SEALED_MODELS, digest_of_checkpoint, lists_of
 

@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from brats_fl.bundle import is_bundle, make_importable
+from brats_fl.bundle import is_bundle, make_importable, profiles_of
 from brats_fl.errors import ModelError
 from brats_fl.provenance import hash_file
-from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, find_model, tuned_settings
+from brats_fl.reading import Reader
+from brats_fl_tools.model.trained import (
+    TUNED_FILE,
+    TrainedModel,
+    find_bundle,
+    find_model,
+    resolve_bundle,
+    tuned_settings,
+)
+from brats_fl_tools.weights import ENSEMBLE_FILE, EXPORTED
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
-ENSEMBLE_FILE = "ensemble.json"
-"""Configuration that makes several networks of a bundle's one, as an overlay; in an export, beside their weights."""
+LOAD_PATH = "checkpointloader#load_path"
+"""Key of that configuration with the places of the weights."""
+
+READER = Reader(ModelError, "export the models into the bundle again")
 
 INPUT = ("in_channels", "out_channels")
 """Of the network's definition: scans and regions."""
@@ -39,11 +50,96 @@ def find_models(
     if len(bundles) not in (0, 1, len(models)):
         raise ModelError(f"give one bundle, or one for each of the {len(models)} models (got {len(bundles)})")
     own: Sequence[Path | None] = list(bundles) * len(models) if len(bundles) == 1 else bundles or [None] * len(models)
-    found = [find_model(model, bundle, profile) for model, bundle in zip(models, own, strict=True)]
+    pairs = zip(models, own, strict=True)
+    found = [one for model, bundle in pairs for one in _find_each(model, bundle, profile)]
     if len(found) > 1:
         found.sort(key=lambda model: hash_file(model.weights))
         refuse_unlike(found)
     return tuple(found)
+
+
+def find_models_of(
+    first: Path, others: Sequence[Path], bundle: Path | None, profile: str | None
+) -> tuple[TrainedModel, ...]:
+    """The models of ``BUNDLE --model A --model B``, or, where the first path is no bundle, of it and the others.
+
+    Args:
+        first: A bundle of the other models; without others a model, and with others that it is no bundle of one more.
+        others: Models, as ``find_model`` takes them.
+        bundle, profile: Of all; None where each tells its own.
+
+    Raises:
+        ModelError: As ``find_models``, or the bundle is given twice.
+    """
+    own = find_bundle(first) if others else None
+    if own is None:
+        return find_models([first, *others], [bundle] if bundle else [], profile)
+    if bundle:
+        raise ModelError(f"{first} and --bundle {bundle} are two bundles for one set of models; leave --bundle out")
+    models = find_models(others, [own], profile)
+    tell_unused([own], models)
+    return models
+
+
+def tell_unused(bundles: Sequence[Path], models: Sequence[TrainedModel]) -> None:
+    """Say which weights are used, where a bundle that was given for its network holds others."""
+    for bundle in map(resolve_bundle, bundles):
+        held = {one for one in (bundle / EXPORTED, *(bundle / "models").glob("model-*.pt")) if one.is_file()}
+        if held and held.isdisjoint(used := [model.weights for model in models]):
+            typer.echo(
+                f"note: {', '.join(map(str, used))} is used, not what lies in {(bundle / EXPORTED).parent}", err=True
+            )
+
+
+def _find_each(model: Path, bundle: Path | None, profile: str | None) -> Sequence[TrainedModel]:
+    """The model that a path stands for, or those of the ensemble that was exported into a bundle."""
+    holder = None if model.is_file() else find_bundle(model)
+    if holder is None or not (holder / "models" / ENSEMBLE_FILE).is_file():
+        return [find_model(model, bundle, profile)]
+    if bundle and resolve_bundle(bundle) != holder:
+        raise ModelError(f"{holder} holds several models with networks of their own; give it as the bundle of them")
+    return read_exported(holder, profile)
+
+
+def read_exported(bundle: Path, profile: str | None = None) -> list[TrainedModel]:
+    """The models that were exported into a bundle as one, each with its own network and window.
+
+    Args:
+        bundle: Its folder, with ``models/ensemble.json``.
+        profile: Of the bundle; None for the one of their voxel size.
+
+    Raises:
+        ModelError: The configuration was not written by ``export``, or the bundle has no such voxel size.
+    """
+    file = bundle / "models" / ENSEMBLE_FILE
+    content = READER.json_object(file)
+    members = READER.at(list[dict[str, Any]], content, ["network_def", "members"], file)
+    windows = READER.at(list[list[int]], content, ["inferer", "windows"], file)
+    spacing = READER.at(list[float], content, ["spacing_mm"], file)
+    numbers = range(1, len(members) + 1)
+    if len(members) < 2 or len(windows) != len(members) or content.get(LOAD_PATH) != [place_of(one) for one in numbers]:
+        READER.refuse(file, f"must have a window and a place in {LOAD_PATH} for each of two networks or more")
+    fitting = [
+        one
+        for one in ([profile] if profile else profiles_of(bundle))
+        if input_of(TrainedModel(bundle, file, one))["spacing_mm"] == spacing
+    ]
+    if not fitting:
+        READER.refuse(file, f"has voxels of {spacing} mm, and profiles of {bundle.name} have others")
+    return [
+        TrainedModel(bundle, file.with_name(name_of(one)), fitting[0], {"network_def": member, "patch_size": window})
+        for one, member, window in zip(numbers, members, windows, strict=True)
+    ]
+
+
+def name_of(number: int) -> str:
+    """File of the weights of one of several models in an export, counted from 1."""
+    return f"model-{number}.pt"
+
+
+def place_of(number: int) -> str:
+    """The same as the exported configuration names it."""
+    return f"$@ckpt_dir + '/{name_of(number)}'"
 
 
 def refuse_unlike(models: Sequence[TrainedModel]) -> None:
@@ -90,6 +186,7 @@ def _inference(model: TrainedModel) -> ConfigParser:
 
     parser = ConfigParser()
     parser.read_config(inference_files(model))
+    parser.update(dict(model.own))
     return parser
 
 

@@ -24,11 +24,11 @@ from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.ensemble import (
-    ENSEMBLE_FILE,
     digests_of,
     ensemble_parts,
     find_models,
     post_processing,
+    tell_unused,
     title,
 )
 from brats_fl_tools.model.evaluation_folder import (
@@ -39,12 +39,13 @@ from brats_fl_tools.model.evaluation_folder import (
     write_evaluation,
 )
 from brats_fl_tools.model.rescore import rescore_masks
-from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, check_model
+from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, build_trained
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import fresh_folder
 from brats_fl_tools.runs.folder import MASKS_FOLDER
 from brats_fl_tools.runs.lists import find_seen
 from brats_fl_tools.runs.processes import last_lines, python_module, running
+from brats_fl_tools.weights import ENSEMBLE_FILE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +103,9 @@ def evaluate(
         raise typer.BadParameter("give BUNDLE and --model, or --rescore MASKS where the masks are there already")
     if labels is not None:
         raise typer.BadParameter("--labels is of the masks of --rescore; a model's are in each case's own convention")
-    evaluate_models(find_models(model, bundle, profile), sites, out, split, masks, force)
+    models = find_models(model, bundle, profile)
+    tell_unused(bundle, models)
+    evaluate_models(models, sites, out, split, masks, force)
 
 
 def evaluate_sites(
@@ -142,7 +145,7 @@ def evaluate_models(
     sites, out = sites.resolve(), out.resolve()
     refuse_earlier(out, force)
     for model in models:
-        check_model(model.bundle, model.weights, model.profile)
+        build_trained(model)
     counts = sites_with_cases(sites, split, only)
     seen = seen_by_any(models, sites, counts, split)
     tuned = post_processing(models)

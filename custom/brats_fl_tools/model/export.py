@@ -13,30 +13,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brats_fl.bundle import build_network
 from brats_fl.errors import BratsFLError, ModelError
 from brats_fl.failures import explain
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.model.documents import card_of, facts_of, read_documents, read_run_of
 from brats_fl_tools.model.ensemble import (
-    ENSEMBLE_FILE,
+    LOAD_PATH,
     ensemble_parts,
     find_models,
     input_of,
+    name_of,
+    place_of,
     refuse_unlike_input,
 )
 from brats_fl_tools.model.trained import (
     READER,
     TUNED_FILE,
+    TrainedModel,
+    build_trained,
     bundle_of,
-    check_model,
     profile_of,
     resolve_bundle,
     tuned_settings,
 )
 from brats_fl_tools.one_writer import writes
-from brats_fl_tools.weights import MODEL_CARD
+from brats_fl_tools.report.model_card import describe_ensemble
+from brats_fl_tools.weights import ENSEMBLE_FILE, MODEL_CARD
 from brats_fl_tools.withdrawn import refuse_withdrawn
 
 if TYPE_CHECKING:
@@ -73,8 +77,9 @@ def export(
 ) -> None:
     """Write BUNDLE/models/model.pt from a run folder (with --torchscript model.ts, with --onnx model.onnx).
 
-    With --model, of several runs: models/model-1.pt, model-2.pt and so on, and models/ensemble.json, which makes the
-    bundle's inference take the mean of their probabilities.
+    BUNDLE/docs/README.md and configs/metadata.json say what the weights are: data, figures, limits; what a person
+    wrote there stays. With --model, of several runs: models/model-1.pt, model-2.pt and so on, and models/ensemble.json,
+    which makes the bundle's inference take the mean of their probabilities.
     """
     files = {"best": "global_model.pt", "final": "final_model.pt"}
     if which not in files:
@@ -105,20 +110,19 @@ def export_model(
 
     Raises:
         ModelError: The model does not fit the bundle, a file exists already, or an export computes something else.
+        RunError: A file of the model's run is damaged; nothing is written.
     """
     refuse_withdrawn(model)
     profile = profile_of(model)
-    check_model(bundle, model, profile)
+    network = build_trained(TrainedModel(bundle, model, profile))
     models = bundle / "models"
     asked_for = {"model.pt": True, "model.ts": torchscript, "model.onnx": onnx}
     tuned = tuned_settings(model)
     wanted = [models / name for name, asked in asked_for.items() if asked]
     # An export of other weights that stayed beside the new ones would be taken for theirs.
     existing = refuse_existing(models, force)
-    from brats_fl.network.checkpoints import read_state_for
-
-    network = build_network(bundle, profile, seed=0)
-    network.load_state_dict(read_state_for(model, network))
+    documents, digest, run = read_documents(bundle), hash_file(model), read_run_of(model)
+    card, facts = card_of(model, digest, run), facts_of(digest, run)
     network.eval()
     models.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models) as folder:
@@ -130,7 +134,8 @@ def export_model(
             path.unlink()
         for source, target in zip(scratch, wanted, strict=True):
             source.replace(target)
-    return [*wanted, *([_write_tuned(model, models)] if tuned else []), *_write_card(model, models)]
+    card = card.replace(digest, f"{digest}, here {hash_file(models / 'model.pt')}", 1)
+    return [*wanted, *([_write_tuned(model, models)] if tuned else []), *documents.write(card, facts)]
 
 
 def refuse_existing(models: Path, force: bool) -> list[Path]:
@@ -155,31 +160,30 @@ def export_ensemble(weights: Sequence[Path], bundle: Path, force: bool = False) 
     Raises:
         ModelError: The models do not go together or with the bundle, or files exist already.
     """
-    from brats_fl.network.checkpoints import read_state_for
-
     for path in weights:
         refuse_withdrawn(path)
     found = find_models(weights, [] if all(bundle_of(path.resolve()) for path in weights) else [bundle])
     refuse_unlike_input([*found, replace(found[0], bundle=bundle)])
     existing = refuse_existing(bundle / "models", force)
+    documents, digests = read_documents(bundle), [hash_file(model.weights) for model in found]
     (bundle / "models").mkdir(exist_ok=True)
-    names = [f"model-{number}.pt" for number in range(1, len(found) + 1)]
+    names = [name_of(number) for number in range(1, len(found) + 1)]
     with tempfile.TemporaryDirectory(dir=bundle / "models") as folder:
         for name, model in zip(names, found, strict=True):
-            network = build_network(model.bundle, model.profile, seed=0)
-            network.load_state_dict(read_state_for(model.weights, network))
-            _write(_write_weights, network, Path(folder) / name)
+            _write(_write_weights, build_trained(model), Path(folder) / name)
         parts = {
             **ensemble_parts(found, "inferer"),
             "spacing_mm": input_of(found[0])["spacing_mm"],
-            "checkpointloader#load_path": [f"$@ckpt_dir + '/{name}'" for name in names],
+            LOAD_PATH: [place_of(number) for number in range(1, len(found) + 1)],
         }
         write_whole(Path(folder) / ENSEMBLE_FILE, json.dumps(parts, indent=4) + "\n")
         for path in existing:
             path.unlink()
         for name in (*names, ENSEMBLE_FILE):
             (Path(folder) / name).replace(bundle / "models" / name)
-    return [bundle / "models" / name for name in (*names, ENSEMBLE_FILE)]
+    facts = {"eval_metrics": {}, "trained": {"models_sha256": digests}}
+    written = [bundle / "models" / name for name in (*names, ENSEMBLE_FILE)]
+    return [*written, *documents.write(describe_ensemble(digests), facts)]
 
 
 def _write_tuned(model: Path, models: Path) -> Path:
@@ -188,16 +192,6 @@ def _write_tuned(model: Path, models: Path) -> Path:
     content["tuned"]["model_sha256"] = hash_file(models / "model.pt")
     write_whole(models / TUNED_FILE, json.dumps(content, indent=1) + "\n")
     return models / TUNED_FILE
-
-
-def _write_card(model: Path, models: Path) -> list[Path]:
-    """The card that a study wrote of the model, beside its export; none where it is of another model."""
-    card, digest = model.with_name(MODEL_CARD), hash_file(model)
-    text = READER.text(card) if card.is_file() else ""
-    if digest not in text:
-        return []
-    write_whole(models / MODEL_CARD, text.replace(digest, f"{digest}, here {hash_file(models / 'model.pt')}", 1))
-    return [models / MODEL_CARD]
 
 
 def _write(writer: Callable[[torch.nn.Module, Path], None], network: torch.nn.Module, path: Path) -> None:

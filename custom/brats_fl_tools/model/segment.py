@@ -15,7 +15,7 @@ from brats_fl.errors import DataListError, FolderError, RunError
 from brats_fl.files import write_whole
 from brats_fl_tools.data.given_cases import GivenCases, read_given
 from brats_fl_tools.jobs.options import parse_values
-from brats_fl_tools.model.ensemble import find_models, post_processing, title
+from brats_fl_tools.model.ensemble import find_models_of, post_processing, title
 from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel
 from brats_fl_tools.model.segmentation import Gatekeeper, as_items, make_evaluator, make_gatekeeper
 from brats_fl_tools.model.trained import TrainedModel
@@ -38,7 +38,10 @@ UNCERTAIN: Final[Mapping[str, Any]] = MappingProxyType({"save_uncertainty": True
 def segment(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="A bundle with weights (folder or name), a run folder, or a checkpoint."),
+        typer.Argument(
+            metavar="BUNDLE|MODEL",
+            help="With --model, the bundle of those models; else a bundle with weights, a run folder, or a checkpoint.",
+        ),
     ],
     data: Annotated[
         Path,
@@ -47,7 +50,11 @@ def segment(
     out: Annotated[Path, typer.Option("--out", help="Folder for CASE_seg.nii.gz, volumes.csv and segment.html.")],
     others: Annotated[
         list[Path] | None,
-        typer.Option("--model", help="Another model; masks are of the mean probability of all. Repeatable."),
+        typer.Option(
+            "--model",
+            help="Checkpoint, run folder or bundle. Repeated: masks of the mean of their probabilities. After a MODEL "
+            "that is no bundle: another model.",
+        ),
     ] = None,
     mapping: Annotated[
         Path | None,
@@ -78,7 +85,7 @@ def segment(
     patients' scans and must stay in the hospital.
     """
     given = one_source(data, mapping)
-    models = find_models([model, *(others or ())], [bundle] if bundle else [], profile)
+    models = find_models_of(model, others or (), bundle, profile)
     settings = {**(UNCERTAIN if uncertainty else {}), **parse_values(values)}
     segment_cases(models, given, out, settings, force)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from brats_fl.bundle import build_network, bundle_names, is_bundle, profiles_of
+from brats_fl.bundle import build_defined, build_network, bundle_names, is_bundle, network_definition, profiles_of
 from brats_fl.errors import ModelError
 from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader, read_if_sound
@@ -15,6 +15,9 @@ from brats_fl.scoring.finishing import PostProcessing
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import RUN_FILE
 from brats_fl_tools.weights import find_weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 READER = Reader(ModelError, "remove it, or run `brats-fl tune` again")
 
@@ -29,6 +32,8 @@ class TrainedModel:
     bundle: Path
     weights: Path
     profile: str
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """Network and window, where it is of an ensemble in the bundle, whose networks need not be the bundle's."""
 
 
 def find_model(model: Path, bundle: Path | None = None, profile: str | None = None) -> TrainedModel:
@@ -81,7 +86,7 @@ def tuned_settings(weights: Path) -> dict[str, Any]:
         return {}
     content = READER.json_object(file)
     chosen_for = READER.at(str, content, ["tuned", "model_sha256"], file)
-    names = [field.name for field in fields(PostProcessing)]
+    names = [one.name for one in fields(PostProcessing)]
     chosen = READER.typed(PostProcessing, {name: READER.at(object, content, [name], file) for name in names}, file)
     if chosen_for != hash_file(weights):
         READER.refuse(file, "was chosen for other weights")
@@ -111,24 +116,40 @@ def _in_run(weights: Path, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def find_bundle(bundle: Path) -> Path | None:
+    """Folder of a bundle given by path or by name; None where it is none."""
+    return next((one.resolve() for one in (bundle, BUNDLES / bundle) if is_bundle(one)), None)
+
+
 def resolve_bundle(bundle: Path) -> Path:
     """Folder of a bundle given by path or by name.
 
     Raises:
         ModelError: There is no such bundle.
     """
-    for candidate in (bundle, BUNDLES / bundle):
-        if is_bundle(candidate):
-            return candidate.resolve()
+    if found := find_bundle(bundle):
+        return found
     names = ", ".join(bundle_names(BUNDLES))
     raise ModelError(f"{bundle}: no bundle there; give a folder with configs/train.json or one of {names}")
 
 
-def check_model(bundle: Path, model: Path, profile: str) -> None:
-    """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
+def build_trained(model: TrainedModel) -> nn.Module:
+    """The network of a model, with its weights.
+
+    Raises:
+        ModelError: The checkpoint is missing, unreadable or of another network.
+    """
     from brats_fl.network.checkpoints import read_state_for
 
+    definition = model.own.get("network_def") or network_definition(model.bundle, model.profile)
+    network = build_defined(definition, seed=0)
     try:
-        read_state_for(model, build_network(bundle, profile, seed=0))
+        network.load_state_dict(read_state_for(model.weights, network))
     except ModelError as error:
-        raise ModelError(f"{bundle.name} with profile {profile}: {error}") from None
+        raise ModelError(f"{model.bundle.name} with profile {model.profile}: {error}") from None
+    return network
+
+
+def check_model(bundle: Path, model: Path, profile: str) -> None:
+    """Raise ``ModelError`` where a checkpoint is missing, unreadable or of another architecture."""
+    build_trained(TrainedModel(bundle, model, profile))

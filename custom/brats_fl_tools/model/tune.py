@@ -20,6 +20,7 @@ from brats_fl.provenance import hash_file
 from brats_fl.scoring.finishing import MM3_PER_ML, PostProcessing
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.evaluation_folder import sites_with_cases
+from brats_fl_tools.model.options import sites_of_run
 from brats_fl_tools.model.trained import TUNED_FILE, TrainedModel, find_model
 from brats_fl_tools.one_writer import only_writer
 
@@ -35,8 +36,9 @@ def tune(
         Path, typer.Argument(metavar="MODEL", help="A run folder, a checkpoint, or a bundle with weights.")
     ],
     sites: Annotated[
-        Path, typer.Option("--sites", help="Folder with SITE/datalist.json; their validation cases count.")
-    ],
+        Path | None,
+        typer.Option("--sites", help="Folder with SITE/datalist.json; validation cases count. Default: of its run."),
+    ] = None,
     bundle: Annotated[Path | None, typer.Option("--bundle", help="Bundle of the model; default: of its run.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="full or small; default: of its run.")] = None,
     force: ForceOption = False,
@@ -46,7 +48,7 @@ def tune(
     `evaluate`, `segment` and `export` use it from then on. A choice that is worth no more than the default on cases
     that it was not made on is not made.
     """
-    tune_model(find_model(model, bundle, profile), sites.resolve(), force)
+    tune_model(find_model(model, bundle, profile), sites_of_run(model, sites).resolve(), force)
 
 
 def tune_model(model: TrainedModel, sites: Path, force: bool = False) -> PostProcessing:

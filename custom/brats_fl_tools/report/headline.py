@@ -61,7 +61,7 @@ def describe_seen(run: RunFolder) -> str:
 
 def list_warnings(run: RunFolder) -> list[str]:
     """What the figures must not be taken for, each a banner at the top of the page."""
-    texts = (_of_withdrawals(run), _of_evaluation(run), _of_synthetic(run), _of_seen(run), _of_model(run))
+    texts = (_of_withdrawals(run), _of_evaluation(run), describe_synthetic(run), _of_seen(run), _of_model(run))
     return [text for text in texts if text]
 
 
@@ -94,7 +94,8 @@ def _of_evaluation(run: RunFolder) -> str | None:
     return text
 
 
-def _of_synthetic(run: RunFolder) -> str | None:
+def describe_synthetic(run: RunFolder) -> str | None:
+    """That cases are synthetic, and whose; None where none is known to be."""
     trained, tested = run.info.get("synthetic"), run.evaluation.get("synthetic_cases")
     what = [f"the cases that {list_words(trained)} trained on"] if isinstance(trained, list) and trained else []
     if isinstance(tested, int) and tested:

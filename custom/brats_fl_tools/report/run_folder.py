@@ -47,6 +47,8 @@ class RoundRecord:
     train_seconds: float | None = None
     evaluate_seconds: float | None = None
     seconds: float | None = None
+    cpu_seconds: float | None = None
+    """Of its trainer's process, all threads together."""
     bytes_down: int = 0
     bytes_up: int = 0
     epsilon: float | None = None
@@ -233,6 +235,7 @@ def _as_record(content: Mapping[str, Any]) -> RoundRecord:
         train_seconds=finite(content.get("train_seconds")),
         evaluate_seconds=finite(content.get("evaluate_seconds")),
         seconds=finite(content.get("seconds")),
+        cpu_seconds=finite(content.get("cpu_seconds")),
         bytes_down=content.get("bytes_down", 0),
         bytes_up=content.get("bytes_up", 0),
         epsilon=finite(content.get("epsilon")),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from brats_fl.errors import NotApprovedError
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs.session import deployment
 
 SHOWN_DIGITS = 12

@@ -15,7 +15,7 @@ from brats_fl.files import write_whole
 from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
 from brats_fl.typed import shorten
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs.curves import keep_curves, take_curves
 from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL, RUN_FILE
 from brats_fl_tools.runs.seal import keep_ledger, write_ledger

@@ -13,7 +13,7 @@ import typer
 
 from brats_fl.errors import RunError
 from brats_fl.round_records import RECORDS_FILE, read_records
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.runs.approvals import refusal
 from brats_fl_tools.runs.collect import collect, collect_interrupted, is_finished

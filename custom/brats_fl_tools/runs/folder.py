@@ -17,7 +17,8 @@ from brats_fl.files import write_whole
 from brats_fl.machine import MACHINE_FILE
 from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job, refuse_within
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, refuse_within
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.evaluated import JOB_FOLDER as JOB_FOLDER
 from brats_fl_tools.jobs.evaluated import RUN_FILE as RUN_FILE
 from brats_fl_tools.jobs.source import read_object, sites_of

@@ -22,7 +22,8 @@ from brats_fl.errors import KitError, RunError
 from brats_fl.files import write_whole
 from brats_fl.names import check_folder
 from brats_fl.reading import Reader
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.description import hash_at_site
 from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options

@@ -10,7 +10,7 @@ import typer
 
 from brats_fl.constants import KEY_METRIC
 from brats_fl.round_records import MEAN_PHASE
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 
 
 def announce(job: BuiltJob) -> str:

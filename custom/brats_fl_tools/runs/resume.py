@@ -12,7 +12,8 @@ import typer
 from brats_fl.errors import RunError
 from brats_fl.names import check_folder
 from brats_fl.provenance import find_commit
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.one_writer import writes

@@ -13,7 +13,7 @@ from brats_fl.files import write_whole
 from brats_fl.kept_updates import UPDATES_FOLDER
 from brats_fl.ledger import LEDGER_FILE, Line, as_text, follow, hash_of, read_ledger, signed_part
 from brats_fl.signatures import find_signer
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, State, now
 from brats_fl_tools.runs.submission import Submission

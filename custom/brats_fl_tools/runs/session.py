@@ -20,7 +20,7 @@ import typer
 from brats_fl.errors import RunError
 from brats_fl.round_records import RECORDS_COMMAND, check_record
 from brats_fl.typed import printable
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.server import without_proxy
 from brats_fl_tools.runs.progress import Progress

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from brats_fl.names import check_folder
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, JobFlags, NameArgument, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, check_sites, choose_sites, in_folder

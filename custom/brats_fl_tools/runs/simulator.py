@@ -18,7 +18,7 @@ from brats_fl.errors import JobError, RunError
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.site_state import STATE_VARIABLE
 from brats_fl.tracking import TRACKING_FOLDER, TRACKING_VARIABLE
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs.collect import collect, collect_interrupted, is_finished
 from brats_fl_tools.runs.folder import SIMULATED_SERVER, SIMULATOR_WORKSPACE, STATE_FOLDER
 from brats_fl_tools.runs.processes import Interrupted, end_marked, python_module, reason, running

@@ -18,7 +18,8 @@ from brats_fl.files import write_whole
 from brats_fl.provenance import find_commit
 from brats_fl.reading import Reader
 from brats_fl.round_records import RECORDS_FILE
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs.folder import State, write_facts
 
 SUBMISSION_FILE: Final = "submission.json"

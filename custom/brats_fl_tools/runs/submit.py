@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from brats_fl.errors import RunError
-from brats_fl_tools.jobs.assembly import JobOptions, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.built import describe_job
 from brats_fl_tools.jobs.evaluated import check_of_run
 from brats_fl_tools.jobs.options import ForceOption, NameArgument, SentJobFlags, takes_job_options
 from brats_fl_tools.jobs.participants import Asked, choose_sites, in_federation

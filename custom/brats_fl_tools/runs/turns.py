@@ -8,7 +8,7 @@ from types import MappingProxyType
 import psutil
 
 from brats_fl.errors import JobError
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 
 NO_TRAINING = "none"
 """In the place of a profile: of a job that trains nothing."""

@@ -19,7 +19,7 @@ from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.model.ensemble import digests_of, find_models, post_processing, title
 from brats_fl_tools.model.evaluate import seen_by_any
 from brats_fl_tools.model.evaluation_folder import count_synthetic, sites_with_cases
-from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel
+from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel, sites_of_run
 from brats_fl_tools.model.trained import TrainedModel
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, refuse_foreign
@@ -42,7 +42,10 @@ def stress(
     model: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run folder, a checkpoint, or a bundle with weights (or its name).")
     ],
-    sites: Annotated[Path, typer.Option("--sites", help="Folder with SITE/datalist.json; their test cases are taken.")],
+    sites: Annotated[
+        Path | None,
+        typer.Option("--sites", help="Folder with SITE/datalist.json; test cases are taken. Default: of its run."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; default: RUN/stress of a run folder.")
     ] = None,
@@ -78,7 +81,7 @@ def stress(
     if out is None and not (model / RUN_FILE).is_file():
         raise typer.BadParameter(f"--out is missing: {model} is no run folder, in which results would lie")
     models = find_models([model, *(others or ())], [bundle] if bundle else [], profile)
-    stress_models(models, sites, model / DEFAULT_FOLDER if out is None else out, plan, force)
+    stress_models(models, sites_of_run(model, sites), model / DEFAULT_FOLDER if out is None else out, plan, force)
 
 
 @writes("out")

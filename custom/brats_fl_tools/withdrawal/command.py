@@ -17,7 +17,8 @@ from brats_fl.errors import JobError, RunError
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl.round_records import RECORDS_FILE, read_records
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.jobs.participants import check_sites
 from brats_fl_tools.jobs.source import read_source

@@ -28,7 +28,8 @@ from tests.tiny_kits import make_tiny_kits
 from brats_fl.approval import ADDED_BY_FLARE, Approval, add_approval, approval_hash, withdraw_approval
 from brats_fl.components.approved_jobs import ApprovedJobs, hash_of_received, list_of
 from brats_fl.errors import NotApprovedError
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.site_files import APPROVED_JOBS
 
 SITE = "hospital-1"

@@ -24,12 +24,12 @@ from tests.flare import JOB, Engine, as_sent
 from tests.tiny_network import tiny_model
 from tests.tiny_sites import make_tiny_sites
 
+from brats_fl.aggregation import checked_model
 from brats_fl.components.cross_site import (
     TASK_LOCAL_MODEL,
     TASK_SCORE,
     CrossSiteEvaluation,
     CrossSiteExecutor,
-    checked_model,
 )
 from brats_fl.components.executor import ERROR_HEADER, failure
 from brats_fl.components.records import RoundRecords

@@ -116,7 +116,8 @@ def test_train_task_gives_the_update_the_cases_and_the_metrics_of_the_global_mod
     assert dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND) == 2
     assert set(dxo.get_meta_prop(MetaKey.INITIAL_METRICS)) == {KEY_METRIC, "val_dice_tc", "val_dice_wt", "val_dice_et"}
     statistics = dxo.get_meta_prop(STATISTICS)
-    assert set(statistics) == {"cases", "steps", "loss", "train_seconds", "evaluate_seconds", "seconds"}
+    assert set(statistics) == {"cases", "steps", "loss", "train_seconds", "evaluate_seconds", "seconds", "cpu_seconds"}
+    assert statistics["cpu_seconds"] > 0
     assert CANARY not in everything_that_goes_out(reply, engine)
 
 

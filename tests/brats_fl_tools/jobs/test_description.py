@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from brats_fl.errors import JobError
 from brats_fl_tools.cli import app
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.description import describe_built, hash_at_site
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, job_names
 

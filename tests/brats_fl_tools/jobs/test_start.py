@@ -13,7 +13,8 @@ from tests.tiny_kits import TinyKits
 
 from brats_fl.bundle import build_network
 from brats_fl.errors import FolderError, JobError, ModelError
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, configure, refuse_within
+from brats_fl_tools.jobs.assembly import JobOptions, build_job, configure, refuse_within
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.description import describe_built, hash_at_site
 from brats_fl_tools.jobs.options import JobFlags
 from brats_fl_tools.jobs.source import read_source

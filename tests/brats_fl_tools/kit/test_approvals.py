@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from brats_fl.errors import JobError, KitError
 from brats_fl_tools.cli import app
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.description import hash_at_site
 from brats_fl_tools.kit import checks as kit_checks
 from brats_fl_tools.kit import command

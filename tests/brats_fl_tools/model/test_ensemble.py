@@ -26,6 +26,7 @@ from brats_fl_tools.model.ensemble import digests_of, find_models, post_processi
 from brats_fl_tools.model.evaluate import evaluation_settings, name_models
 from brats_fl_tools.model.export import export, export_ensemble
 from brats_fl_tools.model.segment import segment
+from brats_fl_tools.model.trained import find_model
 from brats_fl_tools.repository import BUNDLES
 
 app = typer.Typer()
@@ -52,6 +53,10 @@ def sites(tmp_path: Path) -> Path:
     return make_tiny_sites(tmp_path / "sites", {"hospital-1": (0, 0, 1)})
 
 
+def checkpoint(bundle: Path) -> Path:
+    return bundle / "models" / "model.pt"
+
+
 def run_segment(*arguments: object) -> list[str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -64,7 +69,9 @@ def mask_of(folder: Path) -> np.ndarray:
 
 
 def test_mask_is_of_the_mean_probability_and_names_every_model(bundles: dict[int, Path], sites: Path, tmp_path: Path):
-    lines = run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "both")
+    lines = run_segment(
+        checkpoint(bundles[-10]), sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "both"
+    )
     for bias in (-10, -15):
         run_segment(bundles[bias], sites / "hospital-1", "--out", tmp_path / f"mask{bias}")
 
@@ -79,9 +86,11 @@ def test_mask_is_of_the_mean_probability_and_names_every_model(bundles: dict[int
 
 
 def test_order_of_the_models_makes_no_other_mask(bundles: dict[int, Path], sites: Path, tmp_path: Path):
-    run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "out")
+    run_segment(checkpoint(bundles[-10]), sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "out")
 
-    lines = run_segment(bundles[-20], sites / "hospital-1", "--model", bundles[-10], "--out", tmp_path / "out")
+    lines = run_segment(
+        checkpoint(bundles[-20]), sites / "hospital-1", "--model", bundles[-10], "--out", tmp_path / "out"
+    )
 
     assert any(line.startswith("1/1 case=hospital-1-case-001 done") for line in lines)
 
@@ -91,7 +100,7 @@ def test_evaluation_scores_the_mask_that_is_delivered(bundles: dict[int, Path], 
     for bundle in bundles.values():
         shutil.copy(BUNDLES / "brats_unet" / "configs" / "evaluate.json", bundle / "configs")
     models = find_models([bundles[-10], bundles[-20]])
-    run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
+    run_segment(checkpoint(bundles[-10]), sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
     out = tmp_path / "scratch" / "hospital-1"
     out.mkdir(parents=True)
 
@@ -119,14 +128,18 @@ def test_evaluation_names_every_model_with_its_digest(bundles: dict[int, Path]):
 def test_export_makes_the_mask_of_segment_by_the_bundle_s_own_inference(
     bundles: dict[int, Path], sites: Path, tmp_path: Path
 ):
-    run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
+    run_segment(checkpoint(bundles[-10]), sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
     weights = [bundles[bias] / "models" / "model.pt" for bias in (-10, -20)]
     bundle = make_voxel_bundle(tmp_path / "exported")
 
     written = export_ensemble(weights, bundle, force=True)
 
-    assert [path.name for path in written] == ["model-1.pt", "model-2.pt", "ensemble.json"]
-    assert sorted(path.name for path in (bundle / "models").iterdir()) == sorted(path.name for path in written)
+    names = ["ensemble.json", "model-1.pt", "model-2.pt"]
+    assert [path.name for path in written] == [*names[1:], names[0], "README.md"]
+    assert sorted(path.name for path in (bundle / "models").iterdir()) == names
+    card = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    assert all(f"  - SHA-256 {hash_file(path)}\n" in card for path in weights)
+    assert "The models were not tested as one." in card
     shutil.rmtree(bundles[-10])
     shutil.rmtree(bundles[-20])
     parser = ConfigParser()
@@ -138,6 +151,69 @@ def test_export_makes_the_mask_of_segment_by_the_bundle_s_own_inference(
     np.testing.assert_array_equal(mask_of(tmp_path / "by-monai"), mask_of(tmp_path / "masks"))
     (one,), (other,) = ((tmp_path / name).glob("*_seg.json") for name in ("by-monai", "masks"))
     assert json.loads(one.read_text())["maker"] == json.loads(other.read_text())["maker"]
+
+
+@pytest.mark.filterwarnings("ignore:parsing config_file")
+def test_bundle_into_which_several_models_were_exported_is_them_for_segment_and_evaluate(
+    bundles: dict[int, Path], sites: Path, tmp_path: Path
+):
+    run_segment(checkpoint(bundles[-10]), sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
+    bundle = make_voxel_bundle(tmp_path / "exported")
+    export_ensemble([checkpoint(bundles[bias]) for bias in (-10, -20)], bundle, force=True)
+    shutil.rmtree(bundles[-10])
+    shutil.rmtree(bundles[-20])
+
+    lines = run_segment(bundle, sites / "hospital-1", "--out", tmp_path / "again")
+
+    assert any("mean of 2 models, exported, profile full" in line for line in lines)
+    np.testing.assert_array_equal(mask_of(tmp_path / "again"), mask_of(tmp_path / "masks"))
+    models = find_models([bundle], [bundle])
+    assert sorted(model.own["patch_size"][0] for model in models) == [32, 48]
+    out = tmp_path / "scratch" / "hospital-1"
+    out.mkdir(parents=True)
+    settings = evaluation_settings(models, sites / "hospital-1" / "datalist.json", out, "testing", True, {})
+    monai.bundle.run(**{**settings, "config_file": json.loads(settings["config_file"]), "save_masks": True})
+    np.testing.assert_array_equal(mask_of(out), mask_of(tmp_path / "masks"))
+
+
+def test_bundle_of_an_ensemble_is_refused_where_one_model_is_asked_for_or_it_was_changed(
+    bundles: dict[int, Path], tmp_path: Path
+):
+    bundle = make_voxel_bundle(tmp_path / "exported")
+    export_ensemble([checkpoint(bundles[bias]) for bias in (-10, -20)], bundle, force=True)
+    with pytest.raises(ModelError, match="exported holds several models, used as one; give one of their"):
+        find_model(bundle)
+    with pytest.raises(ModelError, match="exported holds several models with networks of their own; give it as the"):
+        find_models([bundle], [bundles[-10]])
+
+    set_value(bundle, spacing_mm=[1.0, 1.0, 1.0])
+    with pytest.raises(ModelError, match=r"ensemble\.json: has voxels of \[2\.0, 2\.0, 2\.0\] mm, and profiles of exp"):
+        find_models([bundle])
+
+
+def test_first_bundle_is_the_bundle_of_the_models_and_its_own_weights_are_not_used(
+    bundles: dict[int, Path], sites: Path, tmp_path: Path
+):
+    alone = shutil.copy(checkpoint(bundles[-15]), tmp_path / "pulled.pt")
+
+    lines = run_segment(bundles[-10], "--model", alone, sites / "hospital-1", "--out", tmp_path / "masks")
+
+    assert f"note: {alone} is used, not what lies in {bundles[-10] / 'models'}" in lines
+    assert f"{alone}: bias-10, profile full; 1 cases" in lines
+    run_segment(bundles[-15], sites / "hospital-1", "--out", tmp_path / "wanted")
+    np.testing.assert_array_equal(mask_of(tmp_path / "masks"), mask_of(tmp_path / "wanted"))
+
+
+def test_bundle_takes_several_models_and_is_given_once(bundles: dict[int, Path], sites: Path, tmp_path: Path):
+    pulled = [shutil.copy(checkpoint(bundles[bias]), tmp_path / f"{bias}.pt") for bias in (-10, -20)]
+    both = [part for path in pulled for part in ("--model", path)]
+
+    run_segment(bundles[-15], *both, sites / "hospital-1", "--out", tmp_path / "masks")
+
+    run_segment(bundles[-15], sites / "hospital-1", "--out", tmp_path / "wanted")
+    np.testing.assert_array_equal(mask_of(tmp_path / "masks"), mask_of(tmp_path / "wanted"))
+    with pytest.raises(ModelError, match="are two bundles for one set of models; leave --bundle out"):
+        run_segment(bundles[-15], *both, "--bundle", bundles[-10], sites / "hospital-1", "--out", tmp_path / "other")
 
 
 def test_export_of_several_models_is_no_graph_and_replaces_with_force_only(bundles: dict[int, Path], tmp_path: Path):
@@ -167,7 +243,7 @@ def test_models_of_another_input_and_the_same_weights_twice_are_refused(bundles:
 def test_window_of_several_models_cannot_be_set(bundles: dict[int, Path], sites: Path, tmp_path: Path):
     with pytest.raises(ModelError, match=r"--set patch_size: bias-.* has no such variable"):
         run_segment(
-            *(bundles[-10], sites / "hospital-1", "--model", bundles[-20]),
+            *(checkpoint(bundles[-10]), sites / "hospital-1", "--model", bundles[-20]),
             *("--set", "patch_size=[32,32,32]", "--out", tmp_path / "out"),
         )
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 import typer
+from tests.run_folders import SITES, write_rows
+from tests.shared_data import METADATA_SCHEMA
 
 from brats_fl.bundle import build_network, bundle_names
-from brats_fl.errors import ModelError
-from brats_fl.provenance import hash_file
+from brats_fl.errors import ModelError, RunError
+from brats_fl.provenance import bundle_digest, hash_file
 from brats_fl_tools.model import export as exporting
+from brats_fl_tools.model.documents import BEGIN, END
 from brats_fl_tools.model.export import export, export_model
 from brats_fl_tools.report import PAGE_IN_3D, REPORT_FILE
 from brats_fl_tools.repository import BUNDLES
+from brats_fl_tools.sync_bundles import format_config
 
 NAMES = bundle_names(BUNDLES)
 SIZES = ((1, 4, 32, 32, 32), (2, 4, 48, 64, 32))
@@ -47,7 +55,8 @@ def test_exports_agree_with_the_network_on_images_of_different_sizes(bundle: Pat
 
     written = export_model(model, bundle, torchscript=True, onnx=True)
 
-    assert [path.name for path in written] == ["model.pt", "model.ts", "model.onnx"]
+    names = ["model.pt", "model.ts", "model.onnx", "README.md", "metadata.json"]
+    assert [path.name for path in written] == names
     assert sorted(path.name for path in (bundle / "models").iterdir()) == ["model.onnx", "model.pt", "model.ts"]
     network = build_network(bundle, "small", seed=0).eval()
     script = torch.jit.load(str(bundle / "models" / "model.ts"))
@@ -86,6 +95,7 @@ def test_final_model_is_exported_on_request(bundle: Path, tmp_path: Path):
 
     export(run, bundle, which="final")
 
+    assert "| How the final model was chosen | it is the model after the last round |" in section_of(bundle)
     state = torch.load(bundle / "models" / "model.pt", weights_only=True)
     final = build_network(bundle, "small", seed=1).state_dict()
     assert all(torch.equal(state[name], final[name]) for name in final)
@@ -173,19 +183,129 @@ def test_export_that_fails_names_the_file_and_leaves_nothing(
     assert list((bundle / "models").iterdir()) == []
 
 
-def test_card_goes_along_with_the_very_weights_that_it_is_of(bundle: Path, tmp_path: Path):
+def write_tested_run(folder: Path, bundle: Path, dice: Sequence[float], of: str = "global_model.pt") -> Path:
+    """A run folder whose table has test cases of two hospitals, with the same Dice in every region."""
+    run_folder(folder, bundle)
+    digest, sites = hash_file(folder / of), {site: {"training": 4, "validation": 1, "testing": 3} for site in SITES}
+    info = {"job": "brats_unet_fedavg", "bundle": bundle.name, "profile": "small", "rounds": 3, "sites": sites}
+    (folder / "run.json").write_text(json.dumps(info | {"study_sha256": "5" * 64}))
+    (folder / "evaluation.json").write_text(json.dumps({"model_sha256": digest, "seen_in_training": []}))
+    rows = [(f"secret-{n}", SITES[n % 2], "testing", [one] * 3, [float(n)] * 3) for n, one in enumerate(dice)]
+    write_rows(folder, rows)
+    return folder
+
+
+def section_of(bundle: Path) -> str:
+    card = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    return card.partition(BEGIN)[2].partition(END)[0]
+
+
+def metadata_of(bundle: Path) -> dict[str, Any]:
+    return json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+
+
+def test_bundle_says_on_what_the_weights_were_trained_and_tested_and_names_no_case(bundle: Path, tmp_path: Path):
+    run = write_tested_run(tmp_path / "run", bundle, [0.9, 0.8, 0.7, 0.6, 0.5])
+
+    export_model(run / "global_model.pt", bundle)
+
+    section, digest = section_of(bundle), hash_file(run / "global_model.pt")
+    assert f"- Model: SHA-256 {digest}, here {hash_file(bundle / 'models' / 'model.pt')}\n" in section
+    assert "- Bundle: brats_attention_unet (small), brats_unet_fedavg, 3 rounds\n" in section
+    assert f"has the SHA-256 {'5' * 64}" in section
+    assert "| hospital-1 | 4 | 1 | 3 |" in section
+    assert "5 test cases that it never saw in training; 95 % intervals over cases." in section
+    assert re.search(r"\| mean Dice \| 0\.700 \| 0\.\d{3} to 0\.\d{3} \|", section)  # (.9 + .8 + .7 + .6 + .5) / 5
+    assert "| HD95 in mm, median, whole tumour | 2.0 | missed in 0 |" in section  # of 0 1 2 3 4
+    assert "- Licence of the weights: _to be written_" in section
+    assert "| Data sources, dates, consent and approval | _to be written_ |" in section
+    assert "95 % intervals over cases |" in section
+    assert "| How the final model was chosen | by mean Dice on validation cases of the hospitals |" in section
+    assert "secret" not in (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    metadata = metadata_of(bundle)
+    assert metadata["eval_metrics"] == {"tc_dice": 0.7, "wt_dice": 0.7, "et_dice": 0.7, "mean_dice": 0.7}
+    assert metadata["trained"]["cases"]["hospital-2"] == {"training": 4, "validation": 1, "testing": 3}
+    assert (metadata["trained"]["model_sha256"], metadata["trained"]["test_cases"]) == (digest, 5)
+    assert metadata["weights_licence"] == "_to be written_"
+    if METADATA_SCHEMA.is_file():
+        jsonschema.validate(metadata, json.loads(METADATA_SCHEMA.read_text(encoding="utf-8")))
+
+
+def test_section_stands_before_what_all_bundles_share_and_is_code_for_nobody(bundle: Path, tmp_path: Path):
+    code, card = bundle_digest(bundle), (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+
+    export_model(run_folder(tmp_path / "run", bundle) / "global_model.pt", bundle)
+
+    written = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    before, _, after = written.partition(BEGIN)
+    assert before == card.partition("## Data\n")[0]
+    assert after.partition(END)[2] == "\n## Data\n" + card.partition("## Data\n")[2]
+    assert "## Data\n" not in after.partition(END)[0]
+    assert bundle_digest(bundle) == code
+
+
+def test_second_export_changes_nothing_and_keeps_what_a_person_wrote(bundle: Path, tmp_path: Path):
+    run = write_tested_run(tmp_path / "run", bundle, [0.9, 0.8, 0.7, 0.6, 0.5])
+    export_model(run / "global_model.pt", bundle)
+    readme, metadata = bundle / "docs" / "README.md", bundle / "configs" / "metadata.json"
+    readme.write_text("Of our consortium.\n" + readme.read_text(encoding="utf-8") + "The end.\n", encoding="utf-8")
+    metadata.write_text(format_config(metadata_of(bundle) | {"weights_licence": "CC-BY-4.0", "version": "0.2.0"}))
+    before = readme.read_bytes(), metadata.read_bytes()
+
+    export_model(run / "global_model.pt", bundle, force=True)
+
+    assert (readme.read_bytes(), metadata.read_bytes()) == before
+
+
+def test_run_without_test_cases_or_with_those_of_another_model_leaves_the_figures_empty(bundle: Path, tmp_path: Path):
+    run = run_folder(tmp_path / "untested", bundle)
+    export_model(run / "global_model.pt", bundle)
+    assert "No test case was evaluated: `brats-fl evaluate" in section_of(bundle)
+    assert "| mean Dice | not tested |  |" in section_of(bundle)
+    assert metadata_of(bundle)["eval_metrics"] == {}
+
+    other = write_tested_run(tmp_path / "other", bundle, [0.9] * 5, of="final_model.pt")
+    export_model(other / "global_model.pt", bundle, force=True)
+    assert f"evaluated with another model, SHA-256 {hash_file(other / 'final_model.pt')}." in section_of(bundle)
+    assert metadata_of(bundle)["eval_metrics"] == {}
+
+    (other / "evaluation.json").unlink()
+    export_model(other / "global_model.pt", bundle, force=True)
+    assert "and no word on which model it is of" in section_of(bundle)
+
+
+def test_few_test_cases_have_no_interval(bundle: Path, tmp_path: Path):
+    run = write_tested_run(tmp_path / "run", bundle, [0.9, 0.7])
+
+    export_model(run / "global_model.pt", bundle)
+
+    assert "| mean Dice | 0.800 | fewer than 5 cases |" in section_of(bundle)
+
+
+def test_card_of_a_study_is_taken_for_the_very_weights_that_it_is_of(bundle: Path, tmp_path: Path):
     run = run_folder(tmp_path / "run", bundle)
-    model = run / "global_model.pt"
-    (run / "model_card.md").write_text(f"- Model: SHA-256 {hash_file(model)}\n", encoding="utf-8")
+    model, exported = run / "global_model.pt", bundle / "models" / "model.pt"
+    (run / "model_card.md").write_text(f"# A\n\n- Model: SHA-256 {hash_file(model)}\n", encoding="utf-8")
 
-    written = export_model(model, bundle)
+    export_model(model, bundle)
 
-    exported = bundle / "models"
-    assert [path.name for path in written] == ["model.pt", "model_card.md"]
-    assert (exported / "model_card.md").read_text(encoding="utf-8") == (
-        f"- Model: SHA-256 {hash_file(model)}, here {hash_file(exported / 'model.pt')}\n"
-    )
-
+    assert section_of(bundle) == f"## A\n\n- Model: SHA-256 {hash_file(model)}, here {hash_file(exported)}\n"
     (run / "model_card.md").write_text(f"- Model: SHA-256 {'0' * 64}\n", encoding="utf-8")
-    assert [path.name for path in export_model(model, bundle, force=True)] == ["model.pt"]
-    assert not (exported / "model_card.md").exists()
+    export_model(model, bundle, force=True)
+    assert "- Verdict: none, no study judged the model\n" in section_of(bundle)
+
+
+def test_documents_that_cannot_be_filled_stop_the_export_before_anything_is_written(bundle: Path, tmp_path: Path):
+    run, readme = run_folder(tmp_path / "run", bundle), bundle / "docs" / "README.md"
+    readme.write_text(BEGIN, encoding="utf-8")
+    with pytest.raises(
+        ModelError, match=r"docs/README\.md: must have the lines <!-- brats-fl export .* once each, in this order"
+    ):
+        export_model(run / "global_model.pt", bundle)
+
+    readme.unlink()
+    (run / "evaluation.csv").write_text("case,site\n")
+    with pytest.raises(RunError, match=r"evaluation\.csv: has no column 'split'"):
+        export_model(run / "global_model.pt", bundle)
+
+    assert not (bundle / "models").exists()

@@ -10,7 +10,8 @@ import pytest
 from tests.tiny_kits import TinyKits, copy_tiny_kits, make_tiny_kits
 
 from brats_fl.approval import read_approvals
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.description import hash_at_site
 from brats_fl_tools.kit.site_files import approvals_file, site_files, write_site_files
 from brats_fl_tools.runs.approvals import not_approved, refusal

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from brats_fl.round_records import read_records
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs.collect import Best, choose_best, collect, collect_interrupted, is_finished
 from brats_fl_tools.runs.submission import Part, Submission, state_run
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from brats_fl.errors import RunError
-from brats_fl_tools.jobs.assembly import BuiltJob
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs import federated
 from brats_fl_tools.runs.folder import read_state
 from brats_fl_tools.runs.processes import Interrupted

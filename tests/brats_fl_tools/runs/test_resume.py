@@ -14,7 +14,8 @@ import torch
 
 from brats_fl.errors import ModelError, RunError
 from brats_fl.round_records import read_records
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.runs import resume
 from brats_fl_tools.runs.collect import keep_earlier_part
 from brats_fl_tools.runs.resume import find_server_files

@@ -10,7 +10,8 @@ from tests.flare import Engine
 from tests.signed_run import SITES, ServerOfTwo
 
 from brats_fl.ledger import LEDGER_FILE, read_ledger
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.ledger.command import judge
 from brats_fl_tools.ledger.replay import replay_run
 from brats_fl_tools.runs.collect import collect, collect_interrupted, keep_earlier_part

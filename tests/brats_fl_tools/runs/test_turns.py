@@ -10,7 +10,8 @@ from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.errors import JobError
 from brats_fl.round_records import read_records
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions
+from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs.simulate import run_simulation
 from brats_fl_tools.runs.simulator import POLLING_SECONDS
 from brats_fl_tools.runs.turns import choose_at_once, describe_turns, refuse_turns, sites_at_once

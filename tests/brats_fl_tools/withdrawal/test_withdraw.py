@@ -21,7 +21,8 @@ from brats_fl.ledger import LEDGER_FILE, hash_of, read_ledger
 from brats_fl.provenance import hash_file
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.cli import app
-from brats_fl_tools.jobs.assembly import BuiltJob, JobOptions, build_job, describe_job
+from brats_fl_tools.jobs.assembly import JobOptions, build_job
+from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.source import read_source
 from brats_fl_tools.jobs.start import find_start
 from brats_fl_tools.model.export import export_ensemble, export_model
