@@ -31,6 +31,7 @@ class Engine:
 
     def __init__(self, root: Path, site: str, clients: tuple[str, ...] = ()) -> None:
         self.components: list[FLComponent] = []
+        self.component_of: dict[str, FLComponent] = {}
         for folder in ("startup", "local", JOB):
             (root / folder).mkdir(parents=True, exist_ok=True)
         app = root / JOB / f"app_{site}"
@@ -57,6 +58,9 @@ class Engine:
 
     def get_workspace(self) -> Workspace:
         return self.workspace
+
+    def get_component(self, component_id: str) -> FLComponent | None:
+        return self.component_of.get(component_id)
 
     def get_clients(self) -> list[Any]:
         return self.clients
