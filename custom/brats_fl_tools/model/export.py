@@ -26,6 +26,7 @@ from brats_fl_tools.model.ensemble import (
     input_of,
     refuse_unlike_input,
 )
+from brats_fl_tools.model.exported import note_exports, refuse_existing
 from brats_fl_tools.model.trained import (
     READER,
     TUNED_FILE,
@@ -130,20 +131,9 @@ def export_model(
             path.unlink()
         for source, target in zip(scratch, wanted, strict=True):
             source.replace(target)
-    return [*wanted, *([_write_tuned(model, models)] if tuned else []), *_write_card(model, models)]
-
-
-def refuse_existing(models: Path, force: bool) -> list[Path]:
-    """What earlier exports left.
-
-    Raises:
-        ModelError: There is something, and ``force`` is not given.
-    """
-    names = ("model.pt", "model.ts", "model.onnx", TUNED_FILE, ENSEMBLE_FILE, MODEL_CARD)
-    existing = [models / name for name in names if (models / name).exists()] + sorted(models.glob("model-*.pt"))
-    if existing and not force:
-        raise ModelError(f"{existing[0]} exists; add --force to replace it")
-    return existing
+    written = [*wanted, *([_write_tuned(model, models)] if tuned else []), *_write_card(model, models)]
+    note_exports(models, written)
+    return written
 
 
 @writes("bundle", within="models")
@@ -179,7 +169,9 @@ def export_ensemble(weights: Sequence[Path], bundle: Path, force: bool = False) 
             path.unlink()
         for name in (*names, ENSEMBLE_FILE):
             (Path(folder) / name).replace(bundle / "models" / name)
-    return [bundle / "models" / name for name in (*names, ENSEMBLE_FILE)]
+    written = [bundle / "models" / name for name in (*names, ENSEMBLE_FILE)]
+    note_exports(bundle / "models", written)
+    return written
 
 
 def _write_tuned(model: Path, models: Path) -> Path:

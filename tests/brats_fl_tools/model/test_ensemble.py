@@ -25,6 +25,7 @@ from brats_fl.provenance import hash_file
 from brats_fl_tools.model.ensemble import digests_of, find_models, post_processing
 from brats_fl_tools.model.evaluate import evaluation_settings, name_models
 from brats_fl_tools.model.export import export, export_ensemble
+from brats_fl_tools.model.exported import EXPORTS_FILE
 from brats_fl_tools.model.segment import segment
 from brats_fl_tools.repository import BUNDLES
 
@@ -122,11 +123,13 @@ def test_export_makes_the_mask_of_segment_by_the_bundle_s_own_inference(
     run_segment(bundles[-10], sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
     weights = [bundles[bias] / "models" / "model.pt" for bias in (-10, -20)]
     bundle = make_voxel_bundle(tmp_path / "exported")
+    (bundle / "models" / "model.pt").unlink()
 
-    written = export_ensemble(weights, bundle, force=True)
+    written = export_ensemble(weights, bundle)
 
     assert [path.name for path in written] == ["model-1.pt", "model-2.pt", "ensemble.json"]
-    assert sorted(path.name for path in (bundle / "models").iterdir()) == sorted(path.name for path in written)
+    exported = {path.name for path in written}
+    assert {path.name for path in (bundle / "models").iterdir()} == {*exported, EXPORTS_FILE}
     shutil.rmtree(bundles[-10])
     shutil.rmtree(bundles[-20])
     parser = ConfigParser()
