@@ -128,11 +128,13 @@ def _swap_key(swapped: Mapping[str, str]) -> None:
 
     honest = SecureScatterAndGather._ask
 
-    def ask(self: Any, task_name: str, data: Shareable, sites: Any, take: Any, fl_ctx: FLContext, signal: Any) -> None:
+    def ask(
+        self: Any, task_name: str, data: Shareable, sites: Any, take: Any, fl_ctx: FLContext, abort_signal: Any
+    ) -> None:
         site = swapped.get(str(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)))
         if task_name == TASK_SHARES and site:
             data = message(with_own_key(from_shareable(data).data[CONTENT], site))
-        honest(self, task_name, data, sites, take, fl_ctx, signal)
+        honest(self, task_name, data, sites, take, fl_ctx, abort_signal)
 
     SecureScatterAndGather._ask = ask  # type: ignore[method-assign]
 
