@@ -3,8 +3,8 @@
 A masked value is a whole number of units of 16 / 2^31 = 7.5e-9. Each hospital rounds its part of the mean by half a
 unit at most, five of them by 1.9e-8 together, and a drop-out of 1 case in 8 makes that of the other four 1.7e-8: 1e-7
 over five rounds. float32 rounds a weight near 1 by up to 6e-8 in each round, masked or not. The rest of 1e-6 is room
-for training that goes on from models that differ so much. The network has no instance norm: a bias in front of one has no
-gradient but rounding noise, of which AdamW makes whole steps, so that two such runs differ by that wherever they do.
+for training that goes on from models that differ so much. The network has no instance norm: a bias in front of one has
+no gradient but rounding noise, of which AdamW makes whole steps, so that two such runs differ by that wherever they do.
 """
 
 from __future__ import annotations
