@@ -29,11 +29,13 @@ JOB = "0f7a3c52-8d14-4f0b-9c6e-2b1d5a9e7f30"
 class Engine:
     """Gives out the workspace and the clients, notes every event that is fired, and tells its components."""
 
-    def __init__(self, root: Path, site: str, clients: tuple[str, ...] = ()) -> None:
+    def __init__(self, root: Path, site: str, clients: tuple[str, ...] = (), job: str = JOB) -> None:
+        self.job = job
         self.components: list[FLComponent] = []
-        for folder in ("startup", "local", JOB):
+        self.component_of: dict[str, FLComponent] = {}
+        for folder in ("startup", "local", job):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        app = root / JOB / f"app_{site}"
+        app = root / job / f"app_{site}"
         (app / "custom").mkdir(parents=True, exist_ok=True)
         (app / "custom" / "brats_fl").symlink_to(LIBRARY)
         shutil.copytree(BUNDLES, app / "bundles", ignore=shutil.ignore_patterns("models", "eval"))
@@ -43,7 +45,7 @@ class Engine:
         self.request_filters: list[tuple[Any, ...]] = []
         self.commands: dict[str, Callable[..., dict[str, Any]]] = {}
         self.events: list[tuple[str, Any]] = []
-        self.contexts = FLContextManager(engine=self, identity_name=site, job_id=JOB)
+        self.contexts = FLContextManager(engine=self, identity_name=site, job_id=job)
         with self.new_context() as fl_ctx:
             fl_ctx.set_prop(FLContextKey.APP_ROOT, str(app), private=True, sticky=True)
 
@@ -58,6 +60,9 @@ class Engine:
     def get_workspace(self) -> Workspace:
         return self.workspace
 
+    def get_component(self, component_id: str) -> FLComponent | None:
+        return self.component_of.get(component_id)
+
     def get_clients(self) -> list[Any]:
         return self.clients
 
@@ -69,7 +74,7 @@ class Engine:
         """A context as FLARE makes one for a task; ``peer`` is the site that a message came from."""
         fl_ctx = self.contexts.new_context()
         if peer is not None:
-            fl_ctx.set_peer_context(FLContextManager(identity_name=peer, job_id=JOB).new_context())
+            fl_ctx.set_peer_context(FLContextManager(identity_name=peer, job_id=self.job).new_context())
         return fl_ctx
 
 

@@ -72,7 +72,7 @@ class ServerOfTwo:
     @property
     def files(self) -> Path:
         """What the server keeps of the job."""
-        return Path(self.engine.workspace.get_run_dir(JOB))
+        return Path(self.engine.workspace.get_run_dir(self.engine.job))
 
     def tell(self, event: str, peer: str | None = None, **props: Any) -> None:
         fl_ctx = self.engine.new_context(peer)
@@ -96,7 +96,7 @@ class ServerOfTwo:
         sent = DXO(DataKind.WEIGHTS, data=model(value)).to_shareable()
         self.tell(AppEventType.BEFORE_TRAIN_TASK, **{AppConstants.TRAIN_SHAREABLE: sent})
         for site in SITES:
-            result = update(site, model(value), number, self.kits.get(site))
+            result = update(site, model(value), number, self.kits.get(site), self.engine.job)
             accepted = {AppConstants.TRAINING_RESULT: result, AppConstants.AGGREGATION_ACCEPTED: True}
             self.tell(AppEventType.AFTER_CONTRIBUTION_ACCEPT, site, **accepted)
         change = DXO(DataKind.WEIGHT_DIFF, data=model(CHANGE)).to_shareable()
@@ -113,14 +113,14 @@ class ServerOfTwo:
         torch.save({"model": state, "rounds_done": rounds_done}, self.files / "app_server" / FLARE_BEST)
 
 
-def update(site: str, received: Weights, number: int, kit: Kit | None) -> Shareable:
+def update(site: str, received: Weights, number: int, kit: Kit | None, job: str = JOB) -> Shareable:
     """An update as it arrives, with the receipt of a site that has a kit."""
     meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: CASES[site], STATISTICS: {"cases": CASES[site], "steps": 2, "loss": 0.5}}
     result = DXO(DataKind.WEIGHT_DIFF, data=model(CASES[site]), meta=meta).to_shareable()
     if kit:
-        with Engine(kit.folder, site).new_context() as fl_ctx:
+        with Engine(kit.folder, site, job=job).new_context() as fl_ctx:
             add_receipt(result, {WEIGHTS: received}, number, fl_ctx)
-        shutil.rmtree(kit.folder / JOB)
+        shutil.rmtree(kit.folder / job)
     sent: Shareable = fobs.loads(as_sent(result))
     return sent
 

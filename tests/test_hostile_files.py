@@ -105,6 +105,7 @@ from brats_fl_tools.ledger.receipts import compare_with_own, wrong_receipts, wro
 from brats_fl_tools.ledger.run_files import wrong_files
 from brats_fl_tools.model.documents import read_documents
 from brats_fl_tools.model.ensemble import read_exported
+from brats_fl_tools.model.exported import EXPORTS_FILE, read_exports
 from brats_fl_tools.model.segmentation import Gatekeeper
 from brats_fl_tools.model.trained import profile_in_run, tuned_settings
 from brats_fl_tools.own_folders import is_ours
@@ -242,6 +243,10 @@ def acceptances(folder: Path) -> Hostile:
 def approvals(folder: Path) -> Hostile:
     good = {"approved": [asdict(Approval("0f" * 32, "brats_unet_fedavg", "3c", "it", "2026-02-01T10:00:00+00:00"))]}
     return json_file(folder / "approved_jobs.json", good, lambda: read_approvals(folder / "approved_jobs.json"))
+
+
+def exports(folder: Path) -> Hostile:
+    return json_file(folder / EXPORTS_FILE, {"model.pt": "0f" * 32}, lambda: read_exports(folder))
 
 
 def withdrawals(folder: Path) -> Hostile:
@@ -858,6 +863,7 @@ READERS: Mapping[str, Callable[[Path], Hostile]] = {
             acceptances,
             approvals,
             withdrawals,
+            exports,
             releases,
             mask_record,
             judgement,

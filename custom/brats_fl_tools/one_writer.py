@@ -51,7 +51,7 @@ def writes(parameter: str, within: str = "") -> Callable[[Function], Function]:
 
 @contextlib.contextmanager
 def only_writer(target: Path) -> Iterator[None]:
-    """Have a folder or file to write alone among all processes.
+    """Have a folder or file to write alone among all processes; where nothing is written, no folder stays either.
 
     Raises:
         FolderError: Another command of brats-fl writes it.
@@ -60,21 +60,26 @@ def only_writer(target: Path) -> Iterator[None]:
     if path in _held:
         yield
         return
-    descriptor = _take(path, target)
-    _held.add(path)
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
-        yield
+        descriptor = _take(path, target)
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
+            if descriptor is not None:
+                path.unlink(missing_ok=True)  # before it is let go: who comes later makes a new one
+                os.close(descriptor)
     finally:
-        _held.discard(path)
-        if descriptor is not None:
-            path.unlink(missing_ok=True)  # before it is let go: who comes later makes a new one
-            os.close(descriptor)
+        with contextlib.suppress(OSError):  # there is something in it
+            for folder in missing:
+                folder.rmdir()
 
 
 def lock_file(target: Path) -> Path:
     """Where the lock of a folder or file is: beside it, or in it where nothing may be written beside it."""
     target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
     place = target if target.is_dir() and not os.access(target.parent, os.W_OK) else target.parent
     return place / f".{target.name}.brats-fl-lock"
 
@@ -82,13 +87,20 @@ def lock_file(target: Path) -> Path:
 def _take(path: Path, target: Path) -> int | None:
     """Descriptor of the locked file; None on a disk without locks."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            if path.parent.is_dir():
+                raise
+            continue  # who had made the folder has just removed it again
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             who = os.read(descriptor, 20).decode("ascii", errors="replace").strip()
             os.close(descriptor)
             if error.errno in NO_LOCKS:
+                path.unlink(missing_ok=True)
                 return None
             if not isinstance(error, BlockingIOError):
                 raise OSError(error.errno, error.strerror, str(path)) from error

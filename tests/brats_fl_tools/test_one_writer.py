@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from tests.run_folders import write_run
 
-from brats_fl.errors import FolderError
+from brats_fl.errors import BratsFLError, FolderError
 from brats_fl_tools.audit.canary_command import write_planted
 from brats_fl_tools.audit.command import audit_model
 from brats_fl_tools.baseline.pretrain import write_pretrained
@@ -126,3 +128,30 @@ def test_report_of_a_run_can_be_written_while_the_run_goes_on(tmp_path: Path):
         write_report(run)
 
     assert (run / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["simulate", "collect", "resume", "evaluate", "ledger crate", "export", "report"])
+def test_command_that_fails_before_it_writes_leaves_nothing_of_a_place_that_was_not_there(tmp_path: Path, name: str):
+    with pytest.raises(BratsFLError):
+        COMMANDS[name][0](tmp_path / "not" / "there" / "yet")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_in_which_something_was_written_stays(tmp_path: Path):
+    with only_writer(tmp_path / "a" / "b" / "run"):
+        (tmp_path / "a" / "result").touch()
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "result"]
+
+
+def test_disk_without_locks_keeps_no_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    with only_writer(tmp_path / "run"):
+        pass
+
+    assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,7 @@ from tests.tiny_sites import make_tiny_sites
 from brats_fl.errors import RunError
 from brats_fl.round_records import read_records
 from brats_fl_tools.jobs.assembly import JobOptions
+from brats_fl_tools.ledger.command import judge
 from brats_fl_tools.report import write_report
 from brats_fl_tools.runs.resume import resume_run
 from brats_fl_tools.runs.simulate import run_simulation
@@ -130,6 +131,7 @@ def test_resumed_run_ends_with_the_model_of_an_uninterrupted_one_to_the_bit(
         ("final", 5, "north"),
         ("final", 5, "south"),
     ]
+    assert judge(broken).problems == ()
     write_report(broken)
     with pytest.raises(RunError, match="all 5 rounds were done; nothing is left to do"):
         resume_run(broken)

@@ -180,3 +180,10 @@ def test_differences_are_marked_line_by_line():
         '+   "b": 3',
         "  }",
     ]
+
+
+def test_folder_that_job_build_made_is_told_as_that_with_what_to_give_instead(tmp_path: Path) -> None:
+    built = build_job("brats_unet_fedavg", tmp_path / "built", JobOptions("small"))
+
+    with pytest.raises(JobError, match="is what `brats-fl job build` made of a job; give the name or folder"):
+        read_source(built.folder)

@@ -87,6 +87,8 @@ class AlgorithmAggregator(Aggregator):
         self.loaded: Algorithm | None = None
         self.accepted: dict[str, Contribution] = {}
         self.running = RunningMean(max_share)
+        self.is_over = False
+        """Whether the mean of the round was taken: what is accepted from then on would be in none."""
         self.lock = threading.Lock()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -145,6 +147,8 @@ class AlgorithmAggregator(Aggregator):
         contributed = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
         if contributed != current:
             raise LateUpdateError(f"it belongs to round {contributed}, this is round {current}")
+        if self.is_over:
+            raise LateUpdateError(f"it came when round {current} was over")
         if site in self.accepted:
             raise ModelError("the site has contributed to this round already")
         return dxo
@@ -180,6 +184,7 @@ class AlgorithmAggregator(Aggregator):
         """
         model = global_weights(fl_ctx)
         with self.lock:
+            self.is_over = True
             least = max(self.min_accepted, self.algorithm(fl_ctx).least_updates())
             if self._usable() < least:
                 self._note_failed_round(least, fl_ctx)
@@ -232,7 +237,7 @@ class AlgorithmAggregator(Aggregator):
     def reset(self, fl_ctx: FLContext) -> None:
         """Begin the next round."""
         with self.lock:
-            self.accepted, self.running = {}, RunningMean(self.max_share)
+            self.accepted, self.running, self.is_over = {}, RunningMean(self.max_share), False
 
 
 def global_weights(fl_ctx: FLContext) -> Weights:

@@ -19,6 +19,7 @@ from nvflare.app_common.app_constant import AppConstants
 from brats_fl.algorithms import load_algorithm
 from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import app_root, locate_bundle
+from brats_fl.components.contract_in_force import refuse_unfiltered
 from brats_fl.components.door import close_door
 from brats_fl.components.exchange import BASE, HELD, MODEL, as_dxo, payloads_of
 from brats_fl.components.receipts import add_receipt
@@ -138,6 +139,7 @@ class BratsExecutor(Executor):
             return make_reply(ReturnCode.TASK_UNKNOWN)
         self.last_task = None
         try:
+            refuse_unfiltered(fl_ctx)
             self._refuse_unaccounted(fl_ctx)
             if task_name in self.messages:
                 return self._answer(task_name, shareable, fl_ctx)

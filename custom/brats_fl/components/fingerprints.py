@@ -25,6 +25,7 @@ from nvflare.app_common.workflows.broadcast_and_process import BroadcastAndProce
 
 from brats_fl.cases.datalists import find_datalist, read_datalist
 from brats_fl.components.bundle_location import check_code
+from brats_fl.components.contract_in_force import refuse_unfiltered
 from brats_fl.components.executor import ERROR_HEADER, failure
 from brats_fl.constants import SPLITS
 from brats_fl.errors import BratsFLError
@@ -167,6 +168,7 @@ class FingerprintExecutor(Executor):
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Carry out a task; what goes wrong leaves the site as a code."""
         try:
+            refuse_unfiltered(fl_ctx)
             check_code(self.required_code, fl_ctx)
             if task_name == TASK_FINGERPRINTS:
                 return self._fingerprints(fl_ctx, abort_signal)

@@ -20,6 +20,7 @@ from nvflare.fuel.utils import fobs
 
 from brats_fl.cases.datalists import find_datalist
 from brats_fl.components.bundle_location import check_code
+from brats_fl.components.contract_in_force import refuse_unfiltered
 from brats_fl.components.executor import failure
 from brats_fl.errors import BratsFLError, JobError, StatisticsError
 from brats_fl.numbers import is_finite
@@ -114,6 +115,7 @@ class SiteStatisticsExecutor(StatisticsExecutor):
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer a task of FLARE's statistics controller, which goes on without a site that answers with an error."""
         try:
+            refuse_unfiltered(fl_ctx)
             check_code(self.required_code, fl_ctx)
             site, engine = fl_ctx.get_identity_name(), fl_ctx.get_engine()
             kit = Path(engine.get_workspace().get_root_dir())

@@ -175,13 +175,24 @@ def reserve(budget_file: Path, new: Spending, delta: float) -> Spent:
 
 def weigh(before: Sequence[Spending], new: Spending, budget_delta: float, study_delta: float) -> Spent:
     """What a spending comes to with all before it; of patients with the same history one stands for all."""
-    histories = {tuple(n for n, one in enumerate(before) if who in one.patients) for who in set(new.patients)}
-    all_of = [[*(before[n] for n in history), new] for history in histories]
+    all_of = [[*history, new] for history in histories(before, new.patients)]
     of_study = [[one for one in parts if one.study == new.study] for parts in all_of]
     return Spent(
         max((total_epsilon(parts, budget_delta) for parts in all_of), default=0.0),
         max((total_epsilon(parts, study_delta) for parts in of_study), default=0.0),
     )
+
+
+def most_spent(spent: Sequence[Spending], delta: float) -> float:
+    """Epsilon of the patient who has spent most; 0 where nothing was spent."""
+    patients = {who for one in spent for who in one.patients}
+    return max((total_epsilon(history, delta) for history in histories(spent, patients)), default=0.0)
+
+
+def histories(spent: Sequence[Spending], patients: Iterable[str]) -> list[list[Spending]]:
+    """What was spent of each of the patients, those who share all of it once: accounting is dear."""
+    numbers = {tuple(n for n, one in enumerate(spent) if who in one.patients) for who in set(patients)}
+    return [[spent[n] for n in history] for history in numbers]
 
 
 def total_epsilon(parts: Iterable[Spending], delta: float) -> float:

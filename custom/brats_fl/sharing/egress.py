@@ -21,6 +21,9 @@ CONTRACT_FILE: Final = "egress.json"
 LOG_FILE: Final = "egress.jsonl"
 """Both in ``local`` of a hospital's kit."""
 
+FILTER: Final = "egress_contract"
+"""Id of the component that holds what leaves to the contract; ``local/privacy.json`` of a hospital's kit names it."""
+
 CONTRACT_READER: Final = Reader(EgressError, "nothing leaves this site until it is mended")
 LOG_READER: Final = Reader(EgressError, "move the log away, and the count of this month begins anew")
 

@@ -28,8 +28,8 @@ def break_process(plan_file: Path) -> None:
 
     Args:
         plan_file: ``{"train": {ROUND: KIND}}`` for the trainer, with a kind of ``TRAININGS``; ``{"metrics": {ROUND:
-            KIND}}`` for the job's process, with one of ``METRICS``; ``{"ask": {...}}`` and ``{"release": true}`` for
-            that, too, see ``injected_messages``.
+            KIND}}`` for the job's process, with one of ``METRICS``; ``{"ask": {...}}``, ``{"release": true}``,
+            ``{"swap_key": {ROUND: SITE}}`` and ``{"reveal": [ROUND, ...]}`` for that, too, see ``injected_messages``.
     """
     plan = json.loads(plan_file.read_text(encoding="utf-8"))
     line = " ".join(sys.orig_argv)

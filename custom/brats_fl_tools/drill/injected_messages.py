@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +13,15 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
-from nvflare.app_common.app_constant import StatisticsConstants
+from nvflare.app_common.app_constant import AppConstants, StatisticsConstants
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey
 from nvflare.fuel.utils import fobs
 from nvflare.private.admin_defs import Message
 from nvflare.private.defs import CellChannel, new_cell_message
 
+from brats_fl.components.secure_executor import CONTENT, message
+from brats_fl.privacy.keys import new_pair
+from brats_fl.privacy.messages import TASK_SHARES
 from brats_fl_tools.drill.injected import CANARY, METRICS
 
 TOLD_FILE: Final = "told.json"
@@ -35,6 +38,10 @@ def break_job(plan: Mapping[str, Any]) -> None:
         _ask_at_start(asked["site"], asked["requests"])
     if plan.get("release"):
         _release_nonsense()
+    if swapped := plan.get("swap_key"):
+        _swap_key(swapped)
+    if rounds := plan.get("reveal"):
+        _reveal_falsely(rounds)
 
 
 def _send_metrics(kinds: Mapping[str, str]) -> None:
@@ -109,3 +116,47 @@ def put_in(told: Mapping[str, Mapping[str, Any]], value: Any) -> dict[str, dict[
 
 
 RELEASES: Final = (CANARY, [CANARY] * 10, 1.7e308)
+
+
+def _swap_key(swapped: Mapping[str, str]) -> None:
+    """Have the server tell all sites a key of its own as that of one of them.
+
+    Args:
+        swapped: Round -> site.
+    """
+    from brats_fl.components.secure_aggregation import SecureScatterAndGather
+
+    honest = SecureScatterAndGather._ask
+
+    def ask(
+        self: Any, task_name: str, data: Shareable, sites: Any, take: Any, fl_ctx: FLContext, abort_signal: Any
+    ) -> None:
+        site = swapped.get(str(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)))
+        if task_name == TASK_SHARES and site:
+            data = message(with_own_key(from_shareable(data).data[CONTENT], site))
+        honest(self, task_name, data, sites, take, fl_ctx, abort_signal)
+
+    SecureScatterAndGather._ask = ask  # type: ignore[method-assign]
+
+
+def with_own_key(roster: Mapping[str, Mapping[str, Any]], site: str) -> dict[str, Mapping[str, Any]]:
+    """A round's roster in which the masks of a site are made with a key of whom it knows nothing."""
+    return {**roster, site: {**roster[site], "masking_key": new_pair().public.hex()}}
+
+
+def _reveal_falsely(rounds: Sequence[str]) -> None:
+    """Have a site reveal in some rounds other shares of the secrets than it was dealt."""
+    from brats_fl.privacy.site_round import SiteRound
+
+    honest = SiteRound.reveal
+
+    def reveal(self: SiteRound, confirmations: Mapping[str, str]) -> dict[str, str]:
+        told = honest(self, confirmations)
+        return falsified(told) if self.context.rpartition("/")[2] in rounds else told
+
+    SiteRound.reveal = reveal  # type: ignore[method-assign]
+
+
+def falsified(shares: Mapping[str, str]) -> dict[str, str]:
+    """Shares in hexadecimal with the last bit of each turned."""
+    return {site: f"{int(text, 16) ^ 1:0{len(text)}x}" for site, text in shares.items()}

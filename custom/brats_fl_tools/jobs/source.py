@@ -92,6 +92,11 @@ def read_source(name: str | Path) -> JobSource:
         if (folder / "job.json").is_file():
             folder = folder.resolve()
             return JobSource(folder, read_object(folder / "meta.json"), read_object(folder / "job.json"))
+    if (Path(name) / CLIENT_CONFIG).is_file():
+        raise JobError(
+            f"{name}: is what `brats-fl job build` made of a job; give the name or folder that it was built from, with "
+            "the same options: that makes the same content again, which is what a hospital's approval goes by"
+        )
     raise JobError(f"no job {str(name)!r}; there are {', '.join(job_names())}, or give a folder that holds job.json")
 
 

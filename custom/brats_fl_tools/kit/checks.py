@@ -22,6 +22,7 @@ from brats_fl_tools.kit.certificates import check_certificates
 from brats_fl_tools.kit.egress import check_egress
 from brats_fl_tools.kit.kits import Kind, Kit
 from brats_fl_tools.kit.machine import Needs, StatedJob
+from brats_fl_tools.kit.privacy_budget import check_budget
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
 from brats_fl_tools.kit.server import check_server
 from brats_fl_tools.kit.service_check import check_unit
@@ -191,6 +192,7 @@ def check_rules(kit: Kit, job: StatedJob | None, facts: Mapping[str, Any] | None
         results += [
             check_door(rules),
             check_egress(kit),
+            check_budget(kit),
             check_log_streaming(rules),
             machine.check_gpu(offered, needs, facts, asked),
         ]

@@ -15,6 +15,7 @@ from brats_fl.errors import KitError
 from brats_fl.files import appearing, write_whole
 from brats_fl.provenance import installed_package
 from brats_fl.reading import Reader
+from brats_fl.sharing.egress import FILTER
 from brats_fl.typed import shorten
 from brats_fl_tools.kit.kits import READER, Kit
 
@@ -39,7 +40,7 @@ PRIVACY_FILE = "privacy.json"
 PRIVACY: Mapping[str, Any] = {
     "scopes": [{"name": "site", "properties": {}, "task_data_filters": [], "task_result_filters": []}],
     "default_scope": "site",
-    "components": [{"id": "egress_contract", "path": "brats_fl.components.egress.EgressContract", "args": {}}],
+    "components": [{"id": FILTER, "path": "brats_fl.components.egress.EgressContract", "args": {}}],
 }
 """Of every hospital: what leaves is logged, and held to the hospital's contract where there is one.
 

@@ -18,7 +18,7 @@ from brats_fl.signatures import read_authority
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.ledger.chain import broken_links, broken_order
-from brats_fl_tools.ledger.receipts import compare_with_own, wrong_receipts, wrong_seal
+from brats_fl_tools.ledger.receipts import compare_with_own, told_of_lost, wrong_receipts, wrong_seal
 from brats_fl_tools.ledger.run_files import wrong_files
 from brats_fl_tools.runs.submission import SUBMISSION_FILE
 
@@ -125,6 +125,7 @@ def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Ver
         problems += wrong_files(run, lines) if lines else ()
     except BratsFLError as error:
         problems.append(str(error))
+    notes = describe(lines, authority)
     for kit in map(read_kit, kits):
         try:
             own = read_receipts(kit.folder / "local" / LEDGER_FILE)
@@ -132,7 +133,8 @@ def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Ver
             problems.append(str(error))
             continue
         problems += (f"{kit.folder}: {why}" for why in compare_with_own(lines, own, kit.name))
-    return Verdict(tuple(problems), tuple(describe(lines, authority)), is_all_signed(lines, authority))
+        notes += told_of_lost(lines, own, kit.name)
+    return Verdict(tuple(problems), tuple(notes), is_all_signed(lines, authority))
 
 
 def find_authority(run: Path, root: Path | None) -> x509.Certificate | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from cryptography import x509
 
@@ -74,14 +75,14 @@ def wrong_seal(line: Line, authority: x509.Certificate | None) -> str:
 
 def compare_with_own(lines: Sequence[Line], own: Sequence[Receipt], site: str) -> Iterator[str]:
     """Where a ledger differs from what a site kept for itself."""
-    jobs = {str(line.job.get("id", "")) for line in lines if line.kind == "start"}
+    parts = parts_of(lines)
     stated = {
         (update.receipt.job, update.receipt.round): (number, update.receipt)
         for number, line in enumerate(lines, 1)
         for name, update in line.updates.items()
         if name == site and update.receipt
     }
-    kept = {(receipt.job, receipt.round): receipt for receipt in own if receipt.job in jobs}
+    kept = {(receipt.job, receipt.round): receipt for receipt in own if receipt.job in {part.job for part in parts}}
     for key, (number, receipt) in stated.items():
         if key not in kept:
             yield f"line {number}: updates.{site} is not in the hospital's own ledger"
@@ -89,11 +90,56 @@ def compare_with_own(lines: Sequence[Line], own: Sequence[Receipt], site: str) -
             if getattr(receipt, name) != getattr(kept[key], name):
                 yield f"line {number}: updates.{site}.receipt.{name} is not what the hospital's own ledger has"
     refused = {
-        (record.get("round"))
-        for line in lines
+        (part.job, record.get("round"))
+        for part in parts
+        for line in part.lines
         for record in line.records
         if record.get("site") == site and record.get("status") != "ok"
     }
-    for _, number_of_round in sorted(set(kept) - set(stated)):
-        if number_of_round not in refused:
+    accounted = {*stated, *refused, *lost_updates(parts, own)}
+    for job, number_of_round in sorted(set(kept)):
+        if (job, number_of_round) not in accounted:
             yield f"round {number_of_round}: the hospital's own ledger has an update of {site} that this one has not"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a ledger has of one job of the run."""
+
+    job: str
+    """FLARE's id."""
+    lines: tuple[Line, ...]
+    is_lost: bool
+    """Whether the job was given up before its end, and the run went on in another, or was left as interrupted."""
+
+    @property
+    def next_round(self) -> int:
+        """Number of the first round that it has not."""
+        rounds = [line.round for line in self.lines if line.round is not None]
+        return max(rounds) + 1 if rounds else int(self.lines[0].settings.get("start_round", 0))
+
+
+def parts_of(lines: Sequence[Line]) -> list[Part]:
+    """The parts of a run, in their order."""
+    begins = [number for number, line in enumerate(lines) if line.kind == "start"]
+    found = []
+    for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
+        of_part = tuple(lines[begin:end])
+        went_on = end < len(lines) or (of_part[-1].kind == "seal" and of_part[-1].state == "interrupted")
+        is_lost = went_on and not any(line.kind == "end" for line in of_part)
+        found.append(Part(str(lines[begin].job.get("id", "")), of_part, is_lost))
+    return found
+
+
+def lost_updates(parts: Sequence[Part], own: Sequence[Receipt]) -> list[tuple[str, int]]:
+    """Job and round of what a site sent in rounds that were lost with their part: the ledger ends in front of them."""
+    first = {part.job: part.next_round for part in parts if part.is_lost}
+    return sorted({(one.job, one.round) for one in own if one.job in first and one.round >= first[one.job]})
+
+
+def told_of_lost(lines: Sequence[Line], own: Sequence[Receipt], site: str) -> Iterator[str]:
+    """What a site is told of its updates that were lost, each with its round."""
+    for _, number_of_round in lost_updates(parts_of(lines), own):
+        yield (
+            f"round {number_of_round} was lost with its part of the run: an update that {site} sent then is in no model"
+        )

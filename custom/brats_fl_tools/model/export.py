@@ -28,6 +28,7 @@ from brats_fl_tools.model.ensemble import (
     place_of,
     refuse_unlike_input,
 )
+from brats_fl_tools.model.exported import note_exports, refuse_existing
 from brats_fl_tools.model.trained import (
     READER,
     TUNED_FILE,
@@ -40,7 +41,7 @@ from brats_fl_tools.model.trained import (
 )
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.report.model_card import describe_ensemble
-from brats_fl_tools.weights import ENSEMBLE_FILE, MODEL_CARD
+from brats_fl_tools.weights import ENSEMBLE_FILE
 from brats_fl_tools.withdrawn import refuse_withdrawn
 
 if TYPE_CHECKING:
@@ -134,21 +135,10 @@ def export_model(
             path.unlink()
         for source, target in zip(scratch, wanted, strict=True):
             source.replace(target)
+    written = [*wanted, *([_write_tuned(model, models)] if tuned else [])]
+    note_exports(models, written)
     card = card.replace(digest, f"{digest}, here {hash_file(models / 'model.pt')}", 1)
-    return [*wanted, *([_write_tuned(model, models)] if tuned else []), *documents.write(card, facts)]
-
-
-def refuse_existing(models: Path, force: bool) -> list[Path]:
-    """What earlier exports left.
-
-    Raises:
-        ModelError: There is something, and ``force`` is not given.
-    """
-    names = ("model.pt", "model.ts", "model.onnx", TUNED_FILE, ENSEMBLE_FILE, MODEL_CARD)
-    existing = [models / name for name in names if (models / name).exists()] + sorted(models.glob("model-*.pt"))
-    if existing and not force:
-        raise ModelError(f"{existing[0]} exists; add --force to replace it")
-    return existing
+    return [*written, *documents.write(card, facts)]
 
 
 @writes("bundle", within="models")
@@ -181,8 +171,9 @@ def export_ensemble(weights: Sequence[Path], bundle: Path, force: bool = False) 
             path.unlink()
         for name in (*names, ENSEMBLE_FILE):
             (Path(folder) / name).replace(bundle / "models" / name)
-    facts = {"eval_metrics": {}, "trained": {"models_sha256": digests}}
     written = [bundle / "models" / name for name in (*names, ENSEMBLE_FILE)]
+    note_exports(bundle / "models", written)
+    facts = {"eval_metrics": {}, "trained": {"models_sha256": digests}}
     return [*written, *documents.write(describe_ensemble(digests), facts)]
 
 

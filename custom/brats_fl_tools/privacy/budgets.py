@@ -10,7 +10,7 @@ from pathlib import Path
 from brats_fl.cases.datalists import find_datalists, read_datalist
 from brats_fl.errors import FolderError, KitError
 from brats_fl.files import write_whole
-from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, read_budget, read_spent, total_epsilon
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, most_spent, read_budget, read_spent
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.one_writer import writes
 
@@ -70,8 +70,6 @@ def sum_up(where: Path) -> Iterator[tuple[str, ...]]:
     for name, folder in budget_folders(where).items():
         budget, spent = read_budget(folder / BUDGET_FILE), read_spent(folder / SPENT_FILE)
         patients = {who for one in spent for who in one.patients}
-        histories = {tuple(n for n, one in enumerate(spent) if who in one.patients) for who in patients}
-        totals = [total_epsilon([spent[n] for n in history], budget.delta) for history in histories]
         rounds = sum(one.noise is not None for one in spent)
-        numbers = (f"{max(totals, default=0.0):.3f}", f"{budget.epsilon:g}", f"{budget.delta:g}")
+        numbers = (f"{most_spent(spent, budget.delta):.3f}", f"{budget.epsilon:g}", f"{budget.delta:g}")
         yield (name, *numbers, str(rounds), str(len(patients)))

@@ -45,7 +45,7 @@ STATUS_MEANINGS = {
     "CASE_ERROR": "a scan or label could not be used",
     "DATALIST_ERROR": "the data list could not be used",
     "MODEL_ERROR": "the weights did not fit the network or were not finite",
-    "LATE": "the update of an earlier round came in this one",
+    "LATE": "the update came when its round was over",
     "TRAINER_DIED": "the site's training process died, perhaps for lack of memory",
     "OUT_OF_MEMORY": "memory ran out at the site",
     "DISK_FULL": "the site's disk is full",

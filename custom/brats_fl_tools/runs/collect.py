@@ -18,7 +18,7 @@ from brats_fl.typed import shorten
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs.curves import keep_curves, take_curves
 from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL, RUN_FILE
-from brats_fl_tools.runs.seal import keep_ledger, write_ledger
+from brats_fl_tools.runs.seal import done_records, keep_ledger, write_ledger
 from brats_fl_tools.runs.submission import Submission, state_run
 
 FLARE_FINAL: Final = "FL_global_model.pt"
@@ -92,7 +92,7 @@ def collect_interrupted(
         begun = submission.first_round
         state_run(run, job, submission, "interrupted", seconds, {"rounds_done": begun, **facts})
         return begun
-    later = [r for r in read_records(server_files / RECORDS_FILE) if r["phase"] != "final" and r["round"] < done]
+    later = done_records(server_files, done)
     chosen = _write_models(run, server_files, submission, later, bool(job.start_sha256))
     write_ledger(run, server_files, job, submission, "interrupted", done)
     state_run(run, job, submission, "interrupted", seconds, {**chosen, "rounds_done": done, **facts})
@@ -155,7 +155,7 @@ def keep_earlier_part(run: Path, server_files: Path) -> int:
     done = rounds_done(last)
     folder = run / EARLIER
     folder.mkdir(exist_ok=True)
-    found = [r for r in read_records(server_files / RECORDS_FILE) if r["round"] < done and r["phase"] != "final"]
+    found = done_records(server_files, done)
     first = min((record["round"] for record in found), default=done)
     kept = [record for record in read_records(folder / RECORDS_FILE) if record["round"] < first]
     best = last.with_name(FLARE_BEST)

@@ -12,6 +12,7 @@ from brats_fl.digests import digest_of_model
 from brats_fl.files import write_whole
 from brats_fl.kept_updates import UPDATES_FOLDER
 from brats_fl.ledger import LEDGER_FILE, Line, as_text, follow, hash_of, read_ledger, signed_part
+from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.signatures import find_signer
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.kits import read_kit
@@ -26,6 +27,16 @@ OF_LISTS: Final = ("sites", "study_sha256", "lists", "withdrawals")
 def done_lines(lines: list[Line], done: int) -> list[Line]:
     """The lines of the rounds before a number, and what stands in front of them."""
     return [line for line in lines if line.kind == "start" or (line.round is not None and line.round < done)]
+
+
+def done_records(server_files: Path, done: int) -> list[dict[str, Any]]:
+    """The round records of the rounds before a number: those that the ledger's lines of them hold, where there is one.
+
+    What arrived when a round was over stands in the line of the next, which a lost part may not have.
+    """
+    of_lines = [record for line in done_lines(read_ledger(server_files / LEDGER_FILE), done) for record in line.records]
+    found = of_lines or read_records(server_files / RECORDS_FILE)
+    return [dict(record) for record in found if record["round"] < done and record["phase"] != "final"]
 
 
 def take_updates(server_files: Path, run: Path) -> None:

@@ -290,6 +290,7 @@ def test_round_with_too_few_updates_leaves_the_model_and_the_next_one_asks_again
 def test_job_ends_after_as_many_failed_rounds_in_a_row_as_it_bears(engine):
     aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9, patience_rounds=2)
     aggregator.aggregate(engine.new_context())
+    aggregator.reset(engine.new_context())
     accept(aggregator, engine, "hospital-1", contribution(1.0))
     aggregator.aggregate(engine.new_context())  # a good one begins the count anew
     aggregator.reset(engine.new_context())
@@ -338,6 +339,16 @@ def test_next_round_begins_with_nothing(engine):
 
     assert accept(aggregator, engine, "hospital-1", contribution(4.0))[0]
     assert from_shareable(aggregator.aggregate(engine.new_context())).data["conv.bias"].tolist() == [4.0, 4.0]
+
+
+def test_update_that_comes_when_the_mean_was_taken_is_late_and_not_said_to_be_accepted(engine):
+    aggregator = AlgorithmAggregator(min_accepted=1, max_update_ratio=1e9)
+    accept(aggregator, engine, "hospital-1", contribution())
+    aggregator.aggregate(engine.new_context())
+
+    assert accept(aggregator, engine, "hospital-2", contribution()) == (False, "LATE")
+    aggregator.reset(engine.new_context())
+    assert accept(aggregator, engine, "hospital-2", contribution())[0]
 
 
 def test_round_of_no_sites_cannot_be_asked_for():

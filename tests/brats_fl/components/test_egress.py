@@ -24,12 +24,13 @@ from tests.tiny_sites import corrupt, make_tiny_sites
 from brats_fl.components import executor as executor_module
 from brats_fl.components.egress import EgressContract
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS, BratsExecutor, failure
+from brats_fl.components.fingerprints import TASK_FINGERPRINTS, FingerprintExecutor
 from brats_fl.components.receipts import RECEIPT_HEADER
 from brats_fl.components.secure_executor import SecureExecutor, message
 from brats_fl.components.statistics import SiteStatisticsExecutor
 from brats_fl.constants import KEY_METRIC
 from brats_fl.exchange import MASKED
-from brats_fl.sharing.egress import read_log
+from brats_fl.sharing.egress import FILTER, read_log
 
 SITE = f"hospital-{CANARY}"
 
@@ -46,6 +47,7 @@ ARRAYS = {"w": np.ones(100, np.float32)}
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
     engine = Engine(tmp_path / f"kit-{CANARY}", "hospital-1")
+    engine.component_of[FILTER] = EgressContract()
     (tmp_path / f"kit-{CANARY}" / JOB / "meta.json").write_text(json.dumps({"name": "brats_unet_fedavg"}))
     return engine
 
@@ -268,3 +270,26 @@ def test_names_and_paths_of_a_site_leave_neither_in_results_nor_in_failures(
     assert CANARY not in (local / "egress.jsonl").read_text()
     assert not is_refused(reply)
     assert reply.get_header(RECEIPT_HEADER) is None  # no certificates here
+
+
+@pytest.mark.parametrize("kind", ["training", "statistics", "fingerprints"])
+def test_contract_that_nothing_at_the_site_enforces_lets_nothing_out(
+    engine: Engine, local: Path, executor: BratsExecutor, kind: str
+) -> None:
+    asked = {
+        "training": (executor, "train", task(tiny_model())),
+        "statistics": (SiteStatisticsExecutor("statistics"), "fed_stats", Shareable()),
+        "fingerprints": (FingerprintExecutor(), TASK_FINGERPRINTS, Shareable()),
+    }
+
+    def code() -> str:
+        answering, name, data = asked[kind]
+        reply = answering.execute(name, data, engine.new_context(), Signal())
+        return str(reply.get_header(ERROR_HEADER))
+
+    agree(local, metrics="rounded")
+    assert code() != "EGRESS_REFUSED"
+    del engine.component_of[FILTER]
+    assert code() == "EGRESS_REFUSED"
+    (local / "egress.json").unlink()
+    assert code() != "EGRESS_REFUSED"

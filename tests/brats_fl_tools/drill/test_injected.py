@@ -12,7 +12,7 @@ import pytest
 from brats_fl.tasks import TaskResult
 from brats_fl_tools.drill.broken_sites import EDITED_BEFORE_SIGNING, remove_plan, write_harness, write_plan
 from brats_fl_tools.drill.injected import CANARY, TRAININGS
-from brats_fl_tools.drill.injected_messages import put_in
+from brats_fl_tools.drill.injected_messages import falsified, put_in, with_own_key
 
 
 def honest() -> TaskResult:
@@ -80,3 +80,18 @@ def test_release_keeps_its_form_and_loses_its_sense():
     told = {"cases": {"t1c": 1.0, "t2f": 2.0}}
 
     assert put_in(told, "x") == {"cases": {"t1c": "x", "t2f": "x"}}
+
+
+def test_swapped_key_is_another_and_all_else_of_the_roster_is_as_it_was():
+    roster = {site: {"site": site, "cases": 2, "masking_key": f"{site[-1]}0" * 32} for site in ("a", "b")}
+
+    told = with_own_key(roster, "b")
+
+    assert told["a"] == roster["a"]
+    assert told["b"]["masking_key"] != roster["b"]["masking_key"]
+    assert len(bytes.fromhex(told["b"]["masking_key"])) == 32
+    assert {**told["b"], "masking_key": ""} == {**roster["b"], "masking_key": ""}
+
+
+def test_false_shares_are_as_long_as_true_ones_and_others():
+    assert falsified({"a": "00ff", "b": "0010"}) == {"a": "00fe", "b": "0011"}

@@ -25,6 +25,7 @@ from brats_fl.provenance import hash_file
 from brats_fl_tools.model.ensemble import digests_of, find_models, post_processing
 from brats_fl_tools.model.evaluate import evaluation_settings, name_models
 from brats_fl_tools.model.export import export, export_ensemble
+from brats_fl_tools.model.exported import EXPORTS_FILE
 from brats_fl_tools.model.segment import segment
 from brats_fl_tools.model.trained import find_model
 from brats_fl_tools.repository import BUNDLES
@@ -131,12 +132,13 @@ def test_export_makes_the_mask_of_segment_by_the_bundle_s_own_inference(
     run_segment(checkpoint(bundles[-10]), sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
     weights = [bundles[bias] / "models" / "model.pt" for bias in (-10, -20)]
     bundle = make_voxel_bundle(tmp_path / "exported")
+    (bundle / "models" / "model.pt").unlink()
 
-    written = export_ensemble(weights, bundle, force=True)
+    written = export_ensemble(weights, bundle)
 
     names = ["ensemble.json", "model-1.pt", "model-2.pt"]
     assert [path.name for path in written] == [*names[1:], names[0], "README.md"]
-    assert sorted(path.name for path in (bundle / "models").iterdir()) == names
+    assert {path.name for path in (bundle / "models").iterdir()} == {*names, EXPORTS_FILE}
     card = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     assert all(f"  - SHA-256 {hash_file(path)}\n" in card for path in weights)
     assert "The models were not tested as one." in card

@@ -24,6 +24,7 @@ from brats_fl.provenance import bundle_digest, hash_file
 from brats_fl_tools.model import export as exporting
 from brats_fl_tools.model.documents import BEGIN, END
 from brats_fl_tools.model.export import export, export_model
+from brats_fl_tools.model.exported import EXPORTS_FILE, note_exports
 from brats_fl_tools.report import PAGE_IN_3D, REPORT_FILE
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.sync_bundles import format_config
@@ -57,7 +58,8 @@ def test_exports_agree_with_the_network_on_images_of_different_sizes(bundle: Pat
 
     names = ["model.pt", "model.ts", "model.onnx", "README.md", "metadata.json"]
     assert [path.name for path in written] == names
-    assert sorted(path.name for path in (bundle / "models").iterdir()) == ["model.onnx", "model.pt", "model.ts"]
+    exported = {"model.onnx", "model.pt", "model.ts"}
+    assert {path.name for path in (bundle / "models").iterdir()} == {*exported, EXPORTS_FILE}
     network = build_network(bundle, "small", seed=0).eval()
     script = torch.jit.load(str(bundle / "models" / "model.ts"))
     session = onnxruntime.InferenceSession(str(bundle / "models" / "model.onnx"), providers=["CPUExecutionProvider"])
@@ -126,29 +128,50 @@ def test_model_of_another_profile_is_refused(bundle: Path, tmp_path: Path):
         export(run, bundle)
 
 
-def test_existing_weights_are_replaced_with_force_only(bundle: Path, tmp_path: Path):
+def test_earlier_export_is_replaced_with_force_only(bundle: Path, tmp_path: Path):
     run = run_folder(tmp_path / "run", bundle)
-    (bundle / "models").mkdir()
-    (bundle / "models" / "model.pt").write_bytes(b"the old weights")
+    export(run, bundle)
+    earlier = (bundle / "models" / "model.pt").stat().st_mtime_ns
 
     with pytest.raises(ModelError, match="exists; add --force to replace it"):
         export(run, bundle)
-    assert (bundle / "models" / "model.pt").read_bytes() == b"the old weights"
+    assert (bundle / "models" / "model.pt").stat().st_mtime_ns == earlier
 
     export(run, bundle, force=True)
-    assert (bundle / "models" / "model.pt").stat().st_size > 1e6
+    assert (bundle / "models" / "model.pt").stat().st_mtime_ns > earlier
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.onnx", "model-1.pt", "ensemble.json"])
+def test_what_no_export_wrote_is_not_replaced_with_force_either(bundle: Path, tmp_path: Path, name: str):
+    run = run_folder(tmp_path / "run", bundle)
+    (bundle / "models").mkdir()
+    (bundle / "models" / name).write_bytes(b"weights of somebody")
+
+    with pytest.raises(ModelError, match=rf"{name}: is not as `brats-fl export` wrote it.*; move it away"):
+        export(run, bundle, force=True)
+    assert (bundle / "models" / name).read_bytes() == b"weights of somebody"
+
+
+def test_export_that_was_changed_since_is_not_replaced(bundle: Path, tmp_path: Path):
+    run = run_folder(tmp_path / "run", bundle)
+    export(run, bundle)
+    (bundle / "models" / "model.pt").write_bytes(b"trained further")
+
+    with pytest.raises(ModelError, match=r"model\.pt: is not as `brats-fl export` wrote it"):
+        export(run, bundle, force=True)
 
 
 def test_new_weights_do_not_stay_beside_the_old_ones_exports(bundle: Path, tmp_path: Path):
     run = run_folder(tmp_path / "run", bundle)
     (bundle / "models").mkdir()
     (bundle / "models" / "model.ts").write_bytes(b"an export of other weights")
+    note_exports(bundle / "models", [bundle / "models" / "model.ts"])
 
     with pytest.raises(ModelError, match=r"model\.ts exists; add --force"):
         export(run, bundle)
     export(run, bundle, force=True)
 
-    assert [path.name for path in (bundle / "models").iterdir()] == ["model.pt"]
+    assert {path.name for path in (bundle / "models").iterdir()} == {"model.pt", EXPORTS_FILE}
 
 
 def test_export_that_computes_something_else_is_not_written(

@@ -11,9 +11,11 @@ from typing import Final
 from brats_fl_tools.drill.faults import (
     admission,
     attendance,
+    contracts,
     disks,
     doors,
     ledgers,
+    masking,
     network,
     privacy,
     processes,
@@ -37,6 +39,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
     **unapproved.FAULTS,
     **doors.FAULTS,
     **privacy.FAULTS,
+    **contracts.FAULTS,
     **ledgers.FAULTS,
+    **masking.FAULTS,
     **size.FAULTS,
 }

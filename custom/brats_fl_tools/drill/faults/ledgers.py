@@ -1,4 +1,4 @@
-"""The record of a run that somebody changes, and a hospital that drops out while updates are masked."""
+"""The record of a run that somebody changes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from brats_fl.constants import SITES
 from brats_fl.ledger import LEDGER_FILE
-from brats_fl_tools.drill.faults.verdicts import SITE, Fault, expect, expect_finished, expect_others_finished
+from brats_fl_tools.drill.faults.verdicts import SITE, Fault, expect, expect_finished
 from brats_fl_tools.drill.federation import Drill
-from brats_fl_tools.drill.outcome import means
 from brats_fl_tools.ledger.command import judge
 from brats_fl_tools.weights import FINAL_MODEL
 
@@ -78,20 +77,6 @@ EDITS: Final = (
 """What is changed, how, and what a finding must name."""
 
 
-def masked_drop_out(drill: Drill) -> str:
-    """With masked updates, a hospital that fails in training costs the sum nothing, and is back in the next round."""
-    with drill.broken({SITE: {"train": {"1": "raises"}}}):
-        outcome = drill.run("masked-drop-out", 3, job="brats_unet_secagg")
-    text = expect_others_finished(drill, outcome, 3)
-    lines = [line.get("secure_aggregation", {}) for line in means(outcome.records)]
-    expect([line.get("dropped_out") for line in lines] == [[], [SITE], []], f"the records say of the sums: {lines}")
-    expect(all(line.get("keys_signed") for line in lines), "keys were not signed with the hospitals' certificates")
-    return f"{text}; one drop-out, its masks taken off, back in the next round"
-
-
 FAULTS: Final[Mapping[str, Fault]] = {
     "ledger-edited": Fault("found, with its line or file: the ledger of a run does not hold any more", ledger_edited),
-    "masked-drop-out": Fault(
-        "the sum of the others, without its mask; the site is back in the next round", masked_drop_out
-    ),
 }
