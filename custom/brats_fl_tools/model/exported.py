@@ -11,9 +11,8 @@ from brats_fl.errors import ModelError
 from brats_fl.files import write_whole
 from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader
-from brats_fl_tools.model.ensemble import ENSEMBLE_FILE
 from brats_fl_tools.model.trained import TUNED_FILE
-from brats_fl_tools.weights import MODEL_CARD
+from brats_fl_tools.weights import ENSEMBLE_FILE, MODEL_CARD
 
 EXPORTS_FILE: Final = ".brats-fl-exports.json"
 """In ``models``: name of each file that `export` wrote last -> SHA-256 of it."""
