@@ -30,11 +30,16 @@ def check_engine(engine: str) -> None:
     """
     if engine not in PACKAGES:
         raise ValueError(f"engine must be one of {', '.join(PACKAGES)} (got {engine!r})")
-    if missing := [name for name in PACKAGES[engine] if importlib.util.find_spec(name) is None]:
+    if missing := missing_packages(engine):
         raise ModelError(
             f"engine {engine}: {' and '.join(missing)} not installed; pip install 'brats-fl[{engine}]', or leave the "
             f"engine at {TORCH}"
         )
+
+
+def missing_packages(engine: str) -> list[str]:
+    """What an engine needs and is not installed."""
+    return [name for name in PACKAGES[engine] if importlib.util.find_spec(name) is None]
 
 
 def describe_engine(engine: str) -> str:
