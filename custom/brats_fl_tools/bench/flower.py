@@ -1,7 +1,6 @@
-"""Our sites' own work on Flower's simulator: the whole of what an author of a Flower app would write.
+"""Our federation on Flower's simulator, its server's side; ``flower_site`` is the sites'.
 
-``peers`` runs this in an environment that has Flower, which ours has not. A site trains by ``train_round``, as in our
-simulator, so that what differs is what carries the models.
+``peers`` runs this in an environment that has Flower, which ours has not.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ import argparse
 import json
 import time
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
@@ -22,11 +20,7 @@ from flwr.simulation import run_simulation
 
 from brats_fl.bundle import build_network
 from brats_fl.constants import SITES
-from brats_fl.exchange import WEIGHTS
-from brats_fl.tasks import LocalSettings, Task
-from brats_fl.training import LocalTraining, train_round
-
-PROFILE = "small"
+from brats_fl_tools.bench.flower_site import PROFILE, train
 
 
 def main() -> None:
@@ -39,7 +33,8 @@ def main() -> None:
     work = parser.parse_args()
     network = build_network(work.bundle, PROFILE, seed=0)
     first = ArrayRecord({name: Array(value.numpy()) for name, value in network.state_dict().items()})
-    strategy, server = TimedFedAvg(fraction_evaluate=0.0, min_available_nodes=len(SITES)), ServerApp()
+    all_of_them = {"min_train_nodes": len(SITES), "min_available_nodes": len(SITES)}
+    strategy, server = TimedFedAvg(fraction_evaluate=0.0, **all_of_them), ServerApp()
 
     @server.main()
     def serve(grid: Grid, context: Context) -> None:
@@ -91,34 +86,6 @@ class TimedFedAvg(FedAvg):
 def size_of(arrays: ArrayRecord) -> int:
     """Bytes of the arrays as they are sent."""
     return sum(len(array.data) for array in arrays.values())
-
-
-def train(message: Message, context: Context) -> Message:
-    """A site's part of a round."""
-    begin, asked = time.perf_counter(), message.content["config"]
-    site = SITES[int(context.node_config["partition-id"])]
-    training = training_of(site, *(asked[name] for name in ("bundle", "sites", "state", "rounds", "steps")))
-    weights = {name: array.numpy() for name, array in message.content["arrays"].items()}
-    result = train_round(training, Task("train", {WEIGHTS: weights}, int(asked["server-round"]) - 1))
-    local = ArrayRecord({name: Array(weights[name] + change) for name, change in result.update.items()})
-    own = {"num-examples": int(result.statistics["cases"]), "seconds": time.perf_counter() - begin}
-    return Message(RecordDict({"arrays": local, "metrics": MetricRecord(own)}), reply_to=message)
-
-
-@lru_cache
-def training_of(site: str, bundle: str, sites: str, state: str, rounds: str, steps: str) -> LocalTraining:
-    """A site's training, kept by the process that made it: Flower may give the site another one each round."""
-    import torch
-
-    torch.set_num_threads(1)
-    datalist, own = Path(sites) / site / "datalist.json", Path(state) / site
-    own.mkdir(parents=True, exist_ok=True)
-    overrides = {"steps_per_epoch": int(steps)}
-    training = LocalTraining(
-        LocalSettings(Path(bundle), datalist, own, site, int(rounds), profile=PROFILE, overrides=overrides)
-    )
-    training.initialize()
-    return training
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import typer
 
 import brats_fl
 from brats_fl.constants import SITES
-from brats_fl.errors import RunError
+from brats_fl.errors import BratsFLError, RunError
 from brats_fl.reading import Reader
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.bench.__main__ import BUNDLE, write_cases
@@ -196,4 +196,9 @@ def describe(found: Mapping[str, Costs]) -> list[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        app()
+    except BratsFLError as error:
+        sys.exit(str(error))
