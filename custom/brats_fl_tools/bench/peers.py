@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Final
@@ -49,6 +50,8 @@ class Costs:
     """From the command to the second round, less the slowest site's own work in the first."""
     round_seconds: float
     """From a round to the next, less the slowest site's own work; the mean of all but the first and the last."""
+    whole_seconds: float
+    """The same with that work: what a site does again because its place was given to another is in there."""
     bytes_down: int
     bytes_up: int
     """Of a site and round."""
@@ -129,7 +132,8 @@ def costs(
 ) -> Costs:
     """What a run cost, from when it and its rounds began, in s since the epoch, and the slowest site's s in each."""
     beside = [later - start - own for start, later, own in zip(starts, starts[1:], slowest, strict=False)]
-    return Costs(starts[0] - begin + beside[0], fmean(beside[1:]), *sent, memory_mb)
+    whole = fmean(later - start for start, later in pairwise(starts[1:]))
+    return Costs(starts[0] - begin + beside[0], fmean(beside[1:]), whole, *sent, memory_mb)
 
 
 def carry_out(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> tuple[float, float]:
@@ -183,7 +187,8 @@ def memory_of(pid: int) -> float:
 def describe(found: Mapping[str, Costs]) -> list[str]:
     """A line for each run, and the ratios of the peer's to ours."""
     lines = [
-        f"{name:7s} start {one.start_seconds:6.1f} s, round {one.round_seconds:5.2f} s beside the slowest site's work, "
+        f"{name:7s} start {one.start_seconds:6.1f} s, round {one.whole_seconds:5.1f} s, "
+        f"of which {one.round_seconds:5.2f} s beside the slowest site's work, "
         f"{one.bytes_down / 1e6:.1f} MB down and {one.bytes_up / 1e6:.1f} MB up a site, {one.memory_mb:,.0f} MB memory"
         for name, one in found.items()
     ]
@@ -191,6 +196,7 @@ def describe(found: Mapping[str, Costs]) -> list[str]:
     return [
         *lines,
         f"Flower's to ours: start {flower.start_seconds / ours.start_seconds:.2f}, round "
+        f"{flower.whole_seconds / ours.whole_seconds:.2f}, what it has beside the sites' work "
         f"{flower.round_seconds / ours.round_seconds:.2f}, memory {flower.memory_mb / ours.memory_mb:.2f}",
     ]
 

@@ -17,13 +17,16 @@ def test_start_and_rounds_are_told_without_the_slowest_site_s_own_work():
     # Begun at 100; rounds began at 110, 130, 136 and 143, and the slowest site worked 15, 4, 5 and 5 s.
     found = costs(100.0, [110.0, 130.0, 136.0, 143.0], [15.0, 4.0, 5.0, 5.0], (19, 20), 700.0)
 
-    assert found == Costs(10 + 5, (2 + 2) / 2, 19, 20, 700.0)
+    assert found == Costs(10 + 5, (2 + 2) / 2, (6 + 7) / 2, 19, 20, 700.0)
 
 
 def test_ratios_are_the_peer_s_to_ours():
-    ours, flower = Costs(10.0, 2.0, 19_000_000, 19_000_000, 1000.0), Costs(15.0, 5.0, 19_000_000, 19_000_000, 2500.0)
+    ours = Costs(10.0, 2.0, 10.0, 19_000_000, 19_000_000, 1000.0)
+    flower = Costs(15.0, 1.0, 12.0, 19_000_000, 19_000_000, 2500.0)
 
-    assert describe({"ours": ours, "flower": flower})[-1] == "Flower's to ours: start 1.50, round 2.50, memory 2.50"
+    assert describe({"ours": ours, "flower": flower})[-1] == (
+        "Flower's to ours: start 1.50, round 1.20, what it has beside the sites' work 0.50, memory 2.50"
+    )
 
 
 def test_peer_that_cannot_be_installed_is_skipped_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
