@@ -25,7 +25,7 @@ EngineOption = Annotated[
     str,
     typer.Option(
         "--engine",
-        help="torch; or, faster on a CPU, onnx (ONNX Runtime) or openvino, with the same masks but where a logit is 0.",
+        help="torch; or onnx (ONNX Runtime) or openvino, on the CPU: the same masks but where a logit is 0.",
         callback=known_engine,
     ),
 ]
