@@ -7,7 +7,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SBOM_TOOL := cyclonedx-bom==7.5.0
 
-.PHONY: env demo test test-slow fuzz check wheel wheelhouse sbom bench bundles clean
+.PHONY: env demo test test-slow fuzz check wheel wheelhouse sbom bench bench-peers bundles clean
 
 env: $(VENV)/.installed
 
@@ -52,6 +52,10 @@ sbom: wheelhouse
 
 bench: env
 	$(BIN)/python -m brats_fl_tools.bench.__main__
+
+# The same work on Flower's simulator, in an environment of its own; skips, saying so, where that cannot be installed.
+bench-peers: env
+	$(BIN)/python -m brats_fl_tools.bench.peers --environment build/peers
 
 # Copies what all bundles share from brats_unet to the others; a test holds them together.
 bundles: env

@@ -19,6 +19,7 @@ from brats_fl.cases.folders import FAULT
 from brats_fl.cases.loading import CaseDataset
 from brats_fl.errors import FolderError, RunError, StepError
 from brats_fl.failures import is_disk_full, step_and_reason
+from brats_fl.network.engine_packages import TORCH
 from brats_fl.network.engines import CaseEvaluator
 from brats_fl.network.ensembles import Ensemble
 from brats_fl.scoring.mask_records import (
@@ -139,7 +140,8 @@ class SegmentingEvaluator(CaseEvaluator):
         dataset = self.data_loader.dataset
         steps = [*flatten(dataset.transform), *(step for step in self.steps if step not in (self.masks, self.maps))]
         members = tuple(map(hash_weights, self.network.members)) if isinstance(self.network, Ensemble) else ()
-        return Maker(hash_weights(self.network), hash_settings(steps, self.inferer), members)
+        settings, engine = hash_settings(steps, self.inferer), getattr(self.inferer, "engine", TORCH)
+        return Maker(hash_weights(self.network), settings, members, engine)
 
     def _leave_done(self) -> None:
         """Tell the dataset which cases have their masks; raise ``FolderError`` where other files are in the way."""

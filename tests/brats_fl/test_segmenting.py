@@ -47,6 +47,23 @@ def cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:5000])
 
 
+# --- One case after the other, or side by side ---
+
+
+def test_masks_and_their_order_are_those_of_cases_that_are_segmented_one_by_one(bundle: Path, data: Path):
+    together = evaluator_for(bundle, data)
+    together.run()
+
+    alone: dict[str, bytes] = {}
+    for case in ("P_001", "P_002", "P_003"):
+        shutil.copytree(data / case, data.parent / "alone" / case / case)
+        make_voxel_evaluator(bundle, data.parent / "alone" / case, data.parent / "by_one").run()
+        alone[case] = (data.parent / "by_one" / f"{case}_seg.nii.gz").read_bytes()
+
+    assert [outcome.case for outcome in together.outcomes] == list(alone)
+    assert {case: (data.parent / "masks" / f"{case}_seg.nii.gz").read_bytes() for case in alone} == alone
+
+
 # --- A bad case ---
 
 

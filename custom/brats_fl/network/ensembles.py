@@ -14,6 +14,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from brats_fl.network.engine_packages import TORCH, check_engine
 from brats_fl.network.inferers import BrainInferer
 
 CLOSEST = 1e-6
@@ -39,7 +40,7 @@ class EnsembleInferer(Inferer):
 
     Args:
         windows: Of each member, its training patch in voxels.
-        overlap, mirror_axes, amp: As ``BrainInferer``, of all members.
+        overlap, mirror_axes, amp, engine: As ``BrainInferer``, of all members.
     """
 
     def __init__(
@@ -48,13 +49,18 @@ class EnsembleInferer(Inferer):
         overlap: float = 0.5,
         mirror_axes: Sequence[int] = (),
         amp: bool = True,
+        engine: str = TORCH,
     ) -> None:
+        check_engine(engine)
         self.windows = [list(window) for window in windows]
-        self.overlap, self.mirror_axes, self.amp = overlap, list(mirror_axes), amp
+        self.overlap, self.mirror_axes, self.amp, self.engine = overlap, list(mirror_axes), amp, engine
 
     def __call__(self, inputs: Tensor, network: Ensemble, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         # One at a time: an inferer keeps the importance map of its window.
-        inferers = (BrainInferer(window, self.overlap, self.mirror_axes, self.amp) for window in self.windows)
+        inferers = (
+            BrainInferer(window, self.overlap, self.mirror_axes, self.amp, engine=self.engine)
+            for window in self.windows
+        )
         pairs = zip(inferers, network.members, strict=True)
         return mean_logits(len(self.windows), (inferer(inputs, member, *args, **kwargs) for inferer, member in pairs))
 

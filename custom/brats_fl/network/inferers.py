@@ -9,6 +9,8 @@ import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import Tensor
 
+from brats_fl.network.engine_packages import TORCH, check_engine
+from brats_fl.network.inference_engines import answered_by
 from brats_fl.network.precision import autocast, reduction_of, trains_in_bfloat16
 
 NetworkCall = Callable[..., Tensor]
@@ -38,6 +40,8 @@ class BrainInferer(SlidingWindowInferer):
         mirror_axes: Spatial axes to mirror at test time; the logits of all combinations are averaged.
         amp: Mixed precision where it pays, see ``brats_fl.network.precision``.
         windows_at_once: Windows in a batch: with one, PyTorch's 3-D convolutions on a CPU take twice as long a window.
+        engine: What computes a window's logits, see ``brats_fl.network.inference_engines``; other than torch on a CPU
+            and in float32 alone, whatever ``amp`` says.
     """
 
     def __init__(
@@ -47,13 +51,16 @@ class BrainInferer(SlidingWindowInferer):
         mirror_axes: Sequence[int] = (),
         amp: bool = True,
         windows_at_once: int = 2,
+        engine: str = TORCH,
     ) -> None:
+        check_engine(engine)
         super().__init__(roi_size=tuple(roi_size), sw_batch_size=windows_at_once, overlap=overlap, mode="gaussian")
         self.mirror_axes = tuple(mirror_axes)
         self.amp = amp
+        self.engine = engine
 
     def __call__(self, inputs: Tensor, network: NetworkCall, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
-        with autocast(inputs.device, self.amp):
+        with autocast(inputs.device, self.amp and self.engine == TORCH), answered_by(self.engine, network):
             logits = super().__call__(_plain(inputs), self._mirrored(network), *args, **kwargs)
         return logits.float()
 

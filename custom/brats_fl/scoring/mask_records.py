@@ -20,6 +20,7 @@ from brats_fl.cases.cache_folder import digest, hash_file
 from brats_fl.cases.nifti import nifti_stem
 from brats_fl.cases.scans import split_volume
 from brats_fl.files import write_whole
+from brats_fl.network.engine_packages import TORCH
 from brats_fl.reading import read_if_sound
 from brats_fl.typed import NotTypedError, typed
 
@@ -39,6 +40,8 @@ class Maker:
     """Digest of what is done to scans and probabilities, and of the library's version."""
     members_sha256: tuple[str, ...] = ()
     """The same of each network, where the mask is of their mean probability."""
+    engine: str = TORCH
+    """What computed the probabilities."""
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,12 @@ from monai.data import DataLoader, Dataset
 
 from brats_fl.cases.datalists import Case, DataList, as_monai_item, read_datalist, write_datalist
 from brats_fl.constants import MODALITIES
+from brats_fl.network.engine_packages import PACKAGES, TORCH, missing_packages
 from brats_fl.tasks import LocalSettings
 from brats_fl.training import LocalTraining
 from brats_fl_tools.bench.attacks import bench_attacks
 from brats_fl_tools.bench.compression import bench_compression
-from brats_fl_tools.bench.evaluation import evaluate_ours, evaluate_stock, time_metrics
+from brats_fl_tools.bench.evaluation import compare_networks, evaluate_ours, evaluate_stock, time_metrics
 from brats_fl_tools.bench.handing_over import bench_handing_over
 from brats_fl_tools.bench.masking import bench_masks
 from brats_fl_tools.bench.rounds import round_overhead
@@ -97,13 +98,25 @@ def bench_evaluation(network: torch.nn.Module, datalist: Path, root: Path) -> No
     checkpoint = root / "model.pt"
     torch.save({"model": network.state_dict()}, checkpoint)
     ours = evaluate_ours(BUNDLES / BUNDLE, datalist, checkpoint, root / "eval")
-    stock = evaluate_stock(network, datalist)
-    for name, found in (("ours", ours), ("stock MONAI", stock)):
+    rows = {"ours": ours, "stock MONAI": evaluate_stock(network, datalist)}
+    engines = [engine for engine in PACKAGES if engine != TORCH]
+    for engine in engines:
+        if missing := missing_packages(engine):
+            typer.echo(f"evaluation, small, {engine}: left out, {' and '.join(missing)} not installed")
+        else:
+            rows[engine] = evaluate_ours(BUNDLES / BUNDLE, datalist, checkpoint, root / engine, engine)
+    for name, found in rows.items():
         typer.echo(
             f"evaluation, small, {name:12s} {found.seconds_per_case:6.2f} s a case, "
             f"{found.seconds_per_case / ours.seconds_per_case:5.2f} times ours, mean Dice {found.dice:.4f}"
         )
     typer.echo(f"evaluation, small, the network takes {ours.network_share:.0%} of the processor's time of ours")
+    for engine in filter(rows.__contains__, engines):
+        share, ratio = compare_networks(ours, rows[engine])
+        typer.echo(
+            f"evaluation, small, {engine}: the network, conversion included, takes {share:.0%} of the processor's "
+            f"time; torch takes {ratio:.1f} times as long for it"
+        )
 
 
 def write_cases(root: Path) -> Path:

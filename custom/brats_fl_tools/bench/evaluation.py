@@ -18,7 +18,9 @@ from brats_fl.bundle import config_files
 from brats_fl.cases.datalists import as_monai_item, read_datalist
 from brats_fl.cases.regions import labels_to_regions, to_library_labels
 from brats_fl.cases.scans import VolumeReader
+from brats_fl.network.engine_packages import TORCH
 from brats_fl.scoring.case_table import case_rows
+from brats_fl_tools.model.engine import engine_settings
 
 WINDOW = (64, 64, 64)
 """The training patch of profile ``small``, for both: in another window the same weights give another Dice."""
@@ -31,8 +33,10 @@ class Evaluation:
     dice: float
     """Mean over cases and regions."""
     seconds_per_case: float
-    network_share: float | None = None
-    """Of the processor's time; None where it was not taken."""
+    cpu_seconds_per_case: float = 0.0
+    """Of all threads; 0 where it was not taken, as the next one."""
+    network_share: float = 0.0
+    """Of the processor's time; with torch."""
 
 
 class TimedInferer:
@@ -50,7 +54,7 @@ class TimedInferer:
             self.cpu_seconds += time.thread_time() - begin
 
 
-def evaluate_ours(bundle: Path, datalist: Path, checkpoint: Path, out: Path) -> Evaluation:
+def evaluate_ours(bundle: Path, datalist: Path, checkpoint: Path, out: Path, engine: str = TORCH) -> Evaluation:
     """The bundle's own ``evaluate`` on the testing cases, in this process, with one thread for the network."""
     import pandas as pd
 
@@ -64,6 +68,7 @@ def evaluate_ours(bundle: Path, datalist: Path, checkpoint: Path, out: Path) -> 
         checkpoint=str(checkpoint),
         output_dir=str(out),
         split="testing",
+        **engine_settings(engine, "validate#inferer"),
     )
     workflow.initialize()
     evaluator = workflow.parser.get_parsed_content("validate#evaluator")
@@ -72,7 +77,20 @@ def evaluate_ours(bundle: Path, datalist: Path, checkpoint: Path, out: Path) -> 
     workflow.run()
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     table = pd.read_csv(out / "evaluation.csv")
-    return Evaluation(float(table["dice"].mean()), seconds / table["case"].nunique(), network.cpu_seconds / cpu_seconds)
+    cases, dice = table["case"].nunique(), float(table["dice"].mean())
+    # Other engines work in threads of their own, whose time a thread does not tell.
+    share = network.cpu_seconds / cpu_seconds if engine == TORCH else 0.0
+    return Evaluation(dice, seconds / cases, cpu_seconds / cases, share)
+
+
+def compare_networks(by_torch: Evaluation, by_other: Evaluation) -> tuple[float, float]:
+    """Of another engine, the network's share of the processor's time; and how many times as long torch takes for it.
+
+    What is not the network takes with both what it takes with torch.
+    """
+    network = by_torch.cpu_seconds_per_case * by_torch.network_share
+    other = by_other.cpu_seconds_per_case - (by_torch.cpu_seconds_per_case - network)
+    return other / by_other.cpu_seconds_per_case, network / other
 
 
 def evaluate_stock(network: torch.nn.Module, datalist: Path) -> Evaluation:

@@ -20,15 +20,19 @@ STARTED = re.compile(r"^(\S+ \S+?),(\d+) .*ScatterAndGather.*Round (\d+) started
 
 def round_overhead(datalist: Path, root: Path) -> float:
     """Mean seconds from the start of a round to the next, less the slowest site's own seconds; the first left out."""
-    for site in SITES:
-        cases = read_datalist(datalist).training
-        write_datalist(root / "sites" / site / "datalist.json", DataList(site, training=cases))
+    write_sites(datalist, root / "sites")
     options = JobOptions("small", ROUNDS, {"steps_per_epoch": 1}, polling_seconds=POLLING_SECONDS)
     run_simulation("brats_unet_fedavg", root / "sites", root / "run", options)
     starts = round_starts((root / "run" / SERVER_LOG).read_text(encoding="utf-8"))
     slowest = slowest_seconds(root / "run" / RECORDS_FILE)
     overheads = [starts[index + 1] - starts[index] - slowest[index] for index in range(1, ROUNDS - 1)]
     return sum(overheads) / len(overheads)
+
+
+def write_sites(datalist: Path, sites: Path) -> None:
+    """Five sites, each with the training cases of a list."""
+    for site in SITES:
+        write_datalist(sites / site / "datalist.json", DataList(site, training=read_datalist(datalist).training))
 
 
 def round_starts(log: str) -> dict[int, float]:

@@ -20,9 +20,11 @@ from brats_fl.cases.datalists import DATALIST_FILE
 from brats_fl.constants import LABEL_TABLES, REGIONS, SPLITS
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
+from brats_fl.network.engine_packages import TORCH, describe_engine
 from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader
 from brats_fl_tools.jobs.options import ForceOption
+from brats_fl_tools.model.engine import EngineOption, engine_settings
 from brats_fl_tools.model.ensemble import (
     digests_of,
     ensemble_parts,
@@ -87,6 +89,7 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option("--split", help="training, validation or testing.")] = "testing",
     masks: Annotated[bool, typer.Option("--masks", help="Also write masks/SITE/CASE_seg.nii.gz.")] = False,
+    engine: EngineOption = TORCH,
     force: ForceOption = False,
 ) -> None:
     """Write OUT/evaluation.csv: Dice, HD95 in mm, volumes in ml and more per case and region, at full resolution."""
@@ -95,8 +98,8 @@ def evaluate(
     if labels is not None and labels not in LABEL_TABLES:
         raise typer.BadParameter(f"--labels must be one of {', '.join(LABEL_TABLES)} (got {labels!r})")
     if rescore is not None:
-        if bundle or model or profile:
-            raise typer.BadParameter("--rescore scores masks, so that BUNDLE, --model and --profile have no meaning")
+        if bundle or model or profile or engine != TORCH:
+            raise typer.BadParameter("--rescore scores masks: BUNDLE, --model, --profile and --engine have no meaning")
         rescore_masks(rescore, sites, out, split, labels, masks, force)
         return
     if not bundle or not model:
@@ -105,7 +108,7 @@ def evaluate(
         raise typer.BadParameter("--labels is of the masks of --rescore; a model's are in each case's own convention")
     models = find_models(model, bundle, profile)
     tell_unused(bundle, models)
-    evaluate_models(models, sites, out, split, masks, force)
+    evaluate_models(models, sites, out, split, masks, force, engine=engine)
 
 
 def evaluate_sites(
@@ -132,6 +135,7 @@ def evaluate_models(
     masks: bool = False,
     force: bool = False,
     only: Collection[str] | None = None,
+    engine: str = TORCH,
 ) -> pd.DataFrame:
     """Evaluate a model, or the mean probability of several, on every site, or on some.
 
@@ -157,7 +161,7 @@ def evaluate_models(
     tables, bins = [], {}
     for site in counts:
         typer.echo(f"site={site} cases={counts[site]} split={split}: evaluating")
-        tables.append(evaluate_site(models, sites / site / DATALIST_FILE, scratch / site, split, masks, tuned))
+        tables.append(evaluate_site(models, sites / site / DATALIST_FILE, scratch / site, split, masks, tuned, engine))
         bins[site] = read_bins(scratch / site)
         means = tables[-1].groupby("region")["dice"].mean()
         typer.echo(f"site={site} " + " ".join(f"dice_{region}={means[region]:.3f}" for region in REGIONS))
@@ -168,6 +172,7 @@ def evaluate_models(
     facts = {
         **name_models(models),
         "postprocessing": tuned,
+        "engine": describe_engine(engine),
         **({} if seen is None else {"seen_in_training": seen}),
         **({"reliability": bins} if any(bins.values()) else {}),
         **describe_evaluation(sites, counts, split, begin),
@@ -211,9 +216,11 @@ def evaluate_site(
     split: str,
     masks: bool,
     tuned: Mapping[str, Any] = MappingProxyType({}),
+    engine: str = TORCH,
 ) -> pd.DataFrame:
     """Run the bundle's ``evaluate`` on one data list; its table."""
     settings = evaluation_settings(models, datalist, out, split, masks, tuned)
+    settings |= engine_settings(engine, "validate#inferer")
     arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
     # MONAI's command finds a bundle's own classes, scripts.MODULE.CLASS, where the bundle is on the path.
     bundles = dict.fromkeys(str(model.bundle) for model in models)

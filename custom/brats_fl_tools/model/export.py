@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,19 +46,10 @@ from brats_fl_tools.withdrawn import refuse_withdrawn
 if TYPE_CHECKING:
     import torch
 
-EXAMPLE_SHAPES = ((2, 4, 64, 32, 48), (1, 4, 32, 96, 64))
-"""Inputs that the exported graphs are run with before they are called exported; the first one is traced for ONNX.
-
-All of the first one's sizes differ and none is 1, or the exporter would take them for fixed.
-"""
-
 NO_GRAPH = (
     "a graph of several models sees one window at a time, and the mean is taken over whole brains: its masks would be "
     "others than those of `segment`; leave --torchscript and --onnx out, or export each model alone"
 )
-
-TOLERANCE = 1e-3
-"""Largest difference of logits between the network and an exported graph; float32 kernels differ by about 1e-5."""
 
 
 def export(
@@ -214,18 +204,9 @@ def _write_onnx(network: torch.nn.Module, path: Path) -> None:
     import onnxruntime
     import torch
 
-    names = {0: "batch", 2: "height", 3: "width", 4: "depth"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about its own parts; what it wrote is checked below
-        torch.onnx.export(
-            network,
-            (torch.randn(EXAMPLE_SHAPES[0]),),
-            str(path),
-            input_names=["image"],
-            output_names=["pred"],
-            dynamic_axes={"image": names, "pred": names},
-            dynamo=False,  # the newer exporter gives the same logits, and takes 21 s where this one takes 2 s
-        )
+    from brats_fl.network.onnx_graph import as_onnx
+
+    write_whole(path, as_onnx(network))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     _check_same(path, network, lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0]))
 
@@ -233,10 +214,12 @@ def _write_onnx(network: torch.nn.Module, path: Path) -> None:
 def _check_same(path: Path, network: torch.nn.Module, exported: Callable[[torch.Tensor], torch.Tensor]) -> None:
     import torch
 
+    from brats_fl.network.onnx_graph import EXAMPLE_SHAPES, TOLERANCE, difference_of
+
     for shape in EXAMPLE_SHAPES:
         image = torch.randn(shape)
         with torch.no_grad():
-            difference = float((network(image) - exported(image)).abs().max())
+            difference = difference_of(network(image), exported(image))
         if not difference < TOLERANCE:
             raise ModelError(
                 f"{path.name} computes logits that differ by {difference:.2g} from the network's; not written"

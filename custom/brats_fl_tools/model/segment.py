@@ -13,8 +13,10 @@ import typer
 from brats_fl.constants import DEFAULT_LABEL_TABLE
 from brats_fl.errors import DataListError, FolderError, RunError
 from brats_fl.files import write_whole
+from brats_fl.network.engine_packages import TORCH
 from brats_fl_tools.data.given_cases import GivenCases, read_given
 from brats_fl_tools.jobs.options import parse_values
+from brats_fl_tools.model.engine import EngineOption, engine_settings
 from brats_fl_tools.model.ensemble import find_models_of, post_processing, title
 from brats_fl_tools.model.options import BundleOfModel, ProfileOfModel
 from brats_fl_tools.model.segmentation import Gatekeeper, as_items, make_evaluator, make_gatekeeper
@@ -62,6 +64,7 @@ def segment(
     ] = None,
     bundle: BundleOfModel = None,
     profile: ProfileOfModel = None,
+    engine: EngineOption = TORCH,
     values: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Variable of the bundle's inference.json; repeatable."),
@@ -87,7 +90,7 @@ def segment(
     given = one_source(data, mapping)
     models = find_models_of(model, others or (), bundle, profile)
     settings = {**(UNCERTAIN if uncertainty else {}), **parse_values(values)}
-    segment_cases(models, given, out, settings, force)
+    segment_cases(models, given, out, settings, force, engine)
 
 
 def one_source(data: Path, mapping: Path | None) -> GivenCases:
@@ -104,7 +107,12 @@ def one_source(data: Path, mapping: Path | None) -> GivenCases:
 
 @writes("out")
 def segment_cases(
-    models: Sequence[TrainedModel], given: GivenCases, out: Path, settings: Mapping[str, Any], force: bool
+    models: Sequence[TrainedModel],
+    given: GivenCases,
+    out: Path,
+    settings: Mapping[str, Any],
+    force: bool,
+    engine: str = TORCH,
 ) -> list[SegmentedCase]:
     """Segment cases by a model, or by the mean probability of several, then write table and page.
 
@@ -115,7 +123,7 @@ def segment_cases(
     refuse_foreign_results(out)
     gatekeeper = make_gatekeeper(given)
     settings = {**post_processing(models), **settings}
-    evaluator = make_evaluator(models, as_items(given, gatekeeper), out, settings)
+    evaluator = make_evaluator(models, as_items(given, gatekeeper), out, settings, engine_settings(engine, "inferer"))
     evaluator.replace = force
     evaluator.data_loader.dataset.judge = gatekeeper.judge
     progress = Progress(evaluator, gatekeeper)

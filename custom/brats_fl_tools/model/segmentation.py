@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from brats_fl.cases.datalists import Case, as_monai_item, scans_of
@@ -113,7 +114,11 @@ def as_items(given: GivenCases, gatekeeper: Gatekeeper) -> list[dict[str, Any]]:
 
 
 def make_evaluator(
-    models: Sequence[TrainedModel], items: Sequence[Mapping[str, Any]], out: Path, settings: Mapping[str, Any]
+    models: Sequence[TrainedModel],
+    items: Sequence[Mapping[str, Any]],
+    out: Path,
+    settings: Mapping[str, Any],
+    of_engine: Mapping[str, str] = MappingProxyType({}),
 ) -> SegmentingEvaluator:
     """The evaluator of a bundle's inference, with the weights loaded.
 
@@ -122,6 +127,7 @@ def make_evaluator(
         items: The cases.
         out: Where masks go.
         settings: Variables of ``inference.json`` to set, such as ``mirror_axes``.
+        of_engine: What the engine sets, see ``engine_settings``.
 
     Raises:
         ModelError: The bundle has no inference, no such variable, or a value that it cannot have.
@@ -139,7 +145,7 @@ def make_evaluator(
     if len(models) > 1:
         parser.update(ensemble_parts(models, "inferer"))
     given = {"bundle_root": str(model.bundle), "output_dir": "$given_out", "load_pretrain": False}
-    for key, value in {**given, **settings, "dataset#data": "$given_items"}.items():
+    for key, value in {**given, **settings, **of_engine, "dataset#data": "$given_items"}.items():
         parser[key] = value
     try:
         evaluator: SegmentingEvaluator = parser.get_parsed_content("evaluator")

@@ -95,7 +95,8 @@ def write_methods(run: RunFolder, scores: Scores | None) -> Methods:
         run: A run, or an evaluation alone.
         scores: Figures of its split; None where the hospitals kept their tables.
     """
-    text = " ".join((*_describe_training(run), *_describe_evaluation(run, scores), *_describe_software(run)))
+    evaluated = (*_describe_evaluation(run, scores), *_describe_engine(run))
+    text = " ".join((*_describe_training(run), *evaluated, *_describe_software(run)))
     numbered, cited = number_citations(text)
     others = [REFERENCES[key] for key in DATA_REFERENCES if key not in cited]
     return Methods(numbered, tuple(REFERENCES[key] for key in cited), tuple(others))
@@ -258,6 +259,17 @@ SOFTWARE: Final = {
     "torch": "PyTorch {}",
     "python": "Python {}",
 }
+
+
+ENGINES: Final = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+"""Packages of other engines than torch, which is named as software anyway."""
+
+
+def _describe_engine(run: RunFolder) -> Iterator[str]:
+    """What computed the masks that were scored, where it was not torch."""
+    package, _, version = str(run.evaluation.get("engine", "")).partition(" ")
+    if package in ENGINES:
+        yield f"The masks were computed in float32 by {ENGINES[package]} {version} on the CPU."
 
 
 def _describe_software(run: RunFolder) -> Iterator[str]:

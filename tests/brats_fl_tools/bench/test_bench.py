@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from brats_fl_tools.bench.compression import measure_compression
+from brats_fl_tools.bench.evaluation import Evaluation, compare_networks
 from brats_fl_tools.bench.handing_over import PARAMETERS, measure_handing_over
 from brats_fl_tools.bench.masking import measure_masks
 from brats_fl_tools.bench.rounds import round_starts
@@ -44,3 +45,10 @@ def test_model_in_shared_memory_costs_a_core_less_than_one_in_a_pickle():
     found = measure_handing_over(PARAMETERS)
 
     assert 0 < found.handed_seconds < found.pickled_seconds
+
+
+def test_engine_s_share_is_what_is_left_of_its_time_when_the_rest_takes_as_long_as_with_torch():
+    by_torch = Evaluation(dice=0.8, seconds_per_case=9.0, cpu_seconds_per_case=10.0, network_share=0.6)  # 6 s and 4 s
+    by_other = Evaluation(dice=0.8, seconds_per_case=5.0, cpu_seconds_per_case=6.0)  # 2 s and 4 s
+
+    assert compare_networks(by_torch, by_other) == pytest.approx((1 / 3, 3.0))

@@ -14,6 +14,7 @@ import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import typer
 from monai.bundle import ConfigParser
 from tests.tiny_sites import make_tiny_sites
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 
 from brats_fl.errors import ModelError
 from brats_fl.provenance import hash_file
+from brats_fl_tools.model.engine import engine_settings
 from brats_fl_tools.model.ensemble import digests_of, find_models, post_processing
 from brats_fl_tools.model.evaluate import evaluation_settings, name_models
 from brats_fl_tools.model.export import export, export_ensemble
@@ -111,6 +113,25 @@ def test_evaluation_scores_the_mask_that_is_delivered(bundles: dict[int, Path], 
 
     np.testing.assert_array_equal(mask_of(out), mask_of(tmp_path / "masks"))
     assert "hospital-1-case-001,hospital-1,testing,et" in (out / "evaluation.csv").read_text()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_evaluation_is_by_the_engine_that_is_asked_for_and_on_the_cpu(
+    bundles: dict[int, Path], tmp_path: Path, count: int
+):
+    for bundle in bundles.values():
+        shutil.copy(BUNDLES / "brats_unet" / "configs" / "evaluate.json", bundle / "configs")
+    models = find_models([bundles[-10], bundles[-20]][:count])
+    (tmp_path / "out").mkdir()
+
+    settings = evaluation_settings(models, tmp_path / "datalist.json", tmp_path / "out" / "site", "testing", False, {})
+    settings |= engine_settings("onnx", "validate#inferer")
+
+    parser = ConfigParser()
+    parser.read_config(json.loads(settings.pop("config_file")))
+    parser.update(settings)
+    assert parser.get_parsed_content("validate#inferer").engine == "onnx"
+    assert parser.get_parsed_content("device") == torch.device("cpu")
 
 
 def test_evaluation_names_every_model_with_its_digest(bundles: dict[int, Path]):

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
@@ -23,6 +24,8 @@ from brats_fl.gate.acceptance import Acceptance, write_acceptances
 from brats_fl_tools.model.segment import Progress, segment
 from brats_fl_tools.model.volumes import COLUMNS
 from brats_fl_tools.runs.processes import Interrupted
+
+needs_onnx = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="onnxruntime is not installed: extra onnx")
 
 app = typer.Typer()
 app.command()(segment)
@@ -220,6 +223,25 @@ def test_interrupted_run_says_what_is_done_and_goes_on(
         "1/2 case=P_001 done",
         "2/2 case=P_002 written",
     ]
+
+
+@needs_onnx
+def test_engine_gives_the_same_masks_and_their_records_name_it(bundle: Path, data: Path, tmp_path: Path):
+    run(bundle, data, "--out", tmp_path / "torch")
+    run(bundle, data, "--out", tmp_path / "onnx", "--engine", "onnx")
+
+    for case in ("P_001", "P_002"):
+        by_torch, by_onnx = (tmp_path / name / f"{case}_seg.nii.gz" for name in ("torch", "onnx"))
+        assert by_torch.read_bytes() == by_onnx.read_bytes()
+    assert json.loads((tmp_path / "torch" / "P_001_seg.json").read_text())["maker"]["engine"] == "torch"
+    assert json.loads((tmp_path / "onnx" / "P_001_seg.json").read_text())["maker"]["engine"] == "onnx"
+
+
+def test_unknown_engine_is_wrong_usage(bundle: Path, data: Path, tmp_path: Path):
+    result = CliRunner().invoke(app, [str(bundle), str(data), "--out", str(tmp_path / "out"), "--engine", "tensorrt"])
+
+    assert result.exit_code == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_path_with_what_monai_takes_for_a_reference_is_a_path(bundle: Path, data: Path, tmp_path: Path):

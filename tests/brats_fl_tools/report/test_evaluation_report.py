@@ -53,6 +53,17 @@ def test_evaluation_alone_has_a_report_that_says_what_it_does_not_know(tmp_path:
     assert "participants" not in metrics
 
 
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [("openvino 2026.4.1", "computed in float32 by OpenVINO 2026.4.1 on the CPU."), ("torch 2.13.0", ""), (7, "")],
+)
+def test_engine_that_is_not_torch_is_told(tmp_path: Path, engine: object, said: str) -> None:
+    text = words(write_report(write_evaluation(tmp_path / "eval", engine=engine)).page)
+
+    assert ("The masks were computed" in text) == bool(said)
+    assert said in text
+
+
 def test_evaluation_tells_its_machine(tmp_path: Path) -> None:
     text = words(write_report(write_evaluation(tmp_path / "eval")).page)
 
