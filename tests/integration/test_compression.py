@@ -20,6 +20,9 @@ ROUNDS = 3
 TINY = {"patch_size": [32, 32, 32], "steps_per_epoch": 1, "batch_size": 1}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three rounds over two hospitals."""

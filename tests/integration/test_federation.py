@@ -181,6 +181,7 @@ def test_as_many_hospitals_run_as_the_folder_has(count: int, tmp_path: Path) -> 
     assert sorted(json.loads((tmp_path / "run" / "run.json").read_text())["sites"]) == names
 
 
+@pytest.mark.slow  # the drill has it, too
 def test_four_sites_finish_when_a_case_of_the_fifth_is_corrupt(tmp_path: Path) -> None:
     sites = make_tiny_sites(tmp_path / "sites", dict.fromkeys(SITES, (1, 1, 0)))
     scan = Path(read_datalist(sites / "hospital-3" / "datalist.json").training[0].image[2])

@@ -225,6 +225,7 @@ def test_each_hospital_scores_each_ones_model_and_needs_as_many_patients_as_its_
     assert all({site: cell.status for site, cell in row.cells.items()} == at_each for row in matrix.rows)
 
 
+@pytest.mark.slow  # a job more
 def test_hospitals_find_the_case_that_two_of_them_have(running: Running, tmp_path: Path) -> None:
     own = read_datalist(running.sites / "hospital-3" / DATALIST_FILE)
     taken = read_datalist(running.sites / "hospital-1" / DATALIST_FILE).training[0]
