@@ -123,7 +123,7 @@ def parts_of(lines: Sequence[Line]) -> list[Part]:
     """The parts of a run, in their order."""
     begins = [number for number, line in enumerate(lines) if line.kind == "start"]
     found = []
-    for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
+    for begin, end in zip(begins, [*begins[1:], len(lines)], strict=False):
         of_part = tuple(lines[begin:end])
         went_on = end < len(lines) or (of_part[-1].kind == "seal" and of_part[-1].state == "interrupted")
         is_lost = went_on and not any(line.kind == "end" for line in of_part)

@@ -182,7 +182,8 @@ def test_bundle_into_which_several_models_were_exported_is_them_for_segment_and_
 ):
     run_segment(checkpoint(bundles[-10]), sites / "hospital-1", "--model", bundles[-20], "--out", tmp_path / "masks")
     bundle = make_voxel_bundle(tmp_path / "exported")
-    export_ensemble([checkpoint(bundles[bias]) for bias in (-10, -20)], bundle, force=True)
+    (bundle / "models" / "model.pt").unlink()
+    export_ensemble([checkpoint(bundles[bias]) for bias in (-10, -20)], bundle)
     shutil.rmtree(bundles[-10])
     shutil.rmtree(bundles[-20])
 
@@ -203,7 +204,8 @@ def test_bundle_of_an_ensemble_is_refused_where_one_model_is_asked_for_or_it_was
     bundles: dict[int, Path], tmp_path: Path
 ):
     bundle = make_voxel_bundle(tmp_path / "exported")
-    export_ensemble([checkpoint(bundles[bias]) for bias in (-10, -20)], bundle, force=True)
+    (bundle / "models" / "model.pt").unlink()
+    export_ensemble([checkpoint(bundles[bias]) for bias in (-10, -20)], bundle)
     with pytest.raises(ModelError, match="exported holds several models, used as one; give one of their"):
         find_model(bundle)
     with pytest.raises(ModelError, match="exported holds several models with networks of their own; give it as the"):

@@ -81,7 +81,7 @@ def test_export_carries_the_choice_for_the_exported_weights(model: Path, tmp_pat
 
     written = export_model(model, bundle)
 
-    assert [path.name for path in written] == ["model.pt", "postprocessing.json"]
+    assert [path.name for path in written] == ["model.pt", "postprocessing.json", "README.md"]
     assert tuned_settings(bundle / "models" / "model.pt") == CHOSEN
     model.with_name("postprocessing.json").unlink()
     export_model(model, bundle, force=True)
