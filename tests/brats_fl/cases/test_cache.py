@@ -422,8 +422,8 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser
 parser = ConfigParser()
-parser.read_config(sys.argv[1])
-parser["data_list_file_path"] = sys.argv[2]
+parser.read_config(sys.argv[2:])
+parser["data_list_file_path"] = sys.argv[1]
 dataset = parser.get_parsed_content("train#dataset")
 save = torch.save
 def save_half(tensors, path):
@@ -439,9 +439,10 @@ for index in range(3):
 
 
 def test_filling_that_was_killed_goes_on_where_it_stopped(shared_sites, tmp_path, monkeypatch):
-    config = str(Path(__file__).parents[3] / "bundles" / "brats_unet" / "configs" / "train.json")
+    configs = Path(__file__).parents[3] / "bundles" / "brats_unet" / "configs"
+    of_small = [str(configs / f"{name}.json") for name in ("train", "small")]
     datalist = str(shared_sites / "hospital-1" / "datalist.json")
-    command = [sys.executable, "-W", "ignore", "-c", FILL_UNTIL_THE_THIRD_CASE, config, datalist]
+    command = [sys.executable, "-W", "ignore", "-c", FILL_UNTIL_THE_THIRD_CASE, datalist, *of_small]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"stuck\n"
@@ -455,7 +456,7 @@ def test_filling_that_was_killed_goes_on_where_it_stopped(shared_sites, tmp_path
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
-    parser.read_config(config)
+    parser.read_config(of_small)
     parser["data_list_file_path"] = datalist
     dataset = parser.get_parsed_content("train#dataset")
     for index in range(3):

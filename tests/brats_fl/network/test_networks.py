@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -125,19 +124,3 @@ def test_torchscript_gives_the_same_output_at_another_size(make_network, tmp_pat
     scripted = torch.jit.load(tmp_path / "model.ts")
     image = torch.randn(1, 4, 24, 16, 16)
     torch.testing.assert_close(scripted(image), network(image), atol=1e-5, rtol=1e-5)
-
-
-# Raised inside torch's own exporter.
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-@each_network
-def test_onnx_runtime_gives_the_same_output_to_four_digits(make_network, tmp_path: Path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    network = make_network().eval()
-    image = torch.randn(1, 4, 16, 16, 16)
-
-    torch.onnx.export(network, (image,), tmp_path / "model.onnx", verbose=False)
-
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-    np.testing.assert_allclose(output, network(image).detach().numpy(), atol=1e-4)
