@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from brats_fl.errors import KitError, NotApprovedError
-from brats_fl.files import write_whole
+from brats_fl.files import is_there, write_whole
 from brats_fl.provenance import hash_bytes, hash_text
 from brats_fl.reading import Reader
 
@@ -109,7 +109,7 @@ def read_approvals(file: Path) -> tuple[Approval, ...]:
     Raises:
         KitError: It cannot be read, or is no such list.
     """
-    if not file.exists():
+    if not is_there(file):
         return ()
     return READER.at(tuple[Approval, ...], READER.json_object(file), ["approved"], file)
 
