@@ -127,13 +127,15 @@ def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Ver
         problems.append(str(error))
     notes = describe(lines, authority)
     for kit in map(read_kit, kits):
+        if kit.kind != "client":
+            raise KitError(f"{kit.folder}: is the kit of {kit.name}; only a hospital's has a ledger of its own, give that")
         try:
             own = read_receipts(kit.folder / "local" / LEDGER_FILE)
         except LedgerError as error:
             problems.append(str(error))
             continue
         problems += (f"{kit.folder}: {why}" for why in compare_with_own(lines, own, kit.name))
-        notes += told_of_lost(lines, own, kit.name)
+        notes += [*told_of_lost(lines, own, kit.name), *told_of_stranger(lines, own, kit.name)]
     return Verdict(tuple(problems), tuple(notes), is_all_signed(lines, authority))
 
 

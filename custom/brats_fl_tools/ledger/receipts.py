@@ -137,6 +137,13 @@ def lost_updates(parts: Sequence[Part], own: Sequence[Receipt]) -> list[tuple[st
     return sorted({(one.job, one.round) for one in own if one.job in first and one.round >= first[one.job]})
 
 
+def told_of_stranger(lines: Sequence[Line], own: Sequence[Receipt], site: str) -> Iterator[str]:
+    """What a site is told where neither ledger has an update of it in this run: that nothing was compared."""
+    jobs = {part.job for part in parts_of(lines)}
+    if not any(site in line.updates for line in lines) and not any(receipt.job in jobs for receipt in own):
+        yield f"neither ledger has an update of {site} in this run: there was nothing to compare"
+
+
 def told_of_lost(lines: Sequence[Line], own: Sequence[Receipt], site: str) -> Iterator[str]:
     """What a site is told of its updates that were lost, each with its round."""
     for _, number_of_round in lost_updates(parts_of(lines), own):

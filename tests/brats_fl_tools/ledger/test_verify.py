@@ -306,3 +306,22 @@ def test_order_of_the_records_is_sealed(run: Path, made: tuple[Path, TinyKits]) 
     path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
 
     assert problems(run, made[1]) == "rounds.jsonl: its bytes are not those that were sealed"
+
+
+def test_kit_that_has_no_ledger_of_its_own_compares_nothing_and_is_refused(
+    run: Path, made: tuple[Path, TinyKits]
+) -> None:
+    kits = made[1]
+    for kit in (kits.federation.server, *kits.federation.admins):
+        with pytest.raises(KitError, match="only a hospital's has a ledger of its own"):
+            judge(run, root_of(kits), [kit.folder])
+
+
+def test_hospital_that_has_no_part_in_a_run_is_told_that_nothing_was_compared(
+    run: Path, made: tuple[Path, TinyKits], tmp_path: Path
+) -> None:
+    other = make_tiny_kits(tmp_path / "other", "hospital-3")
+
+    notes = judge(run, root_of(made[1]), [other.hospital.folder]).notes
+
+    assert "neither ledger has an update of hospital-3 in this run: there was nothing to compare" in notes
