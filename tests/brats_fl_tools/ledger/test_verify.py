@@ -15,6 +15,7 @@ from tests.signed_run import make_signed_run, model
 from tests.tiny_kits import TinyKits, copy_tiny_kits, make_tiny_kits, sign
 from typer.testing import CliRunner
 
+from brats_fl.errors import KitError
 from brats_fl.ledger import LEDGER_FILE, Line, Update, as_text, follow, read_ledger
 from brats_fl_tools.cli import app
 from brats_fl_tools.ledger.command import judge
@@ -320,8 +321,11 @@ def test_kit_that_has_no_ledger_of_its_own_compares_nothing_and_is_refused(
 def test_hospital_that_has_no_part_in_a_run_is_told_that_nothing_was_compared(
     run: Path, made: tuple[Path, TinyKits], tmp_path: Path
 ) -> None:
-    other = make_tiny_kits(tmp_path / "other", "hospital-3")
+    kits = copy_tiny_kits(made[1], tmp_path / "kits")
+    config = kits.hospital.folder / "startup" / "fed_client.json"
+    config.write_text(config.read_text().replace('"hospital-1"', '"hospital-3"'))
+    (kits.hospital.folder / "local" / LEDGER_FILE).unlink()
 
-    notes = judge(run, root_of(made[1]), [other.hospital.folder]).notes
+    notes = judge(run, root_of(made[1]), [kits.hospital.folder]).notes
 
     assert "neither ledger has an update of hospital-3 in this run: there was nothing to compare" in notes
