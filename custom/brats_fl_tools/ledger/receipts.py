@@ -116,14 +116,15 @@ class Part:
     def next_round(self) -> int:
         """Number of the first round that it has not."""
         rounds = [line.round for line in self.lines if line.round is not None]
-        return max(rounds) + 1 if rounds else int(self.lines[0].settings.get("start_round", 0))
+        begun = self.lines[0].settings.get("start_round", 0)  # what is no number is told by ``broken_order``
+        return max(rounds) + 1 if rounds else begun if isinstance(begun, int) else 0
 
 
 def parts_of(lines: Sequence[Line]) -> list[Part]:
     """The parts of a run, in their order."""
     begins = [number for number, line in enumerate(lines) if line.kind == "start"]
     found = []
-    for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
+    for begin, end in zip(begins, [*begins, len(lines)][1:], strict=True):
         of_part = tuple(lines[begin:end])
         went_on = end < len(lines) or (of_part[-1].kind == "seal" and of_part[-1].state == "interrupted")
         is_lost = went_on and not any(line.kind == "end" for line in of_part)

@@ -135,6 +135,15 @@ def read_submission(run: Path) -> Submission:
     return READER.typed(Submission, known, path)
 
 
+def sites_folder_of(run: Path, submission: Submission) -> Path:
+    """The folder of sites of a run on this machine.
+
+    Raises:
+        RunError: The submission does not say it.
+    """
+    return Path(READER.at(str, submission.facts, ["sites_dir"], run / SUBMISSION_FILE))
+
+
 def seconds_until_lost(submission: Submission, server_files: Path) -> float:
     """How long a part went on that nobody saw end: until its last record."""
     records = server_files / RECORDS_FILE

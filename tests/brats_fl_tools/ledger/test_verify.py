@@ -329,3 +329,9 @@ def test_hospital_that_has_no_part_in_a_run_is_told_that_nothing_was_compared(
     notes = judge(run, root_of(made[1]), [kits.hospital.folder]).notes
 
     assert "neither ledger has an update of hospital-3 in this run: there was nothing to compare" in notes
+
+
+def test_hospital_compares_a_ledger_without_its_beginning(run: Path, made: tuple[Path, TinyKits]) -> None:
+    write(run, contents(run)[1:])
+
+    assert "line 1: kind must be start: the beginning is missing" in problems(run, made[1], made[1].hospital.folder)
