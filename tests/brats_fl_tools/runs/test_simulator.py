@@ -69,5 +69,5 @@ def test_gpus_and_sites_reach_flares_runner(gpu: str, given: str | None, monkeyp
 def test_run_that_does_not_say_where_its_sites_lie_is_refused_with_its_file(tmp_path: Path) -> None:
     submission = Submission("brats_unet_fedavg", "brats_unet_fedavg", "2026-02-01T10:00:00+00:00")
 
-    with pytest.raises(RunError, match="submission.json: has no sites_dir; it is damaged"):
+    with pytest.raises(RunError, match=r"submission\.json: has no sites_dir; it is damaged"):
         sites_folder_of(tmp_path, submission)
