@@ -17,7 +17,7 @@ from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.signatures import find_signer
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.kits import read_kit
-from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, JOB_FOLDER, now
+from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, JOB_FOLDER, State, now
 from brats_fl_tools.runs.submission import Submission
 
 SEALED_MODELS: Final = (FINAL_MODEL, BEST_MODEL)
@@ -93,11 +93,22 @@ def write_ledger(
         return
     earlier = read_ledger(run / EARLIER / LEDGER_FILE)
     lines = [*earlier, *(later if done is None else done_lines(later, done))]
-    write_whole(run / LEDGER_FILE, as_text([*lines, seal(run, lines[-1], job, submission, told)]))
+    write_whole(run / LEDGER_FILE, as_text([*lines, seal(run, lines[-1], job, submission, told["state"], told)]))
 
 
-def seal(run: Path, last: Line, job: BuiltJob, submission: Submission, told: Mapping[str, Any]) -> Line:
-    """The last line: what the run folder holds and which job made it, signed by the lead."""
+def seal(
+    run: Path, last: Line, job: BuiltJob, submission: Submission, state: State, told: Mapping[str, Any] | None = None
+) -> Line:
+    """The last line: what the run folder holds and which job made it, signed by the lead.
+
+    Args:
+        run: Run folder, with its models, records and job.
+        last: The line before.
+        job: As it was built for the last part.
+        submission: Of that part.
+        state: Of the run.
+        told: What ``run.json`` says, if that is to be sealed.
+    """
     kit = read_kit(Path(submission.kit)) if submission.kit else None
     signer = find_signer(kit.certificate.parent) if kit else None
     line = Line(
@@ -108,8 +119,8 @@ def seal(run: Path, last: Line, job: BuiltJob, submission: Submission, told: Map
         lists=lists_of(submission.facts),
         models={name: digest_of_checkpoint(run / name) for name in SEALED_MODELS},
         files={name: hash_file(run / name) for name in sealed_files(job.name)},
-        facts=digests_of_values(told),
-        state=str(told["state"]),
+        facts=digests_of_values(told or {}),
+        state=state,
         by=kit.name if kit else "",
         certificates={kit.name: signer.certificate} if kit and signer else {},
     )
