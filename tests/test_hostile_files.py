@@ -362,9 +362,9 @@ def run_ledger(folder: Path) -> Hostile:
     def as_the_ledger_writes(rng: random.Random) -> bytes:
         content = odd(rng)
         try:
-            return canonical(content)
+            return canonical(content) + b"\n"
         except (ValueError, TypeError):  # a number that it does not write, keys that have no order
-            return json.dumps(content).encode()
+            return json.dumps(content).encode() + b"\n"
 
     content = one_of(odd_lines(good), as_the_ledger_writes, as_the_ledger_writes)
     return Hostile(file, canonical(good) + b"\n", content, read)

@@ -9,13 +9,14 @@ first round alone differs, and that is left out: so one approval serves until th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from brats_fl.errors import KitError, NotApprovedError
-from brats_fl.files import write_whole
+from brats_fl.files import is_there, write_whole
 from brats_fl.provenance import hash_bytes, hash_text
 from brats_fl.reading import Reader
 
@@ -28,6 +29,8 @@ ADDED_BY_FLARE: Final = frozenset({".__nvfl_sig.json", ".__nvfl_submitter.crt"})
 READER: Final = Reader(KitError, "no job runs here until it is mended: remove it, and approve each job again")
 CLIENT_CONFIG: Final = "config/config_fed_client.json"
 FIRST_ROUND: Final = "start_round"
+DEFAULT_STUDY: Final = "default"
+_HASH = re.compile("[0-9a-f]{64}")
 SPECS: Final[Mapping[str, str]] = {"launcher_spec": "default", "resource_spec": "@default"}
 """Entry of a job's meta data, by site -> its key for all sites."""
 
@@ -81,13 +84,22 @@ def _is_count(value: Any) -> bool:
 
 def terms_of(meta: Mapping[str, Any], site: str) -> dict[str, Any]:
     """What of a job's meta data changes how it runs at a site; nothing that is empty."""
-    terms = {"scope": meta.get("scope")}
+    terms = {"scope": meta.get("scope"), "study": _study_of_flare(meta.get("study"))}
     for name, everywhere in SPECS.items():
         spec = meta.get(name)
         terms[name] = (
             {key: spec[key] for key in (everywhere, site) if spec.get(key)} if isinstance(spec, dict) else spec
         )
     return {name: value for name, value in terms.items() if value}
+
+
+def _study_of_flare(value: Any) -> Any:
+    """The study of FLARE that a job was submitted in, for which a site may have another image and other data.
+
+    None of FLARE's default one, and of the hash that a built job has in this place until FLARE writes its own there.
+    """
+    is_plain = value == DEFAULT_STUDY or (isinstance(value, str) and _HASH.fullmatch(value))
+    return None if is_plain else value
 
 
 def check_approved(file: Path, hash_of_job: str) -> None:
@@ -109,7 +121,7 @@ def read_approvals(file: Path) -> tuple[Approval, ...]:
     Raises:
         KitError: It cannot be read, or is no such list.
     """
-    if not file.exists():
+    if not is_there(file):
         return ()
     return READER.at(tuple[Approval, ...], READER.json_object(file), ["approved"], file)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -59,6 +60,32 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
             scratch.write_text(content, encoding="utf-8")
         else:
             scratch.write_bytes(content)
+
+
+def is_there(path: Path) -> bool:
+    """Whether something has this name, a link to what cannot be reached just now included.
+
+    To be asked of a file by which a hospital restricts what leaves: one that cannot be read is not no restriction.
+    """
+    return os.path.lexists(path)
+
+
+def append_line(path: Path, line: str, is_synced: bool = False) -> None:
+    """Add a line to a file, in a line of its own also where an editor took the last line break away.
+
+    Args:
+        path: The file, which is made where it is not there.
+        line: Without its line break; written as UTF-8.
+        is_synced: Whether it is on the disk, and not in the system's memory, when this returns.
+    """
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        start = b"\n" if size and file.read(1) != b"\n" else b""
+        file.write(start + line.encode() + b"\n")
+        if is_synced:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextmanager

@@ -138,6 +138,10 @@ class Line:
     """The lines of ``rounds.jsonl``."""
     models: Mapping[str, str] = field(default_factory=dict)
     """File of the run folder -> digest of its model."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File of the run folder -> SHA-256 of its bytes."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Field of ``run.json`` -> SHA-256 of its value."""
     state: str = ""
     by: str = ""
     signature: str = ""
@@ -171,7 +175,12 @@ def as_text(lines: Iterable[Line]) -> str:
 
 def digests_of_fields(line: Line) -> dict[str, str]:
     """SHA-256 of the value of each field that a line has."""
-    return {key: hash_bytes(canonical(value)) for key, value in as_content(line).items()}
+    return digests_of_values(as_content(line))
+
+
+def digests_of_values(content: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of each value of an object, as canonical JSON."""
+    return {key: hash_bytes(canonical(value)) for key, value in content.items()}
 
 
 def hash_of_fields(digests: Mapping[str, str]) -> str:
@@ -202,11 +211,14 @@ def read_ledger(path: Path) -> list[Line]:
     """All lines, none where there is no file; whether they follow from each other is not looked at.
 
     Raises:
-        LedgerError: A line is none, or is not written in the one way; with its number.
+        LedgerError: A line is none, is not written in the one way, or is cut off; with its number.
     """
     if not path.is_file():
         return []
-    return [parse_line(f"{path}:{n}", text) for n, text in enumerate(READER.content(path).split(b"\n"), 1) if text]
+    *lines, rest = READER.content(path).split(b"\n")
+    if rest:
+        READER.refuse(f"{path}:{len(lines) + 1}", "is cut off: it must end with a line break")
+    return [parse_line(f"{path}:{number}", text) for number, text in enumerate(lines, 1)]
 
 
 def parse_line(place: str, text: bytes) -> Line:

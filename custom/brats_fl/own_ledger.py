@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from brats_fl.digests import canonical
-from brats_fl.files import locked
+from brats_fl.files import append_line, locked
 from brats_fl.ledger import READER, Receipt
 from brats_fl.provenance import hash_bytes
 
@@ -31,8 +31,7 @@ def keep_receipt(path: Path, receipt: Receipt) -> None:
     with locked(path.with_name(f".{path.name}.lock")):
         last = path.read_bytes().rstrip(b"\n").rpartition(b"\n")[2] if path.is_file() else b""
         line = canonical(asdict(OwnLine(receipt, hash_bytes(last) if last else "")))
-        with path.open("ab") as file:
-            file.write(line + b"\n")
+        append_line(path, line.decode())
 
 
 def read_receipts(path: Path) -> list[Receipt]:

@@ -39,6 +39,8 @@ class Setting:
     maximum: float | None = None
     multiple_of: int | None = None
     length: int | None = None
+    is_set: bool = False
+    """Of a list: each number at most once."""
     words: tuple[str, ...] = ()
     is_chosen: bool = False
     """It must be set where a job is built: ``default`` tells its type, and is never used."""
@@ -73,13 +75,15 @@ class Setting:
             kind = kind_of(self.default)
             return f"{kind if kind == TRUTH else 'a ' + kind} {' and '.join(bounds)}".strip()
         count = "" if self.length is None else f"{self.length} "
-        return f"a list of {count}{kind_of(*self.default)}s" + (f", each {' and '.join(bounds)}" if bounds else "")
+        each = " and ".join(["at most once"] * self.is_set + bounds)
+        return f"a list of {count}{kind_of(*self.default)}s" + (f", each {each}" if each else "")
 
     def allows(self, value: Any) -> bool:
         """Whether it may have this value."""
         if isinstance(self.default, list):
             right_length = isinstance(value, list) and self.length in (None, len(value))
-            return right_length and all(self._allows_one(part, kind_of(*self.default)) for part in value)
+            allowed = right_length and all(self._allows_one(part, kind_of(*self.default)) for part in value)
+            return allowed and not (self.is_set and len(set(value)) < len(value))
         return self._allows_one(value, kind_of(self.default))
 
     def _allows_one(self, value: Any, kind: str) -> bool:

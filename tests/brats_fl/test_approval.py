@@ -135,12 +135,21 @@ def test_numbers_and_text_that_are_not_the_same_in_python_are_not_the_same_here(
         {"resource_spec": {"hospital-1": {"docker": {"image": "mine"}}}},
         {"launcher_spec": "docker"},
         {"scope": "public"},
+        {"study": "another"},
+        {"study": ["another"]},
     ],
 )
 def test_meta_data_that_change_how_the_job_runs_here_change_the_hash(meta: dict[str, Any], tmp_path: Path) -> None:
     app = write_app(tmp_path)
 
     assert approval_hash(app, {**META, **meta}, "hospital-1") != approval_hash(app, META, "hospital-1")
+
+
+@pytest.mark.parametrize("study", ["default", "", "0f" * 32])
+def test_study_that_flare_puts_in_place_of_the_built_jobs_changes_nothing(study: str, tmp_path: Path) -> None:
+    app = write_app(tmp_path)
+
+    assert approval_hash(app, {**META, "study": study}, "hospital-1") == approval_hash(app, META, "hospital-1")
 
 
 def test_what_other_hospitals_are_given_does_not_change_the_hash_here(tmp_path: Path) -> None:

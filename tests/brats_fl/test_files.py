@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_fl.files import SCRATCH, appearing, locked, write_whole
+from brats_fl.files import SCRATCH, appearing, append_line, locked, write_whole
 
 
 def names_in(folder: Path) -> list[str]:
@@ -30,6 +30,18 @@ def test_text_and_bytes_replace_what_was_there_and_leave_nothing_beside_it(tmp_p
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xb6\n"
     assert (tmp_path / "b.bin").read_bytes() == b"\0\1"
     assert names_in(tmp_path) == ["a.txt", "b.bin"]
+
+
+def test_line_is_added_in_a_line_of_its_own_also_after_one_that_lost_its_line_break(tmp_path: Path):
+    file = tmp_path / "log.jsonl"
+
+    for is_synced in (False, True):
+        append_line(file, "ä", is_synced)
+    assert file.read_bytes() == "ä\nä\n".encode()
+
+    file.write_text('{"a": 1}')  # as an editor leaves it that strips the last line break
+    append_line(file, '{"a": 2}')
+    assert file.read_bytes() == b'{"a": 1}\n{"a": 2}\n'
 
 
 def test_error_leaves_the_old_file_and_no_scratch(tmp_path: Path):

@@ -48,6 +48,8 @@ def test_places_of_files_and_what_the_executor_sets_are_no_settings():
         ("patch_size", [64, 64], "patch_size must be a list of 3 whole numbers"),
         ("thresholds", [0.5, 0.5, "%x"], "thresholds must be a list of 3 numbers, each above 0 and at most 1"),
         ("mirror_axes", ['$__import__("os")'], "mirror_axes must be a list of whole numbers"),
+        ("mirror_axes", [0, 1, 0], r"a list of whole numbers, each at most once and 0 or more and at most 2"),
+        ("mirror_axes", [0] * 30, "mirror_axes must be a list of whole numbers"),
         ("mirror_axes", [[0]], "mirror_axes must be a list of whole numbers"),
         ("mirror_axes", {"_target_": "subprocess.run"}, "mirror_axes must be a list of whole numbers"),
         ("network_def", {"_target_": "subprocess.run"}, "unknown key 'network_def'"),

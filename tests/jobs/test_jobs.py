@@ -158,6 +158,15 @@ def test_unknown_profile_names_those_that_exist(tmp_path: Path) -> None:
         build_job("brats_unet_fedavg", tmp_path, JobOptions("tiny"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "mend"),
+    [("profile", "../x", "give --profile"), ("profile", "small", "give --profile"), ("bundle", "../x", "of the job")],
+)
+def test_files_that_a_job_is_made_of_are_not_chosen_by_set(name: str, value: str, mend: str, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=f"{name} is not set by --set.*{mend}"):
+        build_job("brats_unet_fedavg", tmp_path, JobOptions(values={name: value}))
+
+
 def test_existing_folder_is_kept_without_force(tmp_path: Path) -> None:
     build_job("brats_unet_fedavg", tmp_path, SMALL)
 

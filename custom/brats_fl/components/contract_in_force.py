@@ -7,6 +7,7 @@ from pathlib import Path
 from nvflare.apis.fl_context import FLContext
 
 from brats_fl.errors import EgressError
+from brats_fl.files import is_there
 from brats_fl.sharing.egress import CONTRACT_FILE, FILTER
 
 
@@ -17,7 +18,7 @@ def refuse_unfiltered(fl_ctx: FLContext) -> None:
     """
     engine = fl_ctx.get_engine()
     contract = Path(engine.get_workspace().get_site_config_dir()) / CONTRACT_FILE
-    if contract.exists() and engine.get_component(FILTER) is None:
+    if is_there(contract) and engine.get_component(FILTER) is None:
         raise EgressError(
             f"{contract}: no component of this site holds what leaves to it ({FILTER} of privacy.json beside it is not "
             "there), so nothing leaves; run `brats-fl kit setup`, then `brats-fl kit check`"

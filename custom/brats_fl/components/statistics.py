@@ -23,6 +23,7 @@ from brats_fl.components.bundle_location import check_code
 from brats_fl.components.contract_in_force import refuse_unfiltered
 from brats_fl.components.executor import failure
 from brats_fl.errors import BratsFLError, JobError, StatisticsError
+from brats_fl.files import is_there
 from brats_fl.numbers import is_finite
 from brats_fl.privacy.budget import find_budget
 from brats_fl.round_records import MOST
@@ -121,7 +122,7 @@ class SiteStatisticsExecutor(StatisticsExecutor):
             kit = Path(engine.get_workspace().get_root_dir())
             datalist, budget = find_datalist(site, kit), find_budget(site, kit)
             statistics = engine.get_component(self.generator_id)
-            statistics.prepare(datalist, budget if budget.exists() else None)
+            statistics.prepare(datalist, budget if is_there(budget) else None)
         except BratsFLError as error:
             text, code = str(error), error.code
         except Exception as error:

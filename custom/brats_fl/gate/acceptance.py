@@ -102,7 +102,7 @@ def accept(findings: Iterable[Finding], rule: str, case: str, by: str, on: str) 
     """
     name = find_rule(rule)
     refuse_never_sound(name, f"{rule}:{case}")
-    if not by.strip():
+    if not by.strip() or not by.isprintable():
         raise DataListError(f"{rule}:{case}: say who accepts it, with --by NAME")
     found = [finding for finding in findings if (finding.rule, finding.case) == (name, case)]
     if not found:

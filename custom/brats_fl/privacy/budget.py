@@ -22,7 +22,7 @@ from typing import Final
 
 from brats_fl.cases.datalists import SITES_VARIABLE
 from brats_fl.errors import PrivacyBudgetError
-from brats_fl.files import locked
+from brats_fl.files import append_line, is_there, locked
 from brats_fl.privacy.accounting import NoisedSteps, epsilon_of
 from brats_fl.provenance import hash_text
 from brats_fl.reading import Reader
@@ -98,7 +98,7 @@ def find_budget(site: str, kit: Path, environ: Mapping[str, str] = os.environ) -
     places = [kit / "local" / BUDGET_FILE]
     if environ.get(SITES_VARIABLE):
         places.append(Path(environ[SITES_VARIABLE]) / site / BUDGET_FILE)
-    return next((place for place in places if place.exists()), places[-1])
+    return next((place for place in places if is_there(place)), places[-1])
 
 
 def read_budget(path: Path) -> Budget:
@@ -107,7 +107,7 @@ def read_budget(path: Path) -> Budget:
     Raises:
         PrivacyBudgetError: There is none, or it cannot be used.
     """
-    if not path.exists():
+    if not is_there(path):
         raise PrivacyBudgetError(
             f"{path}: no such file; a private job runs where the hospital has said how much may be spent: "
             "write it with `brats-fl privacy budget`"
@@ -122,7 +122,7 @@ def refuse_unaccounted(path: Path, what: str) -> None:
         path: Where the budget is, or would be.
         what: Is to be sent, for the message.
     """
-    if path.exists() and not read_budget(path).allow_unaccounted:
+    if is_there(path) and not read_budget(path).allow_unaccounted:
         raise PrivacyBudgetError(
             f"{path}: {what} would leave without an account of what it tells of a patient; run a private job, or set "
             "allow_unaccounted to true: the epsilon of this hospital then no longer covers all that leaves"
@@ -208,7 +208,4 @@ def digests_of(patients: Iterable[str]) -> tuple[str, ...]:
 
 def _append(path: Path, spending: Spending) -> None:
     """Add a line that is on the disk when this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(spending)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, json.dumps(asdict(spending)), is_synced=True)

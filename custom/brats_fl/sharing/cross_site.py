@@ -20,6 +20,7 @@ from brats_fl.aggregation import MOST_CASES
 from brats_fl.cases.datalists import SITES_VARIABLE, read_datalist
 from brats_fl.constants import REGIONS
 from brats_fl.errors import DataListError, JobError, NotSharedError, PrivacyError, RunError, TooFewCasesError
+from brats_fl.files import is_there
 from brats_fl.reading import Reader
 from brats_fl.round_records import is_metric, typed_status
 from brats_fl.sharing.site_statistics import Protection, labelled_cases
@@ -62,7 +63,7 @@ def read_rules(site: str, kit: Path, environ: Mapping[str, str] = os.environ) ->
     places = [kit / "local" / RULES_FILE]
     if environ.get(SITES_VARIABLE):
         places.append(Path(environ[SITES_VARIABLE]) / site / RULES_FILE)
-    found = next((place for place in places if place.exists()), None)
+    found = next((place for place in places if is_there(place)), None)
     return SiteRules() if found is None else RULES.typed(SiteRules, RULES.json_object(found), found)
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from brats_fl.errors import EgressError
+from brats_fl.files import append_line, is_there
 from brats_fl.reading import Reader
 
 CONTRACT_FILE: Final = "egress.json"
@@ -121,7 +122,7 @@ def read_contract(path: Path) -> Contract | None:
     Raises:
         EgressError: It cannot be read, has an unknown key, or a value that is none.
     """
-    if not path.exists():
+    if not is_there(path):
         return None
     return CONTRACT_READER.typed(Contract, CONTRACT_READER.json_object(path), path)
 
@@ -184,5 +185,4 @@ def read_log(path: Path) -> list[Sent]:
 
 def write_log(path: Path, sent: Sent) -> None:
     """Add a line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(sent)) + "\n")
+    append_line(path, json.dumps(asdict(sent)))

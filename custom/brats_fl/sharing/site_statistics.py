@@ -31,7 +31,7 @@ from brats_fl.cases.datalists import Case, as_monai_item, default_cache_dir, rea
 from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import SPLITS
 from brats_fl.errors import CaseError, PrivacyError, TooFewCasesError
-from brats_fl.files import locked, write_whole
+from brats_fl.files import is_there, locked, write_whole
 from brats_fl.privacy.budget import Spending, digests_of, reserve
 from brats_fl.reading import Reader
 from brats_fl.sharing.case_features import FEATURES, Feature, Histogram, measure_case
@@ -181,7 +181,7 @@ def read_releases(path: Path) -> list[Release]:
     Raises:
         PrivacyError: The file is damaged.
     """
-    if not path.exists():
+    if not is_there(path):
         return []
     return READER.typed(list[Release], READER.json(path), path)
 

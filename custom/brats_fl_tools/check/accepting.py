@@ -30,7 +30,7 @@ def split_acceptance(text: str, by: str) -> tuple[str, str]:
     if not colon or not case:
         raise DataListError(f"--accept {text}: write RULE:CASE, such as G33:{text or 'CASE'}")
     refuse_never_sound(find_rule(rule), f"--accept {text}")
-    if not by.strip():
+    if not by.strip() or not by.isprintable():
         raise DataListError(f"--accept {text}: say who accepts it, with --by NAME")
     return rule, case
 

@@ -15,6 +15,7 @@ from brats_fl.errors import FolderError, JobError
 from brats_fl.names import check_site_names
 from brats_fl.provenance import DOCUMENTS, bundle_digest, hash_text, required_code
 from brats_fl.settings import SETTINGS_FILE
+from brats_fl.typed import shorten
 from brats_fl_tools.jobs.built import GPU_MEMORY, GPUS, BuiltJob, content_hash_of, describe_job
 from brats_fl_tools.jobs.compression import COMPRESSION, check_compressed
 from brats_fl_tools.jobs.evaluated import MODELS, of_bundle, read_trained
@@ -37,6 +38,12 @@ from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, CUSTOM
 CHECKPOINT_FILE = "start_from.pt"
 NOT_VARIABLES = frozenset({"description", "result", "algorithm_settings", SECURE}) | STRUCTURE
 """Keys of a job.json that are no variables of an app."""
+
+CHOSEN_ELSEWHERE: Mapping[str, str] = {
+    "profile": "give --profile",
+    "bundle": "it is that of the job: see `brats-fl job list` for those with another, or write a job.json of your own",
+}
+"""Variables that say which files a job is made of -> where they are chosen."""
 
 IN_PASSING = frozenset(
     {
@@ -119,6 +126,7 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
     if options.tracking:
         apply_differences(apps, tracking_difference(source, options.tracking))
     server, client, bundle = apps.server, apps.client, source.bundle
+    refuse_chosen_elsewhere(source.name, options.values)
     own = {key: value for key, value in source.differences.items() if key not in NOT_VARIABLES}
     asked: dict[str, Any] = {"num_rounds": options.rounds} if options.rounds else {}
     asked |= {"profile": options.profile} if bundle else {}
@@ -160,6 +168,13 @@ def configure(source: JobSource, options: JobOptions) -> Configuration:
         if "task_check_period" in server:
             server["task_check_period"] = options.polling_seconds
     return Configuration(meta, server, client, bundle, variables, study, loaded)
+
+
+def refuse_chosen_elsewhere(place: str, values: Mapping[str, Any]) -> None:
+    """Raise ``JobError`` where ``--set`` says of what files the job is made: they are read before."""
+    for name, mend in CHOSEN_ELSEWHERE.items():
+        if name in values:
+            raise JobError(f"{place}: {name} is not set by --set (got {shorten(values[name])}); {mend}")
 
 
 def _make_secure(apps: Variant, source: JobSource) -> None:

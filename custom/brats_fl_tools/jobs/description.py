@@ -19,16 +19,19 @@ from brats_fl.approval import approval_hash, terms_of
 from brats_fl.errors import JobError
 from brats_fl.provenance import hash_file, installed_bundle
 from brats_fl.settings import Setting, bundle_settings
-from brats_fl.typed import printable
+from brats_fl.typed import printable, shorten
 from brats_fl_tools.jobs.assembly import CHECKPOINT_FILE
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.settings import app_settings
-from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, read_object
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, READER, SERVER_CONFIG, read_object
 from brats_fl_tools.jobs.variants import STRUCTURE, parts_of
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER
 
 WIDTH = 100
 """Columns of a line of text."""
+
+EVERY_SITE = "@ALL"
+"""FLARE's word for all sites, and the server."""
 
 KNOWN_PACKAGES = ("brats_fl.", "nvflare.")
 """Of other classes nothing is looked up: even to find a module Python may run what is around it."""
@@ -52,8 +55,25 @@ def _indented(text: str) -> list[str]:
 
 
 def hash_at_site(job: BuiltJob, site: str) -> str:
-    """What a site computes of a built job when it arrives there."""
-    return approval_hash(job.folder / "app_client", read_object(job.folder / "meta.json"), site)
+    """What a site computes of a built job when it arrives there.
+
+    Raises:
+        JobError: The job gives the site another app than the one that is shown.
+    """
+    meta = read_object(job.folder / "meta.json")
+    refuse_other_app(job, meta, site)
+    return approval_hash(job.folder / APP_CLIENT.name, meta, site)
+
+
+def refuse_other_app(job: BuiltJob, meta: Mapping[str, Any], site: str) -> None:
+    """Raise ``JobError`` where a job deploys to a site what is not its ``app_client``: nobody would have read that."""
+    place = job.folder / "meta.json"
+    deployed = READER.at(dict[str, list[str]], meta, ["deploy_map"], place)
+    apps = [app for app, sites in deployed.items() if {site, EVERY_SITE} & set(sites)]
+    if apps not in ([], [APP_CLIENT.name]):
+        READER.refuse(
+            place, f"deploys {', '.join(map(shorten, apps))} to {site}, which must get {APP_CLIENT.name} alone"
+        )
 
 
 def describe_built(job: BuiltJob, site: str) -> list[str]:
@@ -73,7 +93,8 @@ def _lines(job: BuiltJob, site: str) -> Iterator[str]:
     meta, client, server = (
         read_object(job.folder / path) for path in (Path("meta.json"), CLIENT_CONFIG, SERVER_CONFIG)
     )
-    yield f"{job.name}: for {', '.join(job.sites)}" + (f"; study {job.study}" if job.study else "")
+    study = client.get("study") or job.study  # of the app: by this one the site's own state of a study is found
+    yield f"{job.name}: for {', '.join(job.sites)}" + (f"; study {study}" if study else "")
     yield from ("", f"what runs at {site}", *_code_lines(job, client))
     yield from _part_lines(client)
     yield from ("", "with these settings", *_client_settings(job, client))

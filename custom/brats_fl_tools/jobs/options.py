@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -191,9 +191,18 @@ def takes_job_options(command: Command) -> Command:
     return with_options  # type: ignore[return-value]
 
 
-def names_in(values: Iterable[str] | None) -> tuple[str, ...]:
-    """``["a,b", "c"]`` as ``("a", "b", "c")``."""
-    return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+def names_in(values: Sequence[str] | None) -> tuple[str, ...]:
+    """``["a,b", "c"]`` as ``("a", "b", "c")``.
+
+    Raises:
+        typer.BadParameter: They name nobody, as a shell's variable that is not set.
+    """
+    names = tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+    if values and not names:
+        raise typer.BadParameter(
+            f"a hospital's name is wanted, or several with commas between them (got {values[0]!r})"
+        )
+    return names
 
 
 def parse_values(pairs: Iterable[str] | None) -> dict[str, Any]:

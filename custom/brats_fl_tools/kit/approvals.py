@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from brats_fl.approval import Approval, add_approval, read_approvals, withdraw_approval
 from brats_fl.errors import KitError
+from brats_fl.typed import shorten
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.site_files import approvals_file
@@ -29,9 +30,11 @@ def approve_job(kit: Kit, job: BuiltJob, approval_hash: str, by: str) -> None:
         by: Who agrees.
 
     Raises:
-        KitError: The kit is no hospital's, or its list is damaged.
+        KitError: The kit is no hospital's, its list is damaged, or nobody agrees whose name could be read back.
     """
     refuse_other_kit(kit)
+    if not by.strip() or not by.isprintable():
+        raise KitError(f"{kit.folder}: who agrees must be a name of printable characters (got {shorten(by)}), see --by")
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
     add_approval(approvals_file(kit), Approval(approval_hash, job.name, job.study, by, when))
 

@@ -26,6 +26,7 @@ from brats_fl_tools.kit.privacy_budget import check_budget
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
 from brats_fl_tools.kit.server import check_server
 from brats_fl_tools.kit.service_check import check_unit
+from brats_fl_tools.kit.site_disk import check_on_disk
 from brats_fl_tools.kit.site_files import (
     APPROVED_JOBS,
     DOOR,
@@ -77,7 +78,7 @@ def check_kit(kit: Kit, job: StatedJob | None = None) -> list[CheckResult]:
         job: What the site is asked to run.
     """
     if kit.kind == "admin":
-        return [check_scripts(kit), *check_certificates(kit), *check_server(kit)]
+        return [check_scripts(kit), *check_on_disk(kit), *check_certificates(kit), *check_server(kit)]
     running = running_processes(kit)
     facts, needs = machine.probe_environment(kit), machine.needs_of(kit, job)
     listens = kit.kind == "server" and bool(running)
@@ -85,6 +86,7 @@ def check_kit(kit: Kit, job: StatedJob | None = None) -> list[CheckResult]:
         check_not_running(kit, running),
         check_path(kit, facts),
         check_scripts(kit),
+        *check_on_disk(kit),
         *check_certificates(kit),
         *([] if listens else check_server(kit)),
         machine.check_environment(facts),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import ipaddress
 import os
 import re
 import shutil
@@ -30,7 +31,6 @@ CONFIG_FILES: Mapping[Kind, str] = {
     "admin": "fed_admin.json",
 }
 
-
 READER = Reader(KitError, "ask for the kit again")
 PROJECT_READER = Reader(
     KitError,
@@ -40,6 +40,11 @@ PROJECT_READER = Reader(
 
 LAST_PORT = 65535
 _PORT = re.compile("[0-9]{1,5}")
+LONGEST_HOST = 253
+"""Characters of a name in DNS (RFC 1035)."""
+
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"({_LABEL}\.)*{_LABEL}")
 _PROJECT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """It becomes a folder and the name of the authority."""
 
@@ -193,7 +198,8 @@ def provision(project_file: Path, out: Path, host: str | None = None, port: int 
     project = read_project(project_file)
     for participant in project["participants"]:
         if participant.get("type") == "server":
-            participant.update({"default_host": host} if host else {})
+            participant.update({"default_host": host} if host is not None else {})
+            check_host(participant.get("default_host", participant["name"]), project_file if host is None else "--host")
             participant.update({"fed_learn_port": port, "admin_port": port} if port else {})
     out.mkdir(parents=True, exist_ok=True)
     said = io.StringIO()
@@ -211,6 +217,21 @@ def provision(project_file: Path, out: Path, host: str | None = None, port: int 
         # FLARE leaves the private keys of the authority and of all kits readable by everyone on the machine.
         (Path(folder).parent / "state" / "cert.json").chmod(0o600)
     return Path(folder)
+
+
+def check_host(host: object, place: Path | str) -> None:
+    """Raise ``KitError`` unless a server can have this as its host: a DNS name (RFC 1123), or an IPv4 address."""
+    is_name = isinstance(host, str) and len(host) <= LONGEST_HOST and bool(_HOST.fullmatch(host))
+    try:
+        if is_name and re.fullmatch("[0-9.]+", str(host)):
+            ipaddress.IPv4Address(str(host))
+    except ValueError:
+        is_name = False
+    if not is_name:
+        raise KitError(
+            f"{place}: the server's host must be a name of letters a-z, digits, '-' and dots, or an IPv4 address (got "
+            f"{shorten(host)}), without port and scheme; give the one by which the hospitals reach it"
+        )
 
 
 def _provisioning_error(project_file: Path, out: Path, said: str) -> Exception:

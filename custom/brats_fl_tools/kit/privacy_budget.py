@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from brats_fl.errors import PrivacyBudgetError
+from brats_fl.files import is_there
 from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, most_spent, read_budget, read_spent, weigh
 from brats_fl_tools.kit.kits import Kit
 from brats_fl_tools.kit.results import CheckResult, fail, passed, warn
@@ -12,7 +13,7 @@ def check_budget(kit: Kit) -> CheckResult:
     """A private job can draw on the hospital's budget, or the hospital has none."""
     name, local = "privacy budget", kit.folder / "local"
     path = local / BUDGET_FILE
-    if not path.exists():
+    if not is_there(path):
         return passed(name, "none: jobs that need one are refused, others are not held to an epsilon")
     try:
         budget, spent = read_budget(path), read_spent(local / SPENT_FILE)

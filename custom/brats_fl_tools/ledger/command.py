@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
-from brats_fl.errors import BratsFLError, LedgerError, RunError
+from brats_fl.errors import BratsFLError, KitError, LedgerError, RunError
 from brats_fl.ledger import LEDGER_FILE, Line, read_ledger
 from brats_fl.own_ledger import read_receipts
 from brats_fl.reading import read_if_sound
@@ -18,7 +18,7 @@ from brats_fl.signatures import read_authority
 from brats_fl_tools.jobs.options import ForceOption
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.ledger.chain import broken_links, broken_order
-from brats_fl_tools.ledger.receipts import compare_with_own, told_of_lost, wrong_receipts, wrong_seal
+from brats_fl_tools.ledger.receipts import compare_with_own, told_of_lost, told_of_stranger, wrong_receipts, wrong_seal
 from brats_fl_tools.ledger.run_files import wrong_files
 from brats_fl_tools.runs.submission import SUBMISSION_FILE
 
@@ -108,7 +108,7 @@ def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Ver
 
     Raises:
         LedgerError: There is no ledger.
-        KitError: A kit or the authority's certificate cannot be read.
+        KitError: A kit or the authority's certificate cannot be read, or a kit is no hospital's.
     """
     path = run / LEDGER_FILE
     if not path.is_file():
@@ -127,13 +127,17 @@ def judge(run: Path, root: Path | None = None, kits: Sequence[Path] = ()) -> Ver
         problems.append(str(error))
     notes = describe(lines, authority)
     for kit in map(read_kit, kits):
+        if kit.kind != "client":
+            raise KitError(
+                f"{kit.folder}: is the kit of {kit.name}; only a hospital's has a ledger of its own, give that"
+            )
         try:
             own = read_receipts(kit.folder / "local" / LEDGER_FILE)
         except LedgerError as error:
             problems.append(str(error))
             continue
         problems += (f"{kit.folder}: {why}" for why in compare_with_own(lines, own, kit.name))
-        notes += told_of_lost(lines, own, kit.name)
+        notes += [*told_of_lost(lines, own, kit.name), *told_of_stranger(lines, own, kit.name)]
     return Verdict(tuple(problems), tuple(notes), is_all_signed(lines, authority))
 
 

@@ -25,7 +25,15 @@ from brats_fl.reading import Reader, read_if_sound
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import MARKER_FILE, fresh_folder
-from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, JOB_FOLDER, RUN_FILE, now
+from brats_fl_tools.runs.folder import (
+    BEST_MODEL,
+    FINAL_MODEL,
+    JOB_FOLDER,
+    OF_THE_MACHINE,
+    RUN_FILE,
+    now,
+    write_facts,
+)
 from brats_fl_tools.weights import MODEL_CARD
 
 CRATE_FILE: Final = "ro-crate-metadata.json"
@@ -53,9 +61,6 @@ MEANINGS: Final = {
     "config_fed_client.json": "What each hospital ran",
 }
 """File -> what it is."""
-
-OF_THE_MACHINE: Final = ("sites_dir", "poc_workspace")
-"""Facts of ``run.json`` that are paths of the machine that the run was started on."""
 
 DICE: Final = "https://doi.org/10.1109/TMI.2014.2377694"
 """The BraTS benchmark, Menze et al. 2015, which defines Dice of the three regions."""
@@ -98,7 +103,7 @@ def write_crate(run: Path, out: Path, licence: str, author: str = "", force: boo
             shutil.copyfile(run / name, out / name)
     shutil.copytree(run / JOB_FOLDER, out / JOB_FOLDER)
     told = {key: value for key, value in info.items() if key not in OF_THE_MACHINE}
-    write_whole(out / RUN_FILE, json.dumps(told, indent=1) + "\n")
+    write_facts(out, told)
     context = ["https://w3id.org/ro/crate/1.2/context", {"sha256": "http://schema.org/sha256"}]
     content = {"@context": context, "@graph": list(describe(out, told, address, author))}
     write_whole(out / CRATE_FILE, json.dumps(content, indent=2) + "\n")

@@ -116,14 +116,15 @@ class Part:
     def next_round(self) -> int:
         """Number of the first round that it has not."""
         rounds = [line.round for line in self.lines if line.round is not None]
-        return max(rounds) + 1 if rounds else int(self.lines[0].settings.get("start_round", 0))
+        begun = self.lines[0].settings.get("start_round", 0)  # what is no number is told by ``broken_order``
+        return max(rounds) + 1 if rounds else begun if isinstance(begun, int) else 0
 
 
 def parts_of(lines: Sequence[Line]) -> list[Part]:
     """The parts of a run, in their order."""
     begins = [number for number, line in enumerate(lines) if line.kind == "start"]
     found = []
-    for begin, end in zip(begins, [*begins[1:], len(lines)], strict=False):
+    for begin, end in zip(begins, [*begins, len(lines)][1:], strict=True):
         of_part = tuple(lines[begin:end])
         went_on = end < len(lines) or (of_part[-1].kind == "seal" and of_part[-1].state == "interrupted")
         is_lost = went_on and not any(line.kind == "end" for line in of_part)
@@ -135,6 +136,13 @@ def lost_updates(parts: Sequence[Part], own: Sequence[Receipt]) -> list[tuple[st
     """Job and round of what a site sent in rounds that were lost with their part: the ledger ends in front of them."""
     first = {part.job: part.next_round for part in parts if part.is_lost}
     return sorted({(one.job, one.round) for one in own if one.job in first and one.round >= first[one.job]})
+
+
+def told_of_stranger(lines: Sequence[Line], own: Sequence[Receipt], site: str) -> Iterator[str]:
+    """What a site is told where neither ledger has an update of it in this run: that nothing was compared."""
+    jobs = {part.job for part in parts_of(lines)}
+    if not any(site in line.updates for line in lines) and not any(receipt.job in jobs for receipt in own):
+        yield f"neither ledger has an update of {site} in this run: there was nothing to compare"
 
 
 def told_of_lost(lines: Sequence[Line], own: Sequence[Receipt], site: str) -> Iterator[str]:

@@ -8,23 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from brats_fl.errors import BratsFLError
-from brats_fl.ledger import Line
+from brats_fl.ledger import Line, digests_of_values
+from brats_fl.provenance import hash_file
 from brats_fl.reading import read_if_sound
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl_tools.jobs.built import content_hash_of
-from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, JOB_FOLDER, RUN_FILE
-from brats_fl_tools.runs.seal import SEALED_MODELS, digest_of_checkpoint, lists_of
+from brats_fl_tools.runs.folder import BEST_MODEL, FINAL_MODEL, JOB_FOLDER, OF_THE_MACHINE, RUN_FILE, text_of
+from brats_fl_tools.runs.seal import OF_LISTS, SEALED_MODELS, digest_of_checkpoint, lists_of, sealed_files
 
 Record = Mapping[str, Any]
 
 
 def wrong_files(run: Path, lines: Sequence[Line]) -> Iterator[str]:
     """What of a run folder is not what its ledger says: the file, and the field."""
-    yield from wrong_records(read_records(run / RECORDS_FILE), [r for line in lines for r in line.records])
-    yield from wrong_models(run, lines)
     seal = lines[-1]
+    told = [*wrong_records(read_records(run / RECORDS_FILE), [r for line in lines for r in line.records])]
+    told += wrong_models(run, lines)
     if seal.kind == "seal":
-        yield from wrong_job(run, seal)
+        told += [*wrong_job(run, seal), *wrong_facts(run, seal)]
+        told += [
+            f"{name}: {why}"
+            for name, why in wrong_bytes(run, seal)
+            if not any(one.startswith(f"{name}: ") for one in told)
+        ]
+    yield from told
 
 
 def wrong_records(file: Sequence[Record], ledger: Sequence[Record]) -> Iterator[str]:
@@ -69,6 +76,32 @@ def wrong_models(run: Path, lines: Sequence[Line]) -> Iterator[str]:
             yield f"{name}: is another of the ledger's models than the one that it should be"
         if lines[-1].kind == "seal" and lines[-1].models.get(name) != digest:
             yield f"line {len(lines)}: models.{name} is not the digest of {name}"
+
+
+def wrong_bytes(run: Path, seal: Line) -> Iterator[tuple[str, str]]:
+    """Sealed files that have other bytes, and why they are wrong; a seal of an earlier release names none."""
+    for name in sealed_files(str(seal.job.get("name"))) if seal.files else ():
+        if not (run / name).is_file():
+            yield name, "is not there"
+        elif hash_file(run / name) != seal.files.get(name):
+            yield name, "its bytes are not those that were sealed"
+    info = run / RUN_FILE
+    if seal.facts and not (info.is_file() and info.read_bytes() == text_of(read_if_sound(info)).encode()):
+        yield RUN_FILE, "is missing, damaged, or not as brats-fl writes it"
+
+
+def wrong_facts(run: Path, seal: Line) -> Iterator[str]:
+    """Fields of ``run.json`` that are not those that were sealed; a seal of an earlier release names none.
+
+    Those that the seal has in words are for ``wrong_job``.
+    """
+    digests = digests_of_values(read_if_sound(run / RUN_FILE))
+    in_words = {"job", "content_hash", "state", *OF_LISTS}
+    for key in sorted({*digests, *seal.facts} - in_words) if seal.facts else ():
+        if key in digests and digests[key] != seal.facts.get(key):
+            yield f"{RUN_FILE}: {key} is not what was sealed"
+        elif key not in digests and key not in OF_THE_MACHINE:
+            yield f"{RUN_FILE}: {key} was taken out after it was sealed"
 
 
 def wrong_job(run: Path, seal: Line) -> Iterator[str]:

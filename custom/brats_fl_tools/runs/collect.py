@@ -17,9 +17,9 @@ from brats_fl.round_records import RECORDS_FILE, as_lines, read_records
 from brats_fl.typed import shorten
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.runs.curves import keep_curves, take_curves
-from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL, RUN_FILE
+from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, LAST_MODEL, RUN_FILE, write_facts
 from brats_fl_tools.runs.seal import done_records, keep_ledger, write_ledger
-from brats_fl_tools.runs.submission import Submission, state_run
+from brats_fl_tools.runs.submission import Submission, facts_of_run, state_run
 
 FLARE_FINAL: Final = "FL_global_model.pt"
 FLARE_BEST: Final = "best_FL_global_model.pt"
@@ -70,8 +70,9 @@ def collect(
     if not model_of(server_files).is_file():
         raise RunError(f"the run left no global model ({model_of(server_files)})")
     chosen = _write_models(run, server_files, submission, later, bool(job.start_sha256))
-    write_ledger(run, server_files, job, submission, "finished")
-    state_run(run, job, submission, "finished", seconds, {**chosen, **facts})
+    told = facts_of_run(run, job, submission, "finished", seconds, {**chosen, **facts})
+    write_ledger(run, server_files, job, submission, told)
+    write_facts(run, told)
 
 
 def collect_interrupted(
@@ -94,8 +95,9 @@ def collect_interrupted(
         return begun
     later = done_records(server_files, done)
     chosen = _write_models(run, server_files, submission, later, bool(job.start_sha256))
-    write_ledger(run, server_files, job, submission, "interrupted", done)
-    state_run(run, job, submission, "interrupted", seconds, {**chosen, "rounds_done": done, **facts})
+    told = facts_of_run(run, job, submission, "interrupted", seconds, {**chosen, "rounds_done": done, **facts})
+    write_ledger(run, server_files, job, submission, told, done)
+    write_facts(run, told)
     return done
 
 

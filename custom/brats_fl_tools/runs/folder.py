@@ -46,6 +46,9 @@ SIMULATED_SERVER: Final = f"{SIMULATOR_WORKSPACE}/server/simulate_job"
 STATE_FOLDER: Final = "state"
 """What each simulated site keeps for itself."""
 
+OF_THE_MACHINE: Final = ("sites_dir", "poc_workspace")
+"""Facts of ``run.json`` that are paths of the machine that the run was started on; an archive leaves them out."""
+
 State = Literal["running", "interrupted", "finished"]
 
 
@@ -73,8 +76,8 @@ def begin_run_folder(run: Path, source: Path, options: JobOptions, force: bool) 
         return describe_job(Path(shutil.move(built.folder, run / JOB_FOLDER / built.name)))
 
 
-def write_facts(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]) -> None:
-    """Write ``run.json``: from the start on, so that a run that is ended in whatever way can be told apart."""
+def facts_of(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``run.json`` says: from the start on, so that a run that is ended in whatever way can be told apart."""
     of_training = {
         "bundle": job.bundle,
         "profile": job.variables.get("profile"),
@@ -82,7 +85,7 @@ def write_facts(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]
         "local_epochs": job.variables.get("local_epochs"),
         "seed": job.variables.get("seed"),
     }
-    content = {
+    return {
         "job": job.name,
         "state": state,
         **(of_training if job.bundle else {}),
@@ -94,7 +97,16 @@ def write_facts(run: Path, job: BuiltJob, state: State, facts: Mapping[str, Any]
         **({"machine": machine} if (machine := _read_machine(run)) else {}),
         **facts,
     }
-    write_whole(run / RUN_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def write_facts(run: Path, facts: Mapping[str, Any]) -> None:
+    """Write ``run.json``."""
+    write_whole(run / RUN_FILE, text_of(facts))
+
+
+def text_of(facts: Mapping[str, Any]) -> str:
+    """``run.json`` as it is written."""
+    return json.dumps(facts, indent=1) + "\n"
 
 
 def _read_machine(run: Path) -> dict[str, Any]:

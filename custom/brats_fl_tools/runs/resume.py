@@ -23,7 +23,7 @@ from brats_fl_tools.runs.folder import EARLIER, JOB_FOLDER, LAST_MODEL, SERVER_F
 from brats_fl_tools.runs.lists import SEEN_FILE, write_seen
 from brats_fl_tools.runs.seal import head_of
 from brats_fl_tools.runs.session import admin_session, is_running, job_seconds
-from brats_fl_tools.runs.submission import Submission, read_submission, seconds_until_lost
+from brats_fl_tools.runs.submission import Submission, read_submission, seconds_until_lost, sites_folder_of
 
 
 def resume(
@@ -104,7 +104,7 @@ def _resume_in_simulator(run: Path, before: BuiltJob, submission: Submission) ->
         return
     job, later = _next_part(run, before, submission, done, seconds)
     if (run / SEEN_FILE).is_file():  # a list may have changed since
-        write_seen(run, Path(submission.facts["sites_dir"]), job.sites)
+        write_seen(run, sites_folder_of(run, submission), job.sites)
     simulator.carry_out(run, job, later)
 
 

@@ -11,12 +11,13 @@ from typing import Any, Final
 from brats_fl.digests import digest_of_model
 from brats_fl.files import write_whole
 from brats_fl.kept_updates import UPDATES_FOLDER
-from brats_fl.ledger import LEDGER_FILE, Line, as_text, follow, hash_of, read_ledger, signed_part
+from brats_fl.ledger import LEDGER_FILE, Line, as_text, digests_of_values, follow, hash_of, read_ledger, signed_part
+from brats_fl.provenance import hash_file
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.signatures import find_signer
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.kit.kits import read_kit
-from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, State, now
+from brats_fl_tools.runs.folder import BEST_MODEL, EARLIER, FINAL_MODEL, JOB_FOLDER, State, now
 from brats_fl_tools.runs.submission import Submission
 
 SEALED_MODELS: Final = (FINAL_MODEL, BEST_MODEL)
@@ -65,16 +66,21 @@ def head_of(folder: Path) -> str:
 
 
 def write_ledger(
-    run: Path, server_files: Path, job: BuiltJob, submission: Submission, state: State, done: int | None = None
+    run: Path,
+    server_files: Path,
+    job: BuiltJob,
+    submission: Submission,
+    told: Mapping[str, Any],
+    done: int | None = None,
 ) -> None:
     """Write the run folder's ledger: what earlier parts left, the server's, and the seal; nothing where there is none.
 
     Args:
-        run: Run folder, with its models.
+        run: Run folder, with its models, records and job.
         server_files: What the server kept of the job.
         job: As it was built for this part.
         submission: Whose kit signs; without one, as in the simulator, the seal is not signed.
-        state: Of the run.
+        told: What ``run.json`` is about to say.
         done: Rounds that were done of a run that was interrupted; None of one that has finished.
 
     Raises:
@@ -87,11 +93,22 @@ def write_ledger(
         return
     earlier = read_ledger(run / EARLIER / LEDGER_FILE)
     lines = [*earlier, *(later if done is None else done_lines(later, done))]
-    write_whole(run / LEDGER_FILE, as_text([*lines, seal(run, lines[-1], job, submission, state)]))
+    write_whole(run / LEDGER_FILE, as_text([*lines, seal(run, lines[-1], job, submission, told["state"], told)]))
 
 
-def seal(run: Path, last: Line, job: BuiltJob, submission: Submission, state: State) -> Line:
-    """The last line: which models the run folder holds and which job made them, signed by the lead."""
+def seal(
+    run: Path, last: Line, job: BuiltJob, submission: Submission, state: State, told: Mapping[str, Any] | None = None
+) -> Line:
+    """The last line: what the run folder holds and which job made it, signed by the lead.
+
+    Args:
+        run: Run folder, with its models, records and job.
+        last: The line before.
+        job: As it was built for the last part.
+        submission: Of that part.
+        state: Of the run.
+        told: What ``run.json`` says, if that is to be sealed.
+    """
     kit = read_kit(Path(submission.kit)) if submission.kit else None
     signer = find_signer(kit.certificate.parent) if kit else None
     line = Line(
@@ -101,11 +118,18 @@ def seal(run: Path, last: Line, job: BuiltJob, submission: Submission, state: St
         job={"name": job.name, "content_hash": job.content_hash, "study": job.study, "sites": list(job.sites)},
         lists=lists_of(submission.facts),
         models={name: digest_of_checkpoint(run / name) for name in SEALED_MODELS},
+        files={name: hash_file(run / name) for name in sealed_files(job.name)},
+        facts=digests_of_values(told or {}),
         state=state,
         by=kit.name if kit else "",
         certificates={kit.name: signer.certificate} if kit and signer else {},
     )
     return replace(line, signature=signer.sign(signed_part(line))) if signer else line
+
+
+def sealed_files(job: str) -> tuple[str, ...]:
+    """Files of a run folder that are sealed byte by byte; of ``run.json`` each field is."""
+    return (*SEALED_MODELS, RECORDS_FILE, f"{JOB_FOLDER}/{Path(job).name}/meta.json")
 
 
 def lists_of(facts: Mapping[str, Any]) -> dict[str, Any]:

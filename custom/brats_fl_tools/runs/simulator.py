@@ -23,7 +23,7 @@ from brats_fl_tools.runs.collect import collect, collect_interrupted, is_finishe
 from brats_fl_tools.runs.folder import SIMULATED_SERVER, SIMULATOR_WORKSPACE, STATE_FOLDER
 from brats_fl_tools.runs.processes import Interrupted, end_marked, python_module, reason, running
 from brats_fl_tools.runs.progress import Progress, announce
-from brats_fl_tools.runs.submission import Submission, begin
+from brats_fl_tools.runs.submission import Submission, begin, sites_folder_of
 from brats_fl_tools.runs.turns import refuse_turns
 
 POLLING_SECONDS = 0.05
@@ -77,7 +77,7 @@ def carry_out(run: Path, job: BuiltJob, submission: Submission) -> None:
     at_once = min(int(submission.facts.get("at_once", len(job.sites))), len(job.sites))
     refuse_turns(job, at_once)
     environment = {
-        SITES_VARIABLE: str(submission.facts["sites_dir"]),
+        SITES_VARIABLE: str(sites_folder_of(run, submission)),
         STATE_VARIABLE: str(run / STATE_FOLDER),
         TRACKING_VARIABLE: str(run / TRACKING_FOLDER),
         # Each site's process would take every core; together they would fight for them (only this variable works).

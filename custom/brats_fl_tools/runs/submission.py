@@ -20,7 +20,7 @@ from brats_fl.reading import Reader
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.jobs.assembly import JobOptions
 from brats_fl_tools.jobs.built import BuiltJob
-from brats_fl_tools.runs.folder import State, write_facts
+from brats_fl_tools.runs.folder import State, facts_of, write_facts
 
 SUBMISSION_FILE: Final = "submission.json"
 READER: Final = Reader(
@@ -97,7 +97,14 @@ def begin(run: Path, job: BuiltJob, submission: Submission) -> None:
 def state_run(
     run: Path, job: BuiltJob, submission: Submission, state: State, seconds: float, facts: Mapping[str, Any]
 ) -> None:
-    """Write ``run.json`` of all parts.
+    """Write ``run.json`` of all parts; as ``facts_of_run``."""
+    write_facts(run, facts_of_run(run, job, submission, state, seconds, facts))
+
+
+def facts_of_run(
+    run: Path, job: BuiltJob, submission: Submission, state: State, seconds: float, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``run.json`` says of all parts.
 
     Args:
         run: Run folder.
@@ -114,7 +121,7 @@ def state_run(
         "parts": [asdict(part) for part in parts],
     }
     code = {"commit": submission.commit} if submission.commit else {}
-    write_facts(run, job, state, {**submission.facts, **code, **times, **facts})
+    return facts_of(run, job, state, {**submission.facts, **code, **times, **facts})
 
 
 def read_submission(run: Path) -> Submission:
@@ -126,6 +133,15 @@ def read_submission(run: Path) -> Submission:
     path = run / SUBMISSION_FILE
     known = {"commit": "", **READER.json_object(path)}  # a run of an earlier release did not note it
     return READER.typed(Submission, known, path)
+
+
+def sites_folder_of(run: Path, submission: Submission) -> Path:
+    """The folder of sites of a run on this machine.
+
+    Raises:
+        RunError: The submission does not say it.
+    """
+    return Path(READER.at(str, submission.facts, ["sites_dir"], run / SUBMISSION_FILE))
 
 
 def seconds_until_lost(submission: Submission, server_files: Path) -> float:

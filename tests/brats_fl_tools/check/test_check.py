@@ -125,6 +125,7 @@ def test_accepted_finding_is_kept_beside_the_list_and_shown_ever_after(sites: Pa
     [
         ("G01:hospital-2-case-001", "A", "G01-file-missing cannot be accepted"),
         ("G33", "A", "write RULE:CASE"),
+        ("G09:hospital-2-case-001", "A\x1b[2J", "say who accepts it, with --by NAME"),
         ("G09:hospital-2-case-001", "", "say who accepts it, with --by NAME"),
         ("G09:another", "A", "found nothing by this rule"),
     ],

@@ -85,6 +85,31 @@ def test_what_no_table_knows_is_shown_as_it_is_and_none_of_it_is_run(tmp_path: P
     assert not (job.folder / "app_client" / "custom" / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("deploy_map", "apps"),
+    [
+        ({"app_client": ["hospital-1"], "app_other": [SITE], "app_server": ["server"]}, "'app_other'"),
+        ({"app_client": [SITE], "app_server": ["server", SITE]}, "'app_client', 'app_server'"),
+        ({"app_other": ["@ALL"]}, "'app_other'"),
+    ],
+)
+def test_job_that_gives_a_site_another_app_than_the_one_that_is_shown_is_refused(
+    deploy_map: dict[str, list[str]], apps: str, tmp_path: Path
+) -> None:
+    job = built(tmp_path)
+    meta = json.loads((job.folder / "meta.json").read_text(encoding="utf-8"))
+    (job.folder / "meta.json").write_text(json.dumps({**meta, "deploy_map": deploy_map}), encoding="utf-8")
+
+    with pytest.raises(JobError, match=f"deploys {apps} to {SITE}, which must get app_client alone"):
+        hash_at_site(job, SITE)
+
+
+def test_study_is_that_of_the_app_by_which_the_site_finds_its_own_state(tmp_path: Path) -> None:
+    job = change(built(tmp_path), study="0f" * 32)
+
+    assert f"; study {'0f' * 32}" in describe_built(job, SITE)[0]
+
+
 def test_text_of_a_job_cannot_change_what_the_terminal_shows(tmp_path: Path) -> None:
     job = change(built(tmp_path), **{"reversed\u202e": 2}, profile="small")
 

@@ -50,3 +50,9 @@ def test_options_arrive_as_they_were_given():
 def test_names_may_be_repeated_or_have_commas_between():
     assert names_in(["a, b", "c", ","]) == ("a", "b", "c")
     assert names_in(None) == ()
+
+
+@pytest.mark.parametrize("values", [[""], [" ", ","]])
+def test_option_that_names_nobody_is_no_option_that_was_not_given(values: list[str]):
+    with pytest.raises(typer.BadParameter, match="a hospital's name is wanted"):
+        names_in(values)

@@ -56,6 +56,16 @@ def test_nothing_is_approved_without_a_terminal_and_without_yes(kits: TinyKits, 
     assert not approvals_file(kits.hospital).exists()
 
 
+@pytest.mark.parametrize("by", ["it\n", "it\x1b[2J", " "])
+def test_name_that_could_not_be_read_back_is_refused_before_the_list_is_written(
+    by: str, kits: TinyKits, job: BuiltJob
+) -> None:
+    result = approve(kits.hospital, job.folder, "--by", by, "--yes")
+
+    assert "who agrees must be a name of printable characters" in str(result.exception)
+    assert not approvals_file(kits.hospital).exists()
+
+
 def test_on_a_terminal_the_answer_counts(kits: TinyKits, job: BuiltJob, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([False, True])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)

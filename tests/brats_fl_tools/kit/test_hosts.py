@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import socket
 import subprocess
 from dataclasses import replace
@@ -17,6 +18,7 @@ from brats_fl_tools.kit import machine
 from brats_fl_tools.kit.checks import check_scripts
 from brats_fl_tools.kit.kits import read_federation, read_project
 from brats_fl_tools.kit.server import check_port_free, check_proxy, without_proxy
+from brats_fl_tools.kit.site_disk import check_on_disk
 from brats_fl_tools.runs.host_federation import refuse_unfit
 
 
@@ -103,6 +105,41 @@ def test_scripts_that_came_through_windows_a_zip_or_not_at_all_are_named_with_th
     assert check_scripts(kit).state == "ok"
     start.unlink()
     assert check_scripts(kit).found == f"{start.parent} has no start.sh"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_read_by_flare"),
+    [("startup/fed_client.json", True), ("local/resources.json.default", True), ("local/egress.json", False)],
+)
+def test_byte_order_mark_that_flare_gives_up_at_is_named_with_the_mend(
+    name: str, is_read_by_flare: bool, kits: TinyKits
+):
+    file = kits.hospital.folder / name
+    content = file.read_bytes() if file.exists() else b"{}"
+    file.write_bytes(codecs.BOM_UTF8 + content)
+
+    found = check_on_disk(kits.hospital)
+
+    assert [(one.check, one.state) for one in found] == [("configuration", "error")] * is_read_by_flare
+    for one in found:
+        assert f"{name} of {kits.hospital.folder} begin with a byte order mark" in one.found
+        subprocess.run(["bash", "-c", one.mend], check=True)
+        assert file.read_bytes() == content
+
+
+def test_rules_that_everybody_on_the_machine_may_change_are_named_with_the_mend(kits: TinyKits):
+    kit = kits.hospital
+    assert check_on_disk(kit) == []
+    (kit.folder / "local").chmod(0o777)
+    (kit.folder / "local" / "resources.json.default").chmod(0o666)
+    (kit.folder / "local" / "datalist.json").symlink_to("/nonexistent")
+
+    (found,) = check_on_disk(kit)
+
+    assert (found.check, found.state) == ("rights", "warning")
+    assert "everybody on this machine may change local, local/resources.json.default of" in found.found
+    subprocess.run(["bash", "-c", found.mend], check=True)
+    assert check_on_disk(kit) == []
 
 
 def test_kit_on_a_disk_from_which_nothing_may_be_run_is_named(kits: TinyKits, tmp_path: Path):

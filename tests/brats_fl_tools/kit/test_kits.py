@@ -6,15 +6,17 @@ import json
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from tests.tiny_kits import KEPT, TinyKits, sign, write_project
 from typer.testing import CliRunner, Result
 
 from brats_fl.errors import KitError, SiteNameError
 from brats_fl_tools.cli import app
 from brats_fl_tools.kit.certificates import fingerprint, read_certificate, server_names, startup_digest
-from brats_fl_tools.kit.kits import provision, read_federation, read_kit, read_project
+from brats_fl_tools.kit.kits import check_host, provision, read_federation, read_kit, read_project
 
 
 def run_provision(project: Path, out: Path, *more: str) -> Result:
@@ -60,6 +62,30 @@ def test_kits_for_another_port_are_to_be_sent_again(kits: TinyKits) -> None:
 
     assert result.exit_code == 0, result.output
     assert "hospital_1, changed: send it again" in result.output
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", " ", "a b", "a_b", "a..b", "-a", "a-", "http://a", "a:80", "::1", "localhost\n", "999.1.1.1", "1.2.3"),
+        *("ü.de", "a" * 64, ".".join(["a" * 60] * 5), None, 5),
+    ],
+)
+def test_host_that_no_server_can_have_is_refused_before_anything_is_written(host: Any, tmp_path: Path) -> None:
+    project = yaml.safe_load(write_project(tmp_path / "project.yml").read_text())
+    project["participants"][0]["default_host"] = host
+    (tmp_path / "project.yml").write_text(yaml.safe_dump(project))
+    by_option = (host,) if isinstance(host, str) else ()
+
+    for option in ((), *((one,) for one in by_option)):
+        with pytest.raises(KitError, match="the server's host must be a name"):
+            provision(tmp_path / "project.yml", tmp_path / "out", *option)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("host", ["localhost", "fl.hospital.example", "10.0.0.7", "xn--mnchen-3ya.de", "a" * 63])
+def test_host_that_a_server_can_have_is_taken(host: str) -> None:
+    check_host(host, "--host")
 
 
 def test_another_host_is_refused_since_the_server_keeps_its_certificate(kits: TinyKits) -> None:

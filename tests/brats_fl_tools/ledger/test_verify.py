@@ -15,6 +15,7 @@ from tests.signed_run import make_signed_run, model
 from tests.tiny_kits import TinyKits, copy_tiny_kits, make_tiny_kits, sign
 from typer.testing import CliRunner
 
+from brats_fl.errors import KitError
 from brats_fl.ledger import LEDGER_FILE, Line, Update, as_text, follow, read_ledger
 from brats_fl_tools.cli import app
 from brats_fl_tools.ledger.command import judge
@@ -248,3 +249,89 @@ def test_run_without_a_ledger_is_told_so(tmp_path: Path) -> None:
 
     assert done.exit_code == 1
     assert "no such file; runs of this release have one" in str(done.exception)
+
+
+SEALED = ("final_model.pt", "global_model.pt", "rounds.jsonl", "run.json", "job/brats_unet_fedavg/meta.json")
+
+
+@pytest.mark.parametrize("name", [*SEALED, LEDGER_FILE])
+def test_changed_byte_anywhere_in_a_file_is_found_and_the_file_named(
+    name: str, run: Path, made: tuple[Path, TinyKits]
+) -> None:
+    content = (run / name).read_bytes()
+    (run / "job/brats_unet_fedavg/app_client").rename(run / "hidden")  # hashing its files takes most of the time
+
+    for place in range(0, len(content), max(1, len(content) // 25)):
+        (run / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+
+        found = [p for p in problems(run, made[1]).splitlines() if not p.startswith("job/brats_unet_fedavg: ")]
+        assert any(name in problem or (name == LEDGER_FILE and "line " in problem) for problem in found), (place, found)
+
+
+def test_every_fact_of_the_run_is_sealed_but_the_paths_that_an_archive_leaves_out(
+    run: Path, made: tuple[Path, TinyKits]
+) -> None:
+    facts = json.loads((run / "run.json").read_text())
+    assert {"rounds", "seed", "options", "versions", "best_round", "parts"} < set(facts)
+
+    for key in facts:
+        (run / "run.json").write_text(json.dumps({**facts, key: "another"}, indent=1) + "\n")
+        assert f"run.json: {key} is not what" in problems(run, made[1])
+        (run / "run.json").write_text(json.dumps({k: v for k, v in facts.items() if k != key}, indent=1) + "\n")
+        assert f"run.json: {key} " in problems(run, made[1])
+    (run / "run.json").write_text(json.dumps({**facts, "withdrawn": []}, indent=1) + "\n")
+    assert problems(run, made[1]) == "run.json: withdrawn is not what was sealed"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\n" + text,
+        lambda text: text + "\n",
+        lambda text: text[:-1],
+        lambda text: text.replace("\n", "\r\n"),
+    ],
+    ids=["blank line first", "blank line last", "no line break last", "line breaks of Windows"],
+)
+def test_ledger_that_is_laid_out_in_another_way_is_refused(
+    change: Callable[[str], str], run: Path, made: tuple[Path, TinyKits]
+) -> None:
+    path = run / LEDGER_FILE
+    path.write_bytes(change(path.read_text()).encode())
+
+    assert "the ledger was changed or is damaged" in problems(run, made[1])
+
+
+def test_order_of_the_records_is_sealed(run: Path, made: tuple[Path, TinyKits]) -> None:
+    path = run / "rounds.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+
+    assert problems(run, made[1]) == "rounds.jsonl: its bytes are not those that were sealed"
+
+
+def test_kit_that_has_no_ledger_of_its_own_compares_nothing_and_is_refused(
+    run: Path, made: tuple[Path, TinyKits]
+) -> None:
+    kits = made[1]
+    for kit in (kits.federation.server, *kits.federation.admins):
+        with pytest.raises(KitError, match="only a hospital's has a ledger of its own"):
+            judge(run, root_of(kits), [kit.folder])
+
+
+def test_hospital_that_has_no_part_in_a_run_is_told_that_nothing_was_compared(
+    run: Path, made: tuple[Path, TinyKits], tmp_path: Path
+) -> None:
+    kits = copy_tiny_kits(made[1], tmp_path / "kits")
+    config = kits.hospital.folder / "startup" / "fed_client.json"
+    config.write_text(config.read_text().replace('"hospital-1"', '"hospital-3"'))
+    (kits.hospital.folder / "local" / LEDGER_FILE).unlink()
+
+    notes = judge(run, root_of(made[1]), [kits.hospital.folder]).notes
+
+    assert "neither ledger has an update of hospital-3 in this run: there was nothing to compare" in notes
+
+
+def test_hospital_compares_a_ledger_without_its_beginning(run: Path, made: tuple[Path, TinyKits]) -> None:
+    write(run, contents(run)[1:])
+
+    assert "line 1: kind must be start: the beginning is missing" in problems(run, made[1], made[1].hospital.folder)

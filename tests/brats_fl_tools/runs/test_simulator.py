@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from brats_fl.errors import JobError
+from brats_fl.errors import JobError, RunError
 from brats_fl_tools.runs import simulator_process
 from brats_fl_tools.runs.simulator import gpu_groups
+from brats_fl_tools.runs.submission import Submission, sites_folder_of
 
 
 @pytest.mark.parametrize(
@@ -62,3 +64,10 @@ def test_gpus_and_sites_reach_flares_runner(gpu: str, given: str | None, monkeyp
         "gpu": given,
         "max_clients": 2,
     }
+
+
+def test_run_that_does_not_say_where_its_sites_lie_is_refused_with_its_file(tmp_path: Path) -> None:
+    submission = Submission("brats_unet_fedavg", "brats_unet_fedavg", "2026-02-01T10:00:00+00:00")
+
+    with pytest.raises(RunError, match=r"submission\.json: has no sites_dir; it is damaged"):
+        sites_folder_of(tmp_path, submission)
