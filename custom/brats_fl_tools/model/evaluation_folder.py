@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -11,8 +12,8 @@ from typing import Any
 
 import typer
 
-from brats_fl.cases.datalists import DATALIST_FILE, list_sites, read_datalist
-from brats_fl.errors import DataListError, RunError
+from brats_fl.cases.datalists import DATALIST_FILE, Case, list_sites, read_datalist
+from brats_fl.errors import DataListError, FolderError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.machine import describe_machine
 from brats_fl.provenance import find_commit
@@ -30,17 +31,47 @@ def sites_with_cases(sites: Path, split: str, only: Collection[str] | None = Non
     from brats_fl.scoring.evaluation import load_labelled
 
     counts: dict[str, int] = {}
-    for path in list_sites(sites):
+    found: list[tuple[str, Case]] = []
+    for path in _lists_of(sites):
         if only is not None and path.parent.name not in only:
             continue
         cases = read_datalist(path).split(split)
         if cases:
             counts[path.parent.name] = len(load_labelled(path, split))
+            found += [(path.parent.name, case) for case in cases]
         else:
             typer.echo(f"{path.parent.name}: no case for {split}, left out")
     if not counts:
         raise DataListError(f"{sites}: no site has a case for {split}; make data lists with `brats-fl partition`")
+    tell_repeats(found)
     return counts
+
+
+def _lists_of(sites: Path) -> list[Path]:
+    """Every ``SITE/datalist.json`` of a folder.
+
+    Raises:
+        DataListError: There is none.
+    """
+    found = list_sites(sites)
+    if not found:
+        why = f"holds no SITE/{DATALIST_FILE}" if sites.is_dir() else "is no folder"
+        raise DataListError(f"{sites}: {why}; --sites names a folder of sites as `brats-fl partition` writes it")
+    return found
+
+
+def tell_repeats(cases: Iterable[tuple[str, Case]]) -> None:
+    """Say which cases count more than once in every mean, as they have a scan of an earlier one.
+
+    Args:
+        cases: With their sites. Names may be alike at two hospitals; the same file is the same case.
+    """
+    first: dict[str, str] = {}
+    for site, case in cases:
+        name = f"{site}/{case.case}"
+        earlier = [first.setdefault(os.path.realpath(scan), name) for scan in case.image]
+        if other := next((one for one in earlier if one != name), None):
+            typer.echo(f"note: {name} has scans of {other}, so that one case counts twice; keep one of them", err=True)
 
 
 def count_synthetic(sites: Path, names: Iterable[str], split: str) -> int:
@@ -55,8 +86,10 @@ def refuse_earlier(out: Path, force: bool) -> None:
 
     Raises:
         RunError: There is one, and ``force`` is not given.
-        FolderError: There are masks that no evaluation wrote.
+        FolderError: ``out`` is a file, or there are masks that no evaluation wrote.
     """
+    if out.is_file():
+        raise FolderError(f"{out}: is a file; --out names a folder")
     existing = [path for path in (out / CASE_TABLE_FILE, out / MASKS_FOLDER) if path.exists()]
     if existing and not force:
         raise RunError(f"{existing[0]} exists; choose another --out or add --force")
