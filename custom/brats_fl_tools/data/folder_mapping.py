@@ -133,15 +133,15 @@ def _as_case(mapping: FolderMapping, key: Key, candidates: dict[str, list[Path]]
             problems.append(f"{kind} has {count} candidates, {files}; keep one of them or mend {shorten(pattern)}")
         elif not count and kind != SEG:
             problems.append(f"{kind} is missing; {shorten(pattern)} finds no file of this case in {root}")
-    files = {kind: files[0] for kind, files in candidates.items() if len(files) == 1}
-    for file, times in Counter(files.values()).items():
+    alone = {kind: files[0] for kind, files in candidates.items() if len(files) == 1}
+    for file, times in Counter(alone.values()).items():
         if times > 1:
-            kinds = " and ".join(kind for kind in files if files[kind] == file)
+            kinds = " and ".join(kind for kind in alone if alone[kind] == file)
             problems.append(f"{kinds} are the same file, {file.name}; mend the pattern of one")
     return FoundCase(
         case=case,
         labels=mapping.labels,
-        files=files,
+        files=alone,
         folder=next(files[0].parent for files in candidates.values() if files),
         problems=tuple(problems),
         patient=names.get("patient", ""),

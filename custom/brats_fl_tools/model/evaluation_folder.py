@@ -12,7 +12,8 @@ from typing import Any
 
 import typer
 
-from brats_fl.cases.datalists import DATALIST_FILE, Case, list_sites, read_datalist
+from brats_fl.cases.datalists import DATALIST_FILE, Case, list_sites, read_datalist, scans_of
+from brats_fl.cases.scans import split_volume
 from brats_fl.errors import DataListError, FolderError, RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.machine import describe_machine
@@ -22,11 +23,19 @@ from brats_fl_tools.own_folders import claim, refuse_foreign
 from brats_fl_tools.runs.folder import EVALUATION_FILE, MASKS_FOLDER, now, versions
 
 
-def sites_with_cases(sites: Path, split: str, only: Collection[str] | None = None) -> dict[str, int]:
+def sites_with_cases(
+    sites: Path, split: str, only: Collection[str] | None = None, scans: bool = True
+) -> dict[str, int]:
     """Number of labelled cases of a split per site, of all sites or of some.
 
+    Args:
+        sites: Folder with ``SITE/datalist.json``.
+        split: Whose cases.
+        only: Names of sites; None for all.
+        scans: Whether the cases' scans will be read, too, and must be there.
+
     Raises:
-        DataListError: A data list is wrong, or no site has a case of the split.
+        DataListError: A data list is wrong, no site has a case of the split, or a scan is not where its list says.
     """
     from brats_fl.scoring.evaluation import load_labelled
 
@@ -43,8 +52,22 @@ def sites_with_cases(sites: Path, split: str, only: Collection[str] | None = Non
             typer.echo(f"{path.parent.name}: no case for {split}, left out")
     if not counts:
         raise DataListError(f"{sites}: no site has a case for {split}; make data lists with `brats-fl partition`")
+    if scans:
+        refuse_lost(found)
     tell_repeats(found)
     return counts
+
+
+def refuse_lost(cases: Iterable[tuple[str, Case]]) -> None:
+    """Raise ``DataListError`` where scans or labels of cases are not there, before the first hour goes into others."""
+    files = [(f"{site}/{case.case}", split_volume(file)[0]) for site, case in cases for file in scans_of(case).values()]
+    lost = [(name, file) for name, file in files if not file.is_file()]
+    if lost:
+        name, file = lost[0]
+        raise DataListError(
+            f"{len(lost)} of {len(files)} files that the data lists name are not there, the first is {file} of {name}; "
+            "put them back where they were, or take the cases off the list"
+        )
 
 
 def _lists_of(sites: Path) -> list[Path]:

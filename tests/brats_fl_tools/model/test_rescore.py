@@ -86,6 +86,16 @@ def test_case_that_two_hospitals_list_counts_twice_which_is_told(tmp_path: Path,
     )
 
 
+def test_scan_that_has_moved_is_told_before_a_model_works_and_does_not_matter_where_masks_are_scored(tmp_path: Path):
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (0, 0, 2)})
+    moved = Path(read_datalist(sites / "hospital-1" / "datalist.json").testing[1].image[0])
+    moved.unlink()
+
+    with pytest.raises(DataListError, match=rf"^1 of 10 files .* the first is {moved} of hospital-1/{SECOND}; put"):
+        sites_with_cases(sites, "testing")
+    assert sites_with_cases(sites, "testing", scans=False) == {"hospital-1": 2}
+
+
 def test_sites_that_are_none_and_an_out_that_is_a_file_are_refused_before_anything_is_scored(
     sites: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
