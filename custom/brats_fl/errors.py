@@ -14,7 +14,8 @@ BratsFLError
 ├── LedgerError     a record of rounds that cannot be read, or was changed
 ├── ModelError      a checkpoint or update that does not fit the network
 │   ├── LateUpdateError     an update that came after its round
-│   └── NoLocalModelError   a hospital that has trained no model in the study
+│   ├── NoLocalModelError   a hospital that has trained no model in the study
+│   └── UnfitError          weights of another network than the one they are to be loaded into
 ├── PrivacyError    a setting that guards privacy is missing or too weak
 │   ├── EgressError         something that the hospital's contract does not let out
 │   ├── MaskingError        a message or value with which secure aggregation cannot go on
@@ -160,6 +161,19 @@ class NoLocalModelError(ModelError):
     """A hospital has trained no model in the study, or has deleted it."""
 
     code = "NO_LOCAL_MODEL"
+
+
+class UnfitError(ModelError):
+    """Weights do not fit a network.
+
+    Args:
+        said: What differs, and the mend.
+        differences: How many names and shapes do; 0 where only values are at fault.
+    """
+
+    def __init__(self, said: str, differences: int) -> None:
+        super().__init__(said)
+        self.differences = differences
 
 
 class PrivacyError(BratsFLError):

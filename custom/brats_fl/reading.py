@@ -136,7 +136,7 @@ class Reader:
     def table(self, path: Path) -> Table:
         """Columns and records of a CSV file; a record that is too short ends in empty fields."""
         text = self.text(path)
-        rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), skipinitialspace=True, strict=True)
         columns: list[str] = []
         records: list[tuple[int, dict[str, str]]] = []
         for fields in self._rows(path, rows):
@@ -207,6 +207,15 @@ def check_plain(content: object) -> None:
             raise ValueError(f"a text holds the character {odd[0]!a}: {shorten(value)}")
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and not is_finite(value):
             raise ValueError(f"a number must be finite (got {shorten(value)})")
+
+
+def _separator(text: str) -> str:
+    """What stands between a table's fields: where its line of names has no comma, a semicolon or a tab will do.
+
+    Excel writes these in place of commas where numbers have decimal commas.
+    """
+    names = text.lstrip().partition("\n")[0]
+    return next((mark for mark in ";\t" if mark in names and "," not in names), ",")
 
 
 def _refuse_constant(name: str) -> NoReturn:

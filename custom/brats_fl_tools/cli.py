@@ -168,4 +168,6 @@ def explain(error: BratsFLError | OSError) -> str:
     """An error in one line; what the operating system says with the file it says it of."""
     if isinstance(error, OSError) and is_disk_full(error):
         return f"the disk is full ({place_of(error) or 'while writing'}); free some space and run the command again"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{place_of(error) or 'a file'}: {error.strerror}"
     return str(error)

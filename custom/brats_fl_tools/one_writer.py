@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from brats_fl.errors import FolderError
+from brats_fl.failures import is_disk_full
 
 NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 """What a disk says that keeps no locks, such as some network disks: there nothing is refused."""
@@ -54,7 +55,7 @@ def only_writer(target: Path) -> Iterator[None]:
     """Have a folder or file to write alone among all processes; where nothing is written, no folder stays either.
 
     Raises:
-        FolderError: Another command of brats-fl writes it.
+        FolderError: Another command of brats-fl writes it, or nothing can be written there.
     """
     path = lock_file(target)
     if path in _held:
@@ -62,7 +63,8 @@ def only_writer(target: Path) -> Iterator[None]:
         return
     missing = [folder for folder in path.parents if not folder.exists()]
     try:
-        descriptor = _take(path, target)
+        with _place_told(target):
+            descriptor = _take(path, target)
         _held.add(path)
         try:
             yield
@@ -75,6 +77,19 @@ def only_writer(target: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # there is something in it
             for folder in missing:
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def _place_told(target: Path) -> Iterator[None]:
+    """Raise what the system says of the lock as ``FolderError`` of what is to be written; of a full disk as it is."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        in_the_way = next((folder for folder in target.parents if folder.exists() and not folder.is_dir()), None)
+        why = f"{in_the_way} is a file, no folder" if in_the_way else error.strerror
+        raise FolderError(f"{target}: cannot be written ({why}); choose another place") from error
 
 
 def lock_file(target: Path) -> Path:

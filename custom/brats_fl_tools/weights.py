@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import typer
 
 from brats_fl.bundle import bundle_names, is_bundle
 from brats_fl.errors import ModelError
 from brats_fl_tools.repository import BUNDLES
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FINAL_MODEL: Final = "final_model.pt"
 BEST_MODEL: Final = "global_model.pt"
@@ -45,3 +51,11 @@ def find_weights(model: Path) -> Path:
             return (model / name).resolve()
     names = ", ".join(bundle_names(BUNDLES))
     raise ModelError(f"{model}: no model there; give a checkpoint, a run folder, or a bundle such as {names}")
+
+
+def tell_left_out(weights: Path, state: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    """Say which tensors of a checkpoint are not loaded, as they are none of the network's."""
+    from brats_fl.network.checkpoints import first_of, left_out
+
+    if names := left_out(state, kept):
+        typer.echo(f"note: {weights}: left out, beside the network: {first_of(names)}", err=True)

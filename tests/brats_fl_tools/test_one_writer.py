@@ -155,3 +155,23 @@ def test_disk_without_locks_keeps_no_lock_file(tmp_path: Path, monkeypatch: pyte
         pass
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_place_beneath_a_file_is_refused_by_its_name_and_not_by_a_number_of_the_system(tmp_path: Path):
+    (tmp_path / "notes").write_text("mine")
+
+    with (
+        pytest.raises(
+            FolderError, match=r"notes/out: cannot be written \(.*notes is a file, no folder\); choose another"
+        ),
+        only_writer(tmp_path / "notes" / "out"),
+    ):
+        pass
+
+
+def test_place_where_the_system_lets_nobody_write_is_refused_in_its_words():
+    with (
+        pytest.raises(FolderError, match=r"^/proc/out: cannot be written \(.+\); choose another place$"),
+        only_writer(Path("/proc/out")),
+    ):
+        pass

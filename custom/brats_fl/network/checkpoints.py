@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import pickle
+import warnings
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from brats_fl.aggregation import check_update
-from brats_fl.errors import ModelError
+from brats_fl.errors import ModelError, UnfitError
 from brats_fl.files import write_whole
 from brats_fl.network.ensembles import Ensemble
 
@@ -25,6 +26,12 @@ under which Lightning modules and hand-written classes keep a network."""
 
 SHOWN_NAMES: Final = 3
 
+ZIP_BEGIN: Final = b"PK\x03\x04"
+"""First bytes of what ``torch.save`` writes: an archive."""
+
+SAVE_STATE: Final = "save the state dict alone, torch.save({}.state_dict(), ...)"
+"""The mend for whatever else was saved."""
+
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """Parameters of a checkpoint, plain or under one of ``WRAPPED_UNDER``, on the CPU, as they are named there.
@@ -33,17 +40,42 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         ModelError: The file is missing or no checkpoint, or holds two state dicts.
     """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of is refused in our words
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such checkpoint") from None
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path}: is no checkpoint of weights, or holds other Python objects, too, which are not loaded because "
-            "that may run code; save the state dict alone, torch.save(network.state_dict(), ...)"
-        ) from error
-    except Exception as error:  # torch and zipfile each raise their own
-        raise ModelError(f"{path}: is no checkpoint of weights ({type(error).__name__})") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # torch, pickle and zipfile each raise their own
+        raise ModelError(f"{path}: {_why_unreadable(path)}") from error
     return _unwrap(path, content)
+
+
+def _why_unreadable(path: Path) -> str:
+    """Why torch does not load a file as weights, by what the file is."""
+    with path.open("rb") as file:
+        begin = file.read(len(ZIP_BEGIN))
+    if not begin:
+        return "is empty, 0 bytes; copy the checkpoint again"
+    if begin == ZIP_BEGIN and not zipfile.is_zipfile(path):
+        return "is cut short or damaged; copy the checkpoint again"
+    parts = {name.rpartition("/")[2] for name in _names_in(path)}
+    if "constants.pkl" in parts:
+        return f"is a TorchScript program, no checkpoint of weights; {SAVE_STATE.format('torch.jit.load(...)')}"
+    if begin == ZIP_BEGIN and "data.pkl" not in parts:
+        return f"is an archive of other things, no checkpoint of weights; {SAVE_STATE.format('network')}"
+    return (
+        "is no checkpoint of weights, or holds other Python objects, too, which are not loaded because that may run "
+        f"code; {SAVE_STATE.format('network')}"
+    )
+
+
+def _names_in(path: Path) -> list[str]:
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, torch.Tensor]:
@@ -58,8 +90,10 @@ def _unwrap(path: Path, content: Any) -> dict[str, torch.Tensor]:
 
 
 def _is_state(content: Any) -> bool:
-    return isinstance(content, Mapping) and all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items())
     )
 
 
@@ -69,16 +103,31 @@ def read_state_for(path: Path, network: torch.nn.Module) -> dict[str, torch.Tens
     Raises:
         ModelError: As ``read_state``, or they are those of another network.
     """
-    state = strip_wrappers(read_state(path), network.state_dict().keys())
     try:
-        check_state(state, network)
-    except ModelError as error:
+        return fit_state(read_state(path), network)
+    except UnfitError as error:
         raise ModelError(f"{path}: {error}") from None
-    return state
+
+
+def fit_state(state: Mapping[str, torch.Tensor], network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters as a network names them, whatever it was wrapped in when they were saved.
+
+    Raises:
+        UnfitError: They are those of another network, of two of its kind, or not finite.
+    """
+    own = strip_wrappers(state, network.state_dict().keys())
+    check_state(own, network)
+    first = next(iter(own))
+    if again := [name for name in left_out(state, own) if name.endswith(f".{first}")]:  # such as a running mean
+        raise UnfitError(f"holds this network more than once, also at {first_of(again)}; save one of them alone", 0)
+    return own
 
 
 def strip_wrappers(state: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:
     """A state without what wrappers put in front of its names, as far as that makes more of them a network's.
+
+    Where one of several names in front has a whole network behind it, the rest is left out: Lightning saves the
+    parameters of losses and metrics beside ``net.*``.
 
     Args:
         state: Parameters by the names in a checkpoint.
@@ -88,10 +137,26 @@ def strip_wrappers(state: Mapping[str, torch.Tensor], names: Collection[str]) ->
     # torch.compile wraps parts of a network, too: net._orig_mod.model.0.conv.weight.
     stripped = {".".join(part for part in name.split(".") if part != "_orig_mod"): state[name] for name in state}
     forms = [dict(state), stripped]
-    while len(heads := {name.partition(".")[0] for name in stripped}) == 1 and heads <= set(WRAPPERS):
-        stripped = {name.partition(".")[2]: value for name, value in stripped.items()}
+    while len(heads := _heads(stripped)) == 1 and heads <= set(WRAPPERS):
+        stripped = _under(stripped, *heads)
         forms.append(stripped)
+    whole = [head for head in sorted(_heads(stripped)) if _under(stripped, head).keys() == known]
+    forms += [_under(stripped, head) for head in whole]
     return max(forms, key=lambda form: len(known & form.keys()))  # of two that are as good the first
+
+
+def _heads(state: Mapping[str, torch.Tensor]) -> set[str]:
+    return {name.partition(".")[0] for name in state}
+
+
+def _under(state: Mapping[str, torch.Tensor], head: str) -> dict[str, torch.Tensor]:
+    return {name.partition(".")[2]: value for name, value in state.items() if name.partition(".")[0] == head}
+
+
+def left_out(state: Mapping[str, torch.Tensor], kept: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names in a checkpoint of what ``fit_state`` did not keep of it: a loss or a metric beside the network."""
+    own = {id(value) for value in kept.values()}
+    return [name for name, value in state.items() if id(value) not in own]
 
 
 def save_whole(path: Path, content: Mapping[str, Any]) -> None:
@@ -104,7 +169,7 @@ def save_whole(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def check_state(state: Mapping[str, torch.Tensor], network: torch.nn.Module) -> None:
-    """Raise ``ModelError`` unless a state has exactly a network's keys and shapes, and finite values."""
+    """Raise ``UnfitError`` unless a state has exactly a network's keys and shapes, and finite values."""
     expected = network.state_dict()
     differences = {
         f"of {len(expected)} are missing": [name for name in expected if name not in state],
@@ -115,19 +180,24 @@ def check_state(state: Mapping[str, torch.Tensor], network: torch.nn.Module) -> 
             if name in state and state[name].shape != value.shape
         ],
     }
-    found = [f"{len(names)} {what}: {_first_of(names)}" for what, names in differences.items() if names]
+    found = [f"{len(names)} {what}: {first_of(names)}" for what, names in differences.items() if names]
     if found:
-        raise ModelError(
+        raise UnfitError(
             f"these are parameters of another network; {'; '.join(found)}; use the bundle and profile that they were "
-            "trained with"
+            "trained with",
+            sum(map(len, differences.values())),
         )
-    check_update(
-        {name: value.numpy(force=True) for name, value in state.items()},
-        {name: value.numpy(force=True) for name, value in expected.items()},
-    )
+    try:
+        check_update(
+            {name: value.numpy(force=True) for name, value in state.items()},
+            {name: value.numpy(force=True) for name, value in expected.items()},
+        )
+    except ModelError as error:
+        raise UnfitError(str(error), 0) from None
 
 
-def _first_of(names: Sequence[str]) -> str:
+def first_of(names: Sequence[str]) -> str:
+    """Some of the names, and how many more there are."""
     rest = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + rest
 

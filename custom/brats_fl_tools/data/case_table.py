@@ -1,10 +1,11 @@
 """The case table: one row per case, the one form in which every later step meets a download.
 
-A CSV file with the columns ``COLUMNS``. The five path columns are relative to the table's folder where the
-file lies beneath it, so that table and scans can be moved together, and absolute elsewhere; a volume of a 4-D
-file is ``path#k``. ``seg`` and ``tumour_ml`` are empty for a case without a label; ``time_point``,
-``institution`` and ``grade`` are empty where the download does not tell. A column ``hospital`` may be added by
-hand: ``brats-fl partition --strategy institution`` then names the sites by it. Other columns are passed over.
+A CSV file with the columns ``COLUMNS``, between commas, or between semicolons or tabs as a spreadsheet may save it.
+The five path columns are relative to the table's folder where the file lies beneath it, so that table and scans can be
+moved together, and absolute elsewhere; a volume of a 4-D file is ``path#k``. ``seg`` and ``tumour_ml`` are empty for a
+case without a label; ``time_point``, ``institution`` and ``grade`` are empty where the download does not tell. A column
+``hospital`` may be added by hand: ``brats-fl partition --strategy institution`` then names the sites by it. Other
+columns are passed over.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def read_case_table(path: Path) -> list[CaseRow]:
 
     Raises:
         CaseError: The file is missing or is no case table, a field is empty or malformed, a case stands
-            twice, or two cases share a scan.
+            twice, or a file, be it a scan or a label, does.
     """
     columns, records = READER.table(path)
     missing = [column for column in COLUMNS if column not in columns]
@@ -123,7 +124,7 @@ def read_case_table(path: Path) -> list[CaseRow]:
     rows = [_parse_row(f"{path}, line {line}", folder, record) for line, record in records]
     for what, names in (
         ("case", [row.case for row in rows]),
-        ("scan", [str(f) for row in rows for f in row.image]),
+        ("file", [str(file) for row in rows for file in (*row.image, row.label) if file is not None]),
     ):
         name, times = Counter(names).most_common(1)[0]
         if times > 1:
@@ -153,7 +154,8 @@ def _parse_row(place: str, folder: Path, record: dict[str, str]) -> CaseRow:
         tumour_ml = math.nan
     if tumour_ml is not None and not (is_finite(tumour_ml) and tumour_ml >= 0):
         raise CaseError(
-            f"{place}: tumour_ml must be a number, 0 or more, or empty (got {shorten(record['tumour_ml'])})"
+            f"{place}: tumour_ml must be a number with a decimal point, 0 or more, or empty "
+            f"(got {shorten(record['tumour_ml'])})"
         )
     return CaseRow(
         case=record["case"],

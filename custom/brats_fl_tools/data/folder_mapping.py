@@ -11,14 +11,14 @@
 }
 ```
 
-A pattern is relative to the folder of the import. ``{case}``, ``{patient}`` and ``{time_point}`` stand for one name
-each, and ``*`` for anything, within a folder's or file's name. Without ``{case}`` a case is named after its patient and
-time point. A volume of a 4-D file is ``...nii.gz#k``. ``seg`` may be left out.
+A pattern is relative to the folder of the import, and beneath it. ``{case}``, ``{patient}`` and ``{time_point}`` stand
+for one name each, and ``*`` for anything, within a folder's or file's name. Without ``{case}`` a case is named after
+its patient and time point. A volume of a 4-D file is ``...nii.gz#k``. ``seg`` may be left out.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,8 @@ def read_mapping(path: Path) -> FolderMapping:
     """Mapping of a file.
 
     Raises:
-        CaseError: The file cannot be read; a key is unknown, missing or of another kind; a pattern lacks a placeholder.
+        CaseError: The file cannot be read; a key is unknown, missing or of another kind; a pattern lacks a placeholder
+            or leads out of the folder.
     """
     content = Reader(CaseError, "mend it").json(path)
     keys = (*MODALITIES, SEG, "labels")
@@ -67,7 +68,23 @@ def read_mapping(path: Path) -> FolderMapping:
     labels = content.pop("labels")
     if labels not in LABEL_TABLES:
         raise CaseError(f"{path}: labels must be one of {', '.join(LABEL_TABLES)} (got {shorten(labels)})")
+    for kind, pattern in content.items():
+        if fault := _place_fault(pattern):
+            raise CaseError(
+                f"{path}: {kind} must be a path beneath the folder of the import, {fault} (got {shorten(pattern)})"
+            )
     return FolderMapping(content, labels, _check_placeholders(path, content))
+
+
+def _place_fault(pattern: str) -> str | None:
+    """Why no file beneath the folder of the import can have such a path; None where one can."""
+    rules = {
+        "without blanks around it": pattern != pattern.strip(),
+        "with / between folders": "\\" in pattern,
+        "such as {case}/t1.nii.gz: neither absolute nor with ~": pattern[:1] in ("/", "~"),
+        "without ..": ".." in pattern.split("/"),
+    }
+    return next((rule for rule, broken in rules.items() if broken), None)
 
 
 def placeholders_of(pattern: str) -> tuple[str, ...]:
@@ -116,10 +133,15 @@ def _as_case(mapping: FolderMapping, key: Key, candidates: dict[str, list[Path]]
             problems.append(f"{kind} has {count} candidates, {files}; keep one of them or mend {shorten(pattern)}")
         elif not count and kind != SEG:
             problems.append(f"{kind} is missing; {shorten(pattern)} finds no file of this case in {root}")
+    alone = {kind: files[0] for kind, files in candidates.items() if len(files) == 1}
+    for file, times in Counter(alone.values()).items():
+        if times > 1:
+            kinds = " and ".join(kind for kind in alone if alone[kind] == file)
+            problems.append(f"{kinds} are the same file, {file.name}; mend the pattern of one")
     return FoundCase(
         case=case,
         labels=mapping.labels,
-        files={kind: files[0] for kind, files in candidates.items() if len(files) == 1},
+        files=alone,
         folder=next(files[0].parent for files in candidates.values() if files),
         problems=tuple(problems),
         patient=names.get("patient", ""),

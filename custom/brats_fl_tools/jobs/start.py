@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brats_fl.bundle import build_network
-from brats_fl.errors import JobError, ModelError
+from brats_fl.errors import JobError, ModelError, UnfitError
 from brats_fl.provenance import hash_file
 from brats_fl_tools.jobs.source import JobSource
-from brats_fl_tools.weights import find_weights
+from brats_fl_tools.weights import find_weights, tell_left_out
 from brats_fl_tools.withdrawn import refuse_withdrawn
 
 
@@ -35,14 +35,15 @@ def find_start(model: Path, source: JobSource, profile: str) -> Start:
         ModelError: There is no checkpoint, it holds more than weights, or those of another network.
         RunError: Somebody withdrew from the run that made it.
     """
-    from brats_fl.network.checkpoints import read_state_for
+    from brats_fl.network.checkpoints import fit_state, read_state
 
     if not source.trains or source.bundle is None:
         raise JobError(f"{source.name}: trains nothing, and starts from no model; leave --start-from out")
     weights = find_weights(model)
     refuse_withdrawn(weights)
     try:
-        read_state_for(weights, build_network(source.bundle, profile, seed=0))
-    except ModelError as error:
-        raise ModelError(f"--start-from: {source.bundle.name} with profile {profile}: {error}") from None
+        state = read_state(weights)
+        tell_left_out(weights, state, fit_state(state, build_network(source.bundle, profile, seed=0)))
+    except UnfitError as error:
+        raise ModelError(f"--start-from: {source.bundle.name} with profile {profile}: {weights}: {error}") from None
     return Start(weights, hash_file(weights))

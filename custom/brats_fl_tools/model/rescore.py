@@ -75,7 +75,7 @@ def rescore_masks(
     if (out / RUN_FILE).exists():
         raise RunError(f"{out}: is a run's folder, whose table is of its own model; choose another --out")
     refuse_earlier(out, force)
-    counts = sites_with_cases(sites, split)
+    counts = sites_with_cases(sites, split, scans=False)
     cases = find_masks(masks, {site: read_datalist(sites / site / DATALIST_FILE).split(split) for site in counts})
     begin = time.perf_counter()
     refuse_faults([fault for case in cases if (fault := grid_fault(case))], "masks must lie on the labels' grids")

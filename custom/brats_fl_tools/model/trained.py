@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brats_fl.bundle import build_defined, build_network, bundle_names, is_bundle, network_definition, profiles_of
-from brats_fl.errors import ModelError
+from brats_fl.errors import ModelError, UnfitError
 from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader, read_if_sound
 from brats_fl.scoring.finishing import PostProcessing
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.folder import RUN_FILE
-from brats_fl_tools.weights import find_weights
+from brats_fl_tools.weights import find_weights, tell_left_out
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 READER = Reader(ModelError, "remove it, or run `brats-fl tune` again")
 
@@ -47,32 +48,42 @@ def find_model(model: Path, bundle: Path | None = None, profile: str | None = No
     from brats_fl.network.checkpoints import read_state
 
     weights = find_weights(model)
-    read_state(weights)  # a file that is no checkpoint is told as that
+    state = read_state(weights)
     own = resolve_bundle(bundle) if bundle else bundle_of(weights)
     known = profile or profile_in_run(weights)
-    if own is not None and known is not None:
-        check_model(own, weights, known)
-        return TrainedModel(own, weights, known)
-    fitting = list(_fitting(weights, own, known))
-    if own is not None and not fitting:
-        check_model(own, weights, profiles_of(own)[0])  # says what differs
-    if len(fitting) != 1:
-        found = ", ".join(f"{found.bundle.name} with profile {found.profile}" for found in fitting) or "no bundle here"
+    bundles = [own] if own else [BUNDLES / name for name in bundle_names(BUNDLES)]
+    return _fitting(
+        [TrainedModel(one, weights, each) for one in bundles for each in ([known] if known else profiles_of(one))],
+        state,
+    )
+
+
+def _fitting(candidates: Sequence[TrainedModel], state: Mapping[str, Tensor]) -> TrainedModel:
+    """The one of some bundles and profiles whose network has exactly these weights.
+
+    Raises:
+        ModelError: None has, and the text says what differs from the nearest, or several have.
+    """
+    from brats_fl.network.checkpoints import fit_state
+
+    weights = candidates[0].weights
+    fitting: list[tuple[TrainedModel, Mapping[str, Tensor]]] = []
+    faults: list[tuple[float, str]] = []
+    for candidate in candidates:
+        name = f"{candidate.bundle.name} with profile {candidate.profile}"
+        try:
+            fitting.append((candidate, fit_state(state, build_network(candidate.bundle, candidate.profile, seed=0))))
+        except ModelError as error:
+            far = error.differences if isinstance(error, UnfitError) else inf  # there is no such profile
+            faults.append((far, f"{name}: {error}"))
+    if not fitting:
+        near = "" if len(candidates) == 1 else f"fits no bundle here, and of {len(candidates)} the nearest is "
+        raise ModelError(f"{weights}: {near}{min(faults)[1]}")
+    if len(fitting) > 1:
+        found = ", ".join(f"{one.bundle.name} with profile {one.profile}" for one, _ in fitting)
         raise ModelError(f"{weights} fits {found}; say which it is of with --bundle and --profile")
-    return fitting[0]
-
-
-def _fitting(weights: Path, bundle: Path | None, profile: str | None) -> Iterator[TrainedModel]:
-    """Bundles and profiles whose network has exactly these weights."""
-    from brats_fl.network.checkpoints import read_state_for
-
-    for candidate in [bundle] if bundle else [BUNDLES / name for name in bundle_names(BUNDLES)]:
-        for one in [profile] if profile else profiles_of(candidate):
-            try:
-                read_state_for(weights, build_network(candidate, one, seed=0))
-            except ModelError:
-                continue
-            yield TrainedModel(candidate, weights, one)
+    tell_left_out(weights, state, fitting[0][1])
+    return fitting[0][0]
 
 
 def tuned_settings(weights: Path) -> dict[str, Any]:

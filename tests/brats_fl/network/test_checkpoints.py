@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from brats_fl.errors import ModelError
-from brats_fl.network.checkpoints import read_state, read_state_for, strip_wrappers
+from brats_fl.network.checkpoints import fit_state, left_out, read_state, read_state_for, strip_wrappers
 
 State = Mapping[str, Tensor]
 
@@ -65,6 +67,14 @@ SAVED: dict[str, Callable[[nn.Module], Any]] = {
         "optimizer_state_dict": torch.optim.AdamW(network.parameters()).state_dict(),
     },
     "twice wrapped": lambda network: {"state_dict": {"model": network.state_dict()}},
+    "under a name of the user's": with_prefix("unet."),
+    "in a Lightning module beside a loss": lambda network: {
+        "state_dict": {**Lightning(network).state_dict(), "loss.weight": torch.ones(2)}
+    },
+    "parallel, in a module beside a metric": lambda network: {
+        **nn.DataParallel(Lightning(network)).state_dict(),
+        "module.metric.total": torch.zeros(1),
+    },
     "by nnU-Net": lambda network: {"network_weights": network.state_dict(), "current_epoch": 7},
 }
 
@@ -77,6 +87,19 @@ def test_weights_are_found_whatever_they_were_wrapped_in(network: Net, file: Pat
 
     assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in state.items())
+
+
+def test_what_is_left_out_beside_the_network_can_be_told(network: Net):
+    state = {**Lightning(network).state_dict(), "loss.weight": torch.ones(2)}
+
+    assert left_out(state, fit_state(state, Net())) == ["loss.weight"]
+
+
+def test_network_that_is_there_twice_is_refused_as_none_of_the_two_is_said_to_be_meant(network: Net, file: Path):
+    torch.save({**with_prefix("student.")(network), **with_prefix("teacher.")(Net())}, file)
+
+    with pytest.raises(ModelError, match=r"more than once, also at teacher\.model\.0\.weight; save one of them alone"):
+        read_state_for(file, Net())
 
 
 def test_names_that_are_the_networks_own_are_not_stripped(network: Net):
@@ -114,6 +137,8 @@ def test_of_many_names_three_are_shown(file: Path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
+        ({}, "holds no state dict"),
+        ({"model": {}}, "holds no state dict"),
         ({"epoch": 3}, "holds no state dict; expected parameters, plain or under one of model, state_dict, "),
         ([torch.zeros(1)], "holds no state dict"),
         ({"model": {"a": torch.zeros(1)}, "net": {"a": torch.ones(1)}}, "has state dicts under 'model' and 'net'"),
@@ -131,8 +156,40 @@ def test_file_without_one_state_dict_is_refused(file: Path, content: Any, proble
         read_state(file)
 
 
-def test_file_that_is_no_checkpoint_is_refused(file: Path):
+def write_text(file: Path) -> None:
     file.write_bytes(b"<html>please log in</html>")
 
-    with pytest.raises(ModelError, match=r"model\.pt: is no checkpoint of weights"):
+
+def write_half(file: Path) -> None:
+    torch.save(Net().state_dict(), file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def write_program(file: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(nn.Linear(1, 1)), file)
+
+
+def write_arrays(file: Path) -> None:
+    with file.open("wb") as place:
+        np.savez(place, weight=np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("write", "problem"),
+    [
+        (write_text, "is no checkpoint of weights, or holds other Python objects"),
+        (Path.touch, "is empty, 0 bytes; copy the checkpoint again"),
+        (write_half, "is cut short or damaged; copy the checkpoint again"),
+        (write_program, "is a TorchScript program, .*; save the state dict alone"),
+        (write_arrays, "is an archive of other things, .*; save the state dict alone"),
+    ],
+)
+def test_file_that_is_no_checkpoint_is_refused_for_what_it_is_and_without_a_warning_of_torch(
+    file: Path, write: Callable[[Path], None], problem: str
+):
+    write(file)
+
+    with pytest.raises(ModelError, match=rf"model\.pt: {problem}"):
         read_state(file)

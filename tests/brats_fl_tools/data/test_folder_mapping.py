@@ -100,6 +100,18 @@ def test_folder_where_the_mapping_fits_nothing_is_refused(tmp_path: Path) -> Non
         import_cases(tmp_path / "data", write_mapping(tmp_path))
 
 
+def test_file_that_two_patterns_fit_is_a_fault_of_its_case(tmp_path: Path) -> None:
+    for name in ("t1c", "t2w", "t2f"):
+        write_file(tmp_path / "data" / "A" / f"{name}.nii.gz")
+    patterns = {name: f"{{case}}/{name}.nii.gz" for name in ("t1c", "t2w", "t2f")}
+
+    (fault,) = import_cases(
+        tmp_path / "data", write_mapping(tmp_path, **patterns, t1n="{case}/t1*.nii.gz", seg=None)
+    ).faults
+
+    assert str(fault) == "A: t1c and t1n are the same file, t1c.nii.gz; mend the pattern of one"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -110,6 +122,11 @@ def test_folder_where_the_mapping_fits_nothing_is_refused(tmp_path: Path) -> Non
         ({"t1c": 3}, "must hold an object of texts"),
         ({"t1c": "{subject}/t1.nii.gz"}, r"t1c has the placeholder \{subject\}; there are case, patient, time_point"),
         ({"t2w": "t2.nii.gz"}, r"t2w has neither \{case\} nor \{patient\}"),
+        ({"t1c": "/data/{case}/t1.nii.gz"}, r"t1c must be a path beneath the folder of the import, .*absolute"),
+        ({"t1c": "~/{case}/t1.nii.gz"}, r"t1c must be a path beneath .* \(got '~/\{case\}/t1\.nii\.gz'\)"),
+        ({"t1c": "../{case}/t1.nii.gz"}, r"t1c must be a path beneath the folder of the import, without \.\."),
+        ({"t1c": "{case}\\t1.nii.gz"}, "t1c must be a path beneath the folder of the import, with / between folders"),
+        ({"seg": "{case}/seg.nii.gz "}, "seg must be a path beneath the folder of the import, without blanks"),
         ({"t2w": "{patient}/t2.nii.gz"}, "t2w has other placeholders than t1c; all patterns need the same"),
     ],
 )

@@ -476,6 +476,42 @@ def test_case_that_stands_twice_in_the_table_is_refused(tmp_path: Path) -> None:
         read_case_table(table)
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_table_that_a_spreadsheet_saved_is_read_as_it_was(tmp_path: Path, mark: str) -> None:
+    table = tmp_path / "cases.csv"
+    write_case(tmp_path / "BraTS20_Training_001")
+    run_import(tmp_path, "--out", table)
+    rows = read_case_table(table)
+    lines = [mark.join(f'"{field}"' for field in line.split(",")) for line in table.read_text().splitlines()]
+
+    table.write_bytes("\r\n".join([*lines, mark * lines[0].count(mark), ""]).encode("utf-8-sig"))
+
+    assert read_case_table(table) == rows
+
+
+def test_decimal_comma_of_a_spreadsheet_is_refused_and_not_read_as_another_number(tmp_path: Path) -> None:
+    table = tmp_path / "cases.csv"
+    write_case(tmp_path / "BraTS20_Training_001")
+    run_import(tmp_path, "--out", table)
+    names, values = (line.split(",") for line in table.read_text().splitlines())
+    values[names.index("tumour_ml")] = "12,5"
+    table.write_text(";".join(names) + "\n" + ";".join(values) + "\n")
+
+    with pytest.raises(CaseError, match=r"line 2: tumour_ml must be a number with a decimal point, .* \(got '12,5'\)"):
+        read_case_table(table)
+
+
+def test_label_of_two_cases_in_the_table_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "cases.csv"
+    for number in (1, 2):
+        write_case(tmp_path / f"BraTS20_Training_00{number}")
+    run_import(tmp_path, "--out", table)
+    table.write_text(table.read_text().replace("002/BraTS20_Training_002_seg", "001/BraTS20_Training_001_seg"))
+
+    with pytest.raises(CaseError, match=r"file .*BraTS20_Training_001_seg\.nii stands 2 times; keep one row of it"):
+        read_case_table(table)
+
+
 def test_help_begins_with_what_is_written() -> None:
     assert "Write OUT, a table of the cases beneath DATA_DIR" in run_import("--help").stdout
 

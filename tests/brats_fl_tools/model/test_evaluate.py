@@ -13,7 +13,7 @@ import typer
 from tests.tiny_sites import corrupt, make_tiny_sites
 
 from brats_fl.bundle import build_network
-from brats_fl.cases.datalists import read_datalist, write_datalist
+from brats_fl.cases.datalists import DataList, read_datalist, write_datalist
 from brats_fl.errors import DataListError, ModelError, RunError
 from brats_fl.scoring.calibration import reliability
 from brats_fl_tools.model.evaluate import evaluate, evaluate_sites, read_bins, reason
@@ -84,6 +84,8 @@ def test_sites_are_counted_and_one_without_cases_is_left_out(shared_sites: Path,
 
 
 def test_split_that_no_site_has_is_refused(tmp_path: Path):
+    write_datalist(tmp_path / "hospital-1" / "datalist.json", DataList("hospital-1"))
+
     with pytest.raises(DataListError, match="no site has a case for testing; make data lists with"):
         sites_with_cases(tmp_path, "testing")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,8 +15,10 @@ import typer
 from numpy.typing import NDArray
 from tests.tiny_sites import AFFINE, SHAPE, make_tiny_sites
 
-from brats_fl.errors import CaseError, FolderError, RunError
+from brats_fl.cases.datalists import read_datalist, write_datalist
+from brats_fl.errors import CaseError, DataListError, FolderError, RunError
 from brats_fl_tools.model.evaluate import evaluate
+from brats_fl_tools.model.evaluation_folder import sites_with_cases
 from brats_fl_tools.model.rescore import rescore_masks
 from brats_fl_tools.report import write_report
 
@@ -69,6 +72,44 @@ def test_masks_are_found_by_hospital_and_case_and_scored_as_a_models_are(sites: 
     }
     assert (rows[FIRST, "wt"]["site"], rows[THIRD, "wt"]["site"]) == ("hospital-1", "hospital-2")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"evaluation.csv", "evaluation.json"}
+
+
+def test_case_that_two_hospitals_list_counts_twice_which_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (0, 0, 1), "hospital-2": (0, 0, 1)})
+    first, second = (read_datalist(sites / f"hospital-{number}" / "datalist.json") for number in (1, 2))
+    write_datalist(sites / "hospital-2" / "datalist.json", replace(second, testing=second.testing + first.testing))
+
+    sites_with_cases(sites, "testing")
+
+    assert capsys.readouterr().err == (
+        f"note: hospital-2/{FIRST} has scans of hospital-1/{FIRST}, so that one case counts twice; keep one of them\n"
+    )
+
+
+def test_scan_that_has_moved_is_told_before_a_model_works_and_does_not_matter_where_masks_are_scored(tmp_path: Path):
+    sites = make_tiny_sites(tmp_path / "sites", {"hospital-1": (0, 0, 2)})
+    moved = Path(read_datalist(sites / "hospital-1" / "datalist.json").testing[1].image[0])
+    moved.unlink()
+
+    with pytest.raises(DataListError, match=rf"^1 of 10 files .* the first is {moved} of hospital-1/{SECOND}; put"):
+        sites_with_cases(sites, "testing")
+    assert sites_with_cases(sites, "testing", scans=False) == {"hospital-1": 2}
+
+
+def test_sites_that_are_none_and_an_out_that_is_a_file_are_refused_before_anything_is_scored(
+    sites: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "notes").write_text("mine")
+
+    with pytest.raises(FolderError, match="notes: is a file; --out names a folder"):
+        rescore_masks(masks, sites, tmp_path / "notes")
+    with pytest.raises(
+        DataListError, match=r"hospital-1: holds no SITE/datalist\.json; --sites names a folder of sites"
+    ):
+        rescore_masks(masks, sites / "hospital-1", tmp_path / "out")
+    with pytest.raises(DataListError, match="nowhere: is no folder; --sites names a folder of sites"):
+        rescore_masks(masks, tmp_path / "nowhere", tmp_path / "out")
+    assert capsys.readouterr().out == ""
 
 
 def test_record_holds_one_digest_over_all_masks(sites: Path, masks: Path, tmp_path: Path):

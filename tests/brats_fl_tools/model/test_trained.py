@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tests.voxel_bundle import make_voxel_bundle, voxel_weights
+from tests.voxel_bundle import make_voxel_bundle
+from torch import Tensor
 
 from brats_fl.bundle import build_network
 from brats_fl.errors import ModelError
@@ -53,11 +55,43 @@ def test_exported_bundle_is_its_own_whatever_it_is_called(tmp_path: Path):
     assert find_model(bundle) == TrainedModel(bundle, bundle / "models" / "model.pt", "full")
 
 
-def test_checkpoint_that_fits_no_bundle_is_refused_with_the_next_step(tmp_path: Path):
-    torch.save(voxel_weights(), tmp_path / "model.pt")
+def small_unet() -> dict[str, Tensor]:
+    return build_network(BUNDLES / "brats_unet", "small", seed=0).state_dict()
 
-    with pytest.raises(ModelError, match=r"model\.pt fits no bundle here; say which it is of with --bundle and --prof"):
+
+def first_as_nan(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**state, next(iter(state)): torch.full_like(next(iter(state.values())), torch.nan)}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda state: dict(list(state.items())[1:]), "1 of 97 are missing: model.0.conv.unit0.conv.weight;"),
+        (lambda state: {**state, "loss.weight": torch.ones(2)}, "1 are unknown: loss.weight;"),
+        (first_as_nan, "model.0.conv.unit0.conv.weight holds NaN or infinite values;"),
+    ],
+)
+def test_checkpoint_that_fits_no_bundle_is_refused_with_what_differs_from_the_nearest(
+    tmp_path: Path, spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]], reason: str
+):
+    torch.save(spoil(small_unet()), tmp_path / "model.pt")
+
+    with pytest.raises(ModelError) as caught:
         find_model(tmp_path / "model.pt")
+
+    nearest = "fits no bundle here, and of 6 the nearest is brats_unet with profile small"
+    assert f"model.pt: {nearest}: " in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_loss_that_lightning_saved_beside_the_network_is_left_out_and_told(tmp_path: Path, capsys):
+    state = {f"net.{name}": value for name, value in small_unet().items()}
+    torch.save({"state_dict": {**state, "loss.weight": torch.ones(2)}}, tmp_path / "last.ckpt")
+
+    model = find_model(tmp_path / "last.ckpt")
+
+    assert (model.bundle.name, model.profile) == ("brats_unet", "small")
+    assert capsys.readouterr().err == (f"note: {tmp_path / 'last.ckpt'}: left out, beside the network: loss.weight\n")
 
 
 def test_checkpoint_of_another_profile_than_the_one_given_is_refused(run: Path):
