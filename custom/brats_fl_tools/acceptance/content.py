@@ -27,7 +27,7 @@ from brats_fl_tools.acceptance.hospitals import Contribution, Gain, contribution
 from brats_fl_tools.acceptance.judging import Judgement, Verdict, judge_thresholds, pass_verdict
 from brats_fl_tools.acceptance.spoilt import Spoilt, find_spoilt
 from brats_fl_tools.acceptance.statistics import Spread
-from brats_fl_tools.acceptance.validation import last_validations
+from brats_fl_tools.acceptance.validation import validations
 from brats_fl_tools.audit import summary as audits
 from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.groups import Grouping, group_cases
@@ -134,7 +134,7 @@ def _judge(
     record: StudyRecord, candidate: Candidate, folders: Mapping[str, tuple[RunFolder, ...]], sound: Collection[str]
 ) -> Judgement:
     findings = judge_thresholds(record.thresholds.asked, candidate) if record.thresholds else ()
-    validated = last_validations([(run.seed, folders[run.name][0]) for run in candidate.own_runs])
+    validated = validations([(run.seed, folders[run.name][0]) for run in candidate.own_runs])
     named = tuple(one for one in suspects(candidate, validated) if one.site not in sound)
     return Judgement(candidate.label, candidate.name, findings, named)
 

@@ -1,14 +1,14 @@
 """What hospitals' validation said in the rounds of a job, held against their test cases under the same job.
 
-A hospital that trains by other labels than it is tested by shows it here: the federated model does well on its test
-cases and badly on its validation cases.
+A hospital that trains by other labels than it is tested by shows it here: the federated model scores far lower on its
+validation cases than on its test cases or, where it has learnt those labels, far higher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import median
 from typing import Final
 
 import numpy as np
@@ -24,7 +24,7 @@ FINAL: Final = "final"
 
 @dataclass(frozen=True)
 class Validated:
-    """A hospital's validation of the last model."""
+    """A hospital's validation of the model that is tested."""
 
     dice: float
     """Mean over regions and cases, and over seeds."""
@@ -32,15 +32,21 @@ class Validated:
     """Of all folds together."""
 
 
-def last_validations(runs: Sequence[tuple[int, RunFolder]]) -> dict[str, Validated]:
-    """Hospital -> what it said of the last model, of the job's runs together.
+def validations(runs: Sequence[tuple[int, RunFolder]]) -> dict[str, Validated]:
+    """Hospital -> what it said of the model that is tested, the best of its run; of the job's runs together.
 
     Args:
         runs: Seed and run folder of each.
     """
     found: dict[str, list[tuple[int, float, int]]] = {}
     for seed, run in runs:
-        last = {one.site: one for one in run.records if one.phase == FINAL and one.is_ok and KEY_METRIC in one.metrics}
+        best = run.info.get("best_round", FINAL)
+        place = (FINAL, None) if best == FINAL else ("train", best)
+        last = {
+            one.site: one
+            for one in run.records
+            if place in ((one.phase, one.round), (one.phase, None)) and one.is_ok and KEY_METRIC in one.metrics
+        }
         for site, record in last.items():
             count = run.counts.get(site, {}).get(VALIDATION_SPLIT, 0)
             if count:
@@ -54,20 +60,21 @@ def _together(told: Sequence[tuple[int, float, int]]) -> Validated:
     return Validated(float(np.average([dice for _, dice, _ in told], weights=counts)), cases)
 
 
-def shortfall(
+def deviation(
     site: str, figures: CaseFigures, validated: Mapping[str, Validated], least: float, hospitals: int
 ) -> float | None:
-    """How far a hospital's validation is below its test cases, more than at the others; None where that may be chance.
+    """How far a hospital's validation is from its test cases, other than at the others; None where it may be chance.
 
-    Both are drawn from its test cases, with replacement: as many validation cases as it has, and the test cases anew.
-    It is told where even such a draw is hardly ever so low, with ``least`` to spare. What sets validation and test
-    apart at all hospitals, such as a coarser grid, is taken off by what it is at the others.
+    Above 0 the model has learnt what the hospital validates by, below 0 it has not. Both sides are drawn from its test
+    cases, with replacement: as many validation cases as it has, and the test cases anew. It is told where even such a
+    draw is hardly ever so far off, with ``least`` to spare, and still so when what the median of the others is off is
+    taken off: a coarser grid sets validation and test apart at all of them.
 
     Args:
         site: Hospital.
         figures: Of all test cases under the federated model.
         validated: Of all hospitals.
-        least: Mean Dice that a shortfall must have in any case.
+        least: Mean Dice that a deviation must have in any case.
         hospitals: How many are looked at: the interval is widened (Bonferroni) to hold for all of them together.
     """
     here, own = figures.at([site]), validated.get(site)
@@ -75,12 +82,15 @@ def shortfall(
     gaps = [one.dice - _mean(figures.at([other])) for other, one in others.items()]
     if own is None or not gaps or min(own.cases, len(set(here.owners))) < FEWEST:
         return None
-    values, gap = here.of("dice", MEAN), fmean(gaps)
+    values, gap = here.of("dice", MEAN), median(gaps)
     counts = draw_patients(here.owners)
     tested = counts @ values / counts.sum(axis=1)
     drawn = np.random.default_rng(1).integers(len(values), size=(RESAMPLES, own.cases))
-    low = np.percentile(values[drawn].mean(axis=1) + (tested - tested.mean()), 100 * 0.025 / hospitals)
-    return float(values.mean() + gap - own.dice) if own.dice < low + gap - least else None
+    tail = 100 * 0.025 / hospitals
+    low, high = np.percentile(values[drawn].mean(axis=1) + (tested - tested.mean()), [tail, 100 - tail])
+    is_below = own.dice < min(low, low + gap) - least
+    is_above = own.dice > max(high, high + gap) + least
+    return float(own.dice - values.mean() - gap) if is_below or is_above else None
 
 
 def _mean(figures: CaseFigures) -> float:

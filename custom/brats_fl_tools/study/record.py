@@ -85,11 +85,11 @@ class StudyRecord:
     """Runs that the study file had once and that still lie there; no part of the study, unless it has them again."""
     thresholds: StatedThresholds | None = None
     fold_rule: str = ""
-    spoilt: Mapping[str, Mapping[str, Spoiling]] = field(default_factory=dict)
-    """Partition -> hospital -> how the labels that it trains on were spoilt on purpose."""
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
+    spoilt: Mapping[str, Mapping[str, Spoiling]] = field(default_factory=dict)
+    """Partition -> hospital -> how the labels that it trains on were spoilt on purpose."""
 
     def __post_init__(self) -> None:
         """Check what becomes part of a path.
