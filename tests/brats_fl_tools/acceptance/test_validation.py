@@ -10,7 +10,7 @@ from tests.study_folders import Dice, even, write_study_folder
 
 from brats_fl_tools.acceptance.evidence import gather_evidence
 from brats_fl_tools.acceptance.hospitals import suspects
-from brats_fl_tools.acceptance.validation import Validated, validations, deviation
+from brats_fl_tools.acceptance.validation import Validated, deviation, validations
 from brats_fl_tools.report.run_folder import RoundRecord, RunFolder
 from brats_fl_tools.study.record import read_record
 
