@@ -63,6 +63,13 @@ def report(
             show_default="none",
         ),
     ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate/--no-gate",
+            help="Of a study: run the data gate over the lists that are at hand, which reads all scans.",
+        ),
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Write over an earlier report.")] = False,
 ) -> None:
     """Write RUN/report.html, one page that opens without a network, and RUN/metrics.json.
@@ -94,7 +101,7 @@ def report(
         from brats_fl_tools.acceptance.command import write_acceptance
 
         files = write_acceptance(
-            run, force=force, sites=sites, sound=sound or (), institutions=institutions, wanted=wanted
+            run, force=force, sites=sites, sound=sound or (), institutions=institutions, wanted=wanted, with_gate=gate
         )
     else:
         files = write_report(run, against or (), force=force, sites=sites, institutions=institutions, wanted=wanted)

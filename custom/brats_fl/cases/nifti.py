@@ -11,12 +11,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Any, Final, cast
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from brats_fl.cases.grids import show
 from brats_fl.errors import ScanError, ScanFault
@@ -32,6 +33,9 @@ MOST_VOXELS: Final = 512**3
 thousand times its length, so its header is asked before."""
 
 MOST_HEADER_BYTES: Final = 16 << 20
+SCANNER_SPACE: Final = 1
+"""NIfTI's code for coordinates of the scanner; viewers that read the code 0 ignore the affine."""
+
 SPARE_BYTES: Final = 1 << 20
 """What may lie behind the last voxel: some tools pad their files."""
 
@@ -177,3 +181,13 @@ def _unpack(raw: IO[bytes], file: Path, wanted: int) -> bytes:
         return _unpacked(raw).read(wanted + SPARE_BYTES + 1)
     except EOFError as error:
         raise ScanError(ScanFault.TRUNCATED, f"{file} is cut short ({error})") from error
+
+
+def in_scanner_space(voxels: NDArray[Any], affine: Any) -> nib.Nifti1Image:
+    """A volume (H, W, D) as image in the space that an affine (4, 4) says."""
+    affine = np.asarray(affine, dtype=np.float64)
+    volume = nib.Nifti1Image(voxels, affine)
+    volume.set_qform(affine, SCANNER_SPACE)
+    volume.set_sform(affine, SCANNER_SPACE)
+    volume.header.set_xyzt_units("mm")
+    return volume

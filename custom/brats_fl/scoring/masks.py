@@ -10,18 +10,15 @@ from typing import Any, Final
 import nibabel as nib
 import numpy as np
 from monai.transforms import Transform
-from numpy.typing import NDArray
 
 from brats_fl.cases.cache_folder import hash_file
+from brats_fl.cases.nifti import in_scanner_space
 from brats_fl.errors import FolderError
 from brats_fl.failures import during
 from brats_fl.files import appearing
 from brats_fl.scoring.mask_records import Maker, MaskRecord, foreign_file, write_record
 
 logger = logging.getLogger(__name__)
-
-SCANNER_SPACE = 1
-"""NIfTI's code for coordinates of the scanner; viewers that read the code 0 ignore the affine."""
 
 SCANS_SHA256 = "scans_sha256"
 """Key of an item: ``mask_records.hash_scans`` of its scans, where they were hashed."""
@@ -100,13 +97,3 @@ def save_recorded(
 def as_nifti(mask: Any) -> nib.Nifti1Image:
     """A mask (1, H, W, D) as uint8 image in the space that its affine says."""
     return in_scanner_space(np.asarray(mask, dtype=np.uint8)[0], mask.affine)
-
-
-def in_scanner_space(voxels: NDArray[Any], affine: Any) -> nib.Nifti1Image:
-    """A volume (H, W, D) as image in the space that an affine (4, 4) says."""
-    affine = np.asarray(affine, dtype=np.float64)
-    volume = nib.Nifti1Image(voxels, affine)
-    volume.set_qform(affine, SCANNER_SPACE)
-    volume.set_sform(affine, SCANNER_SPACE)
-    volume.header.set_xyzt_units("mm")
-    return volume

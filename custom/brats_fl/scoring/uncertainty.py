@@ -10,9 +10,10 @@ import numpy as np
 from monai.transforms import Transform
 from numpy.typing import NDArray
 
+from brats_fl.cases.nifti import in_scanner_space
 from brats_fl.failures import during
 from brats_fl.scoring.calibration import entropy_bits
-from brats_fl.scoring.masks import in_scanner_space, save_recorded
+from brats_fl.scoring.masks import save_recorded
 from brats_fl.scoring.postprocessing import PROBABILITY
 
 POSTFIX: Final = "uncertainty"

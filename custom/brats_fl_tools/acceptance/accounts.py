@@ -29,6 +29,8 @@ class Cost:
     """That the hospitals computed, by their own clocks, added up."""
     cpu_seconds: float | None
     """Of the processors of the hospitals, added up; None where a round does not tell."""
+    joules: float | None
+    """That the machine of the study took meanwhile; None where it does not tell of all runs."""
     bytes_down: int | None
     """To the hospitals; None, as is ``bytes_up``, of a baseline, which needs no network."""
     bytes_up: int | None
@@ -54,6 +56,7 @@ def _cost(what: str, runs: Sequence[RunRecord], folders: Sequence[RunFolder]) ->
     records = [record for folder in folders for record in folder.records if record.phase == "train"]
     done = [record for record in records if record.is_ok]
     told = [record.cpu_seconds for record in done if record.cpu_seconds is not None]
+    energy = [run.joules for run in runs if run.joules is not None]
     sends = runs[0].kind == FEDERATED
     return Cost(
         what=what,
@@ -62,6 +65,7 @@ def _cost(what: str, runs: Sequence[RunRecord], folders: Sequence[RunFolder]) ->
         seconds=sum(run.seconds for run in runs),
         hospital_seconds=sum(own_seconds(record) for record in done),
         cpu_seconds=sum(told) if told and len(told) == len(done) else None,
+        joules=sum(energy) if len(energy) == len(runs) else None,
         bytes_down=sum(record.bytes_down for record in records) if sends else None,
         bytes_up=sum(record.bytes_up for record in records) if sends else None,
     )

@@ -27,6 +27,7 @@ def write_acceptance(
     sound: Collection[str] = (),
     institutions: Mapping[str, str] = MappingProxyType({}),
     wanted: Wanted | None = None,
+    with_gate: bool = True,
 ) -> ReportFiles:
     """Write ``report.html`` and ``acceptance.json`` into the folder of a study; each appears whole or not at all.
 
@@ -39,6 +40,7 @@ def write_acceptance(
         sound: Hospitals whose labels were looked at and found sound.
         institutions: Case -> institution, where a case table names it.
         wanted: For ``report-3d.html``, the page with cases in 3-D; by default none is written.
+        with_gate: Whether the data gate reads the cases of the lists that are at hand.
 
     Raises:
         RunError: As ``judge_study``, or a report is there and ``force`` is not given.
@@ -46,7 +48,7 @@ def write_acceptance(
     page_path, figures_path = out / REPORT_FILE, out / ACCEPTANCE_FILE
     for path in (page_path, figures_path, out / PAGE_IN_3D):
         refuse_to_overwrite(path, force)
-    acceptance = judge_study(out, sound, institutions)
+    acceptance = judge_study(out, sound, institutions, sites, with_gate)
     page = render_acceptance(out, acceptance, sites, wanted)
     write_file(figures_path, json.dumps(as_json(acceptance), indent=1, allow_nan=False) + "\n")
     write_cards(out, acceptance)

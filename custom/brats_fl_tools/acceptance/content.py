@@ -22,9 +22,12 @@ from brats_fl_tools.acceptance.comparing import (
     own_tables,
 )
 from brats_fl_tools.acceptance.evidence import READER, Candidate, Evidence, gather_evidence
+from brats_fl_tools.acceptance.gate import GateFindings, check_study
 from brats_fl_tools.acceptance.hospitals import Contribution, Gain, contributions, gains, suspects
 from brats_fl_tools.acceptance.judging import Judgement, Verdict, judge_thresholds, pass_verdict
+from brats_fl_tools.acceptance.spoilt import Spoilt, find_spoilt
 from brats_fl_tools.acceptance.statistics import Spread
+from brats_fl_tools.acceptance.validation import validations
 from brats_fl_tools.audit import summary as audits
 from brats_fl_tools.pages.formats import natural_key
 from brats_fl_tools.report.groups import Grouping, group_cases
@@ -34,6 +37,7 @@ from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
 from brats_fl_tools.report.run_folder import RunFolder
 from brats_fl_tools.stress.command import DEFAULT_FOLDER
 from brats_fl_tools.stress.summary import SUMMARY_FILE, Summary, read_summary
+from brats_fl_tools.study.expansion import FEDERATED
 from brats_fl_tools.study.record import StudyRecord, read_record
 
 
@@ -49,8 +53,8 @@ class Section:
     tables: tuple[Table, ...]
     groupings: tuple[Grouping, ...]
     """Its test cases by size of the tumour and by institution."""
-    reliability: Mapping[str, Reliability]
-    """Region -> voxels of all its runs by their probability; empty where no evaluation counted them."""
+    reliability: Mapping[str, Mapping[str, Reliability]]
+    """``federated`` or a baseline -> region -> voxels of all its runs by their probability, if they were counted."""
     comparisons: tuple[Comparison, ...]
     gains: tuple[Gain, ...]
     contributions: tuple[Contribution, ...]
@@ -77,10 +81,18 @@ class Acceptance:
     costs: tuple[Cost, ...]
     sound: tuple[str, ...]
     """Hospitals whose labels someone looked at and found sound: they are not named."""
+    spoilt: tuple[Spoilt, ...]
+    """Hospitals whose labels the study spoilt on purpose."""
+    gate: tuple[GateFindings, ...]
+    """Of each partition, where the data gate was run."""
 
 
 def judge_study(
-    out: Path, sound: Collection[str] = (), institutions: Mapping[str, str] = MappingProxyType({})
+    out: Path,
+    sound: Collection[str] = (),
+    institutions: Mapping[str, str] = MappingProxyType({}),
+    sites: Path | None = None,
+    with_gate: bool = False,
 ) -> Acceptance:
     """Read a folder of a study and judge it.
 
@@ -88,6 +100,8 @@ def judge_study(
         out: The folder.
         sound: Hospitals whose labels were looked at and found sound.
         institutions: Case -> institution, where a case table names it.
+        sites: Where the data lists are, if not where the runs say.
+        with_gate: Whether the data gate reads the cases of the lists that are at hand.
 
     Raises:
         RunError: It has no federated run to report, a file of it is damaged, or ``sound`` names no hospital of it.
@@ -98,7 +112,7 @@ def judge_study(
     if unknown := [site for site in sound if site not in known]:
         raise RunError(f"--sound {unknown[0]}: the study was tested at no such hospital; it has {', '.join(known)}")
     folders = {run.name: read_folders(out, run) for one in evidence.candidates for run in one.runs}
-    judgements = [_judge(record, one, sound) for one in evidence.candidates]
+    judgements = [_judge(record, one, folders, sound) for one in evidence.candidates]
     left_out = [one.name for one in evidence.left_out]
     used = {run.name: run for one in evidence.candidates for run in one.runs}
     return Acceptance(
@@ -108,12 +122,20 @@ def judge_study(
         sections=tuple(_section(out, one, folders, institutions) for one in evidence.candidates),
         costs=costs(tuple(used.values()), folders),
         sound=tuple(sound),
+        spoilt=find_spoilt(
+            record.spoilt,
+            [(one, judged.suspects) for one, judged in zip(evidence.candidates, judgements, strict=True)],
+        ),
+        gate=check_study(evidence.candidates, sites) if with_gate else (),
     )
 
 
-def _judge(record: StudyRecord, candidate: Candidate, sound: Collection[str]) -> Judgement:
+def _judge(
+    record: StudyRecord, candidate: Candidate, folders: Mapping[str, tuple[RunFolder, ...]], sound: Collection[str]
+) -> Judgement:
     findings = judge_thresholds(record.thresholds.asked, candidate) if record.thresholds else ()
-    named = tuple(one for one in suspects(candidate) if one.site not in sound)
+    validated = validations([(run.seed, folders[run.name][0]) for run in candidate.own_runs])
+    named = tuple(one for one in suspects(candidate, validated) if one.site not in sound)
     return Judgement(candidate.label, candidate.name, findings, named)
 
 
@@ -129,7 +151,7 @@ def _section(
         spreads={kind: Spread(tuple(seeds.values())) for kind, seeds in candidate.by_seed.items()},
         tables=own_tables(candidate.federated),
         groupings=group_cases(candidate.federated.averaged, institutions),
-        reliability=pool_reliability(_evaluations(out, candidate)),
+        reliability=_read_reliability(out, candidate),
         comparisons=compare_all(candidate),
         gains=gains(candidate),
         contributions=contributions(candidate),
@@ -139,9 +161,15 @@ def _section(
     )
 
 
-def _evaluations(out: Path, candidate: Candidate) -> list[tuple[Path, Mapping[str, Any]]]:
-    paths = [out / run.evaluation for run in candidate.own_runs]
-    return [(path, read_facts(READER, path, EVALUATION_FACTS)) for path in paths]
+def _read_reliability(out: Path, candidate: Candidate) -> dict[str, dict[str, Reliability]]:
+    paths: dict[str, list[Path]] = {}
+    for run in candidate.runs:
+        paths.setdefault(run.kind, []).append(out / run.evaluation)
+    found = {
+        kind: pool_reliability((path, read_facts(READER, path, EVALUATION_FACTS)) for path in of_kind)
+        for kind, of_kind in paths.items()
+    }
+    return {kind: pooled for kind, pooled in found.items() if pooled}
 
 
 def _read_stress(out: Path, candidate: Candidate) -> dict[str, Summary]:
@@ -170,6 +198,7 @@ def as_json(acceptance: Acceptance) -> dict[str, Any]:
         "why": list(verdict.why),
         "named_hospitals": sorted({one.site for judged in verdict.judgements for one in judged.suspects}),
         "labels_found_sound": list(acceptance.sound),
+        "labels_spoilt_on_purpose": [asdict(one) for one in acceptance.spoilt],
         "left_out": [asdict(one) for one in acceptance.evidence.left_out],
         "synthetic_cases": acceptance.evidence.synthetic_cases,
         "judgements": [
@@ -184,11 +213,15 @@ def as_json(acceptance: Acceptance) -> dict[str, Any]:
         ],
         "jobs": [_section_as_json(one) for one in acceptance.sections],
         "costs": [asdict(one) for one in acceptance.costs],
+        "gate": [asdict(one) for one in acceptance.gate],
     }
 
 
 def _section_as_json(section: Section) -> dict[str, Any]:
     candidate = section.candidate
+    bins = {
+        kind: {region: one.as_table() for region, one in pooled.items()} for kind, pooled in section.reliability.items()
+    }
     return {
         "job": candidate.label,
         "partition": candidate.partition,
@@ -200,7 +233,8 @@ def _section_as_json(section: Section) -> dict[str, Any]:
         },
         "figures": {table.metric.name: _table_as_json(table) for table in section.tables},
         **groups_as_json(section.groupings),
-        "reliability": {region: one.as_table() for region, one in section.reliability.items()},
+        "reliability": bins.pop(FEDERATED, {}),
+        "reliability_of_baselines": bins,
         "against": {
             one.baseline: {
                 "cases": one.cases,

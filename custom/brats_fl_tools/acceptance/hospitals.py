@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from brats_fl_tools.acceptance.case_figures import MEAN, CaseFigures
 from brats_fl_tools.acceptance.comparing import models_of, paired_difference
 from brats_fl_tools.acceptance.evidence import Candidate
 from brats_fl_tools.acceptance.statistics import FEWEST, Estimate, draw_patients
+from brats_fl_tools.acceptance.validation import Validated, deviation
 from brats_fl_tools.pages.formats import list_words
 from brats_fl_tools.study.expansion import FEDERATED
 
@@ -78,15 +80,21 @@ def _difference(
     return paired_difference(here.of("dice", MEAN), there.of("dice", MEAN), here.owners, confidence)
 
 
-def suspects(candidate: Candidate) -> tuple[Suspect, ...]:
+def suspects(candidate: Candidate, validated: Mapping[str, Validated] = MappingProxyType({})) -> tuple[Suspect, ...]:
     """Hospitals whose labels someone must look at.
 
-    Three signs, each by an interval of mean Dice over patients:
+    Four signs, each by an interval of mean Dice over patients:
 
     * the others do better without it;
     * its own cases score ``FAR`` or more below those of the others under every model, its own included;
     * the same under every model that others trained, too, while its own model fits its cases ``FAR`` better than the
-      federated one: it labels by another rule.
+      federated one: it labels by another rule;
+    * its validation cases score ``FAR`` or more below or above its own test cases under the federated model: it
+      trains by other labels than it is tested by.
+
+    Args:
+        candidate: The job.
+        validated: Hospital -> its validation of the model that is tested.
     """
     signs: dict[str, list[str]] = {site: [] for site in candidate.federated.sites}
     for one in contributions(candidate):
@@ -98,6 +106,10 @@ def suspects(candidate: Candidate) -> tuple[Suspect, ...]:
     for site in candidate.federated.sites:
         if text := describe_far_below(site, models, fits.get(site)):
             signs[site].append(text)
+        off = deviation(site, candidate.federated, validated, FAR, len(candidate.federated.sites))
+        if off is not None:
+            told = f"its validation cases score {abs(off):.3f} {'above' if off > 0 else 'below'} its own test cases"
+            signs[site].append(f"in the rounds {told}: it may train by other labels")
     return tuple(Suspect(site, tuple(found)) for site, found in signs.items() if found)
 
 

@@ -10,6 +10,7 @@ from brats_fl_tools.acceptance.comparing import DICE, METRICS
 from brats_fl_tools.acceptance.content import Acceptance, Section
 from brats_fl_tools.acceptance.evidence import READER
 from brats_fl_tools.acceptance.page import format_figure, format_interval
+from brats_fl_tools.acceptance.spoilt import describe as describe_spoilt
 from brats_fl_tools.pages.formats import NONE, REGION_NAMES, format_count
 from brats_fl_tools.report.model_card import USE, describe_claim, describe_limits, describe_table
 from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
@@ -57,6 +58,7 @@ def _about(acceptance: Acceptance, section: Section, run: RunRecord, digest: str
         *(f"  - {sentence}" for sentence in acceptance.verdict.why),
         *USE,
     ]
+    lines += [f"- {describe_spoilt(one)}" for one in acceptance.spoilt if one.partition == run.partition]
     if acceptance.evidence.synthetic_cases:
         lines.append("- Synthetic cases are among those tested: the figures say nothing of patients.")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from brats_fl_tools.acceptance.case_figures import COLUMNS, MEAN
 from brats_fl_tools.acceptance.comparing import ALL, DICE, METRICS, Metric
 from brats_fl_tools.acceptance.content import Acceptance, Section
 from brats_fl_tools.acceptance.hospitals import FAR, Contribution, Gain
+from brats_fl_tools.acceptance.spoilt import describe as describe_spoilt
 from brats_fl_tools.acceptance.statistics import FEWEST, Estimate
 from brats_fl_tools.audit.figures import list_warnings as audit_warnings
 from brats_fl_tools.audit.figures import sum_up as sum_up_audit
@@ -74,7 +75,11 @@ def render_acceptance(
         warnings=list_warnings(acceptance),
         diagrams={section.candidate.name: effects(section) for section in acceptance.sections},
         reliability={
-            one.candidate.name: draw_reliability(f"reliability-{number}", one.reliability)
+            one.candidate.name: [
+                diagram
+                for kind, pooled in one.reliability.items()
+                for diagram in draw_reliability(f"reliability-{number}-{kind}", pooled, kind)
+            ]
             for number, one in enumerate(acceptance.sections)
         },
         stresses=[
@@ -88,6 +93,8 @@ def render_acceptance(
             for name, summary in section.audits.items()
         ],
         pictures=pictures,
+        tells_energy=any(one.joules is not None for one in acceptance.costs),
+        list_words=list_words,
         machine=describe_machine(acceptance.record.machine),
         names=BASELINE_NAMES,
         metric_of=metric_of,
@@ -158,7 +165,7 @@ def format_p(value: float | None) -> str:
 def list_warnings(acceptance: Acceptance) -> list[str]:
     """What the figures must not be taken for."""
     evidence, stated = acceptance.evidence, acceptance.record.thresholds
-    texts = []
+    texts = [describe_spoilt(one) for one in acceptance.spoilt]
     if evidence.synthetic_cases:
         texts.append(
             f"{format_count(evidence.synthetic_cases, 'test case')} of a run are synthetic: the figures say nothing of "

@@ -25,7 +25,7 @@ from brats_fl_tools.model.evaluation_folder import count_synthetic
 from brats_fl_tools.one_writer import writes
 from brats_fl_tools.own_folders import claim, fresh_folder, is_ours, refuse_foreign
 from brats_fl_tools.pages.formats import format_count
-from brats_fl_tools.report.run_facts import EVALUATION_FACTS, read_facts
+from brats_fl_tools.report.run_facts import EVALUATION_FACTS, RELIABILITY, read_facts
 from brats_fl_tools.runs.folder import BEST_MODEL, EVALUATION_FILE, RUN_FILE
 from brats_fl_tools.runs.lists import describe_lists
 from brats_fl_tools.runs.resume import can_resume, resume_run
@@ -221,12 +221,20 @@ def write_table(out: Path, parts: Sequence[Part], tables: Sequence[pd.DataFrame]
         "cases": len(table[["site", "case"]].drop_duplicates()),
         "synthetic_cases": count_synthetic(sites, table["site"].unique(), split),
     }
+    bins = {site: bins for part in parts for site, bins in _bins(facts[part.name]).items() if site in part.made_for}
+    if set(bins) == set(table["site"]):
+        told[RELIABILITY] = bins
     if all("seen_in_training" in one for one in facts.values()):
         told["seen_in_training"] = []
     write_whole(out / EVALUATION_FILE, json.dumps(told, indent=1) + "\n")
     write_whole(out / CASE_TABLE_FILE, table.to_csv(index=False))
     _print_means(table)
     typer.echo(f"compare: brats-fl report RUN --against {out}")
+
+
+def _bins(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Hospital -> its voxels by their probability; empty of an evaluation that counted none."""
+    return dict(facts.get(RELIABILITY, {}))
 
 
 def _evaluation(run: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -22,6 +21,7 @@ from rich.progress import track
 from scipy import ndimage
 
 from brats_fl.cases.datalists import Case, DataList
+from brats_fl.cases.nifti import in_scanner_space
 from brats_fl.cases.scans import read_volumes
 from brats_fl.constants import MODALITIES, SPLITS
 
@@ -125,12 +125,7 @@ def _write_case(folder: Path, case: Case, shift: float, seed: int) -> None:
     scans = dict(zip(MODALITIES, case.image, strict=True))
     for name, volume in read_volumes(case.case, scans):
         own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{case.case}/{name}".encode()).digest()[:4], "big")
-        altered = nibabel.Nifti1Image(
-            alter(volume.voxels, volume.grid.spacing_mm.tolist(), shift, own_seed), volume.grid.affine
-        )
-        altered.set_qform(volume.grid.affine, code=1)
-        altered.set_sform(volume.grid.affine, code=1)
-        altered.header.set_xyzt_units("mm")
+        altered = alter(volume.voxels, volume.grid.spacing_mm.tolist(), shift, own_seed)
         target = folder / _copy_name(case, name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        altered.to_filename(target)
+        in_scanner_space(altered, volume.grid.affine).to_filename(target)

@@ -17,9 +17,7 @@ from brats_fl.typed import shorten
 from brats_fl_tools.pages.diagrams import Diagram
 from brats_fl_tools.pages.formats import REGION_NAMES
 from brats_fl_tools.pages.svg import MARKERS, MUTED, PALETTE, draw, legend_below
-
-KEY: Final = "reliability"
-"""Of ``evaluation.json``: hospital -> region -> bins."""
+from brats_fl_tools.report.run_facts import RELIABILITY
 
 Bins = dict[str, dict[str, list[Bin]]]
 
@@ -37,7 +35,7 @@ def pool_reliability(evaluations: Iterable[tuple[Path, Mapping[str, Any]]]) -> d
     """
     pooled: dict[str, Reliability] = {}
     for place, evaluation in evaluations:
-        for regions in READER.typed(Bins, evaluation.get(KEY, {}), place, KEY).values():
+        for regions in READER.typed(Bins, evaluation.get(RELIABILITY, {}), place, RELIABILITY).values():
             for region, bins in regions.items():
                 found = _as_reliability(place, region, bins)
                 pooled[region] = pooled[region] + found if region in pooled else found
@@ -46,25 +44,26 @@ def pool_reliability(evaluations: Iterable[tuple[Path, Mapping[str, Any]]]) -> d
 
 def _as_reliability(place: Path, region: str, bins: list[Bin]) -> Reliability:
     if region not in REGIONS:
-        READER.refuse(place, f"{KEY}: region must be one of {', '.join(REGIONS)} (got {shorten(region)})")
+        READER.refuse(place, f"{RELIABILITY}: region must be one of {', '.join(REGIONS)} (got {shorten(region)})")
     try:
         return Reliability.of_bins(bins)
     except ValueError as error:
-        READER.refuse(place, f"{KEY} of {region}: {error}")
+        READER.refuse(place, f"{RELIABILITY} of {region}: {error}")
 
 
-def draw_reliability(name: str, pooled: Mapping[str, Reliability]) -> list[Diagram]:
+def draw_reliability(name: str, pooled: Mapping[str, Reliability], model: str = "") -> list[Diagram]:
     """The diagram, or none where nothing was counted.
 
     Args:
         name: Makes it the page's own.
         pooled: Region -> its voxels by their probability.
+        model: Whose they are, where there are several diagrams.
     """
     errors = {region: error for region, one in pooled.items() if (error := one.expected_error()) is not None}
     if not errors:
         return []
     said = ", ".join(f"{region.upper()} {error:.3f}" for region, error in errors.items())
-    title = "Reliability of the probabilities"
+    title = f"Reliability of the probabilities{f', {model}' if model else ''}"
     caption = (
         f"Brain within {NEAR_TUMOUR_MM:g} mm of the tumour, all cases together, ten bins. On the dotted line what the "
         "network says comes true; below it the network promises too much, above it too little. Calibration error over "

@@ -15,6 +15,9 @@ from brats_fl_tools.withdrawn import Withdrawal
 
 Counts = dict[str, dict[str, int]]
 
+RELIABILITY: Final = "reliability"
+"""Of ``evaluation.json``: hospital -> region -> voxels by their probability, in bins."""
+
 _OF_BOTH: Final[Mapping[str, Any]] = MappingProxyType(
     {
         **dict.fromkeys(("bundle", "profile", "commit", "sites_dir"), str | None),
@@ -46,7 +49,7 @@ EVALUATION_FACTS: Final[Mapping[str, Any]] = MappingProxyType(
         **dict.fromkeys(("cases", "synthetic_cases"), int | None),
         "split": Literal["training", "validation", "testing"] | None,
         "models_sha256": dict[str, str],
-        "reliability": dict[str, dict[str, list[Bin]]],
+        RELIABILITY: dict[str, dict[str, list[Bin]]],
         "seen_in_training": list[str],
         "seconds_per_case": float | None,
     }

@@ -17,6 +17,7 @@ from brats_fl_tools.pages.formats import format_count, format_duration
 from brats_fl_tools.runs.processes import Interrupted, end_marked
 from brats_fl_tools.study.children import STUDY_VARIABLE, carry_out
 from brats_fl_tools.study.definition import read_study
+from brats_fl_tools.study.energy import EnergyMeter, metering
 from brats_fl_tools.study.expansion import LOGS_FOLDER, expand
 from brats_fl_tools.study.progress import describe_left, describe_run
 from brats_fl_tools.study.record import RunRecord, StudyRecord, write_record
@@ -88,22 +89,29 @@ def run_study(path: Path, out: Path, force: bool = False) -> StudyRecord:
     end_marked(STUDY_VARIABLE, str(out))  # of a study that was killed: nobody else writes this folder
     record = begin_or_go_on(path, study, runs, out, force)
     typer.echo(f"{study.name}: {describe_left(record.runs)}")
-    for number, name in enumerate([one.name for one in record.runs], 1):
-        record = _do_one(path, out, record, name, f"[{number}/{len(runs)}]")
+    with metering() as meter:
+        for number, name in enumerate([one.name for one in record.runs], 1):
+            record = _do_one(path, out, record, name, f"[{number}/{len(runs)}]", meter)
     _finish(record, out)
     return record
 
 
-def _do_one(path: Path, out: Path, record: StudyRecord, name: str, count: str) -> StudyRecord:
+def _do_one(path: Path, out: Path, record: StudyRecord, name: str, count: str, meter: EnergyMeter) -> StudyRecord:
     """Carry out a run unless it is done; the record with what became of it, which is written, too."""
     known = next(one for one in record.runs if one.name == name)
     if known.state == "finished":
         return record
     begin = time.monotonic()
+    spent_before = meter.joules()
 
     def state(**word: Any) -> StudyRecord:
         seconds = round(known.seconds + time.monotonic() - begin, 1)
-        changed = record.with_run(replace(known, **{"error": "", "seconds": seconds, **word}))
+        changed = record.with_run(
+            replace(
+                known,
+                **{"error": "", "seconds": seconds, "joules": energy_of(known, spent_before, meter.joules()), **word},
+            )
+        )
         write_record(out, changed)
         return changed
 
@@ -123,6 +131,18 @@ def _do_one(path: Path, out: Path, record: StudyRecord, name: str, count: str) -
     took = format_duration(time.monotonic() - begin)
     typer.echo(f"{count} {name}: done in {took}, {describe_scores(known, out)}; {describe_left(record.runs)}")
     return record
+
+
+def energy_of(known: RunRecord, before: float | None, now: float | None) -> float | None:
+    """Joules of a run, those of its earlier parts included; None where the machine does not tell of one of them.
+
+    Args:
+        known: The run as it was before this part.
+        before: What the meter said at the start of this part.
+        now: What it says.
+    """
+    earlier = known.joules if known.seconds else 0.0
+    return None if earlier is None or before is None or now is None else round(earlier + now - before, 1)
 
 
 def describe_scores(known: RunRecord, out: Path) -> str:

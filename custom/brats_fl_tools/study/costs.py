@@ -163,9 +163,9 @@ def compression_of(study: Study, label: str, source: JobSource) -> Compression:
 
 
 def cache_bytes(study: Study, runs: Sequence[StudyRun], sources: Iterable[Path]) -> float:
-    """Of the preprocessed cases of all partitions, one entry for each case and spacing."""
+    """Of the preprocessed cases of all partitions, one entry for each case, spacing and label."""
     cases = {
-        case.image
+        (case.image, study.spoilt.get(run.partition, {}).get(site.parent.name))
         for run in runs
         for site in list_sites(study.folders[run.partition])
         for split in SPLITS

@@ -13,6 +13,7 @@ from brats_fl.errors import RunError
 from brats_fl.reading import Reader
 from brats_fl.typed import shorten
 from brats_fl_tools.baseline.parts import Kind
+from brats_fl_tools.partition.spoilt_labels import Spoiling
 
 READER: Final = Reader(RunError, "mend the study file; docs/study.md has a table of its keys", "no such study file")
 
@@ -63,6 +64,8 @@ class Study:
     """Every run is repeated on as many folds of each hospital's cases; None takes the lists as they are."""
     thresholds: Path | None = None
     """File that says what a model must reach."""
+    spoilt: Mapping[str, Mapping[str, Spoiling]] = field(default_factory=dict)
+    """Partition -> hospital -> how the labels that it trains on are spoilt on purpose."""
 
     def __post_init__(self) -> None:
         """Check what types do not say.
@@ -87,6 +90,7 @@ class Study:
         _check_list("seeds", self.seeds)
         if low := [seed for seed in self.seeds if seed < 0]:
             raise ValueError(f"seeds must be 0 or more (got {low[0]})")
+        _check_spoilt(self)
         _check_settings("set", self.set)
         for name, job in self.jobs.items():
             _check_settings(f"jobs.{name}.set", job.set)
@@ -118,6 +122,15 @@ def _check_list(key: str, values: Sequence[object], may_be_empty: bool = False) 
         raise ValueError(f"{key} must not be empty; leave it out for the default")
     if len(set(values)) < len(values):
         raise ValueError(f"{key} must have each entry once (got {shorten(list(values))})")
+
+
+def _check_spoilt(study: Study) -> None:
+    for partition, hospitals in study.spoilt.items():
+        if partition not in study.folders:
+            there = ", ".join(study.folders)
+            raise ValueError(f"spoilt must name partitions of the study, {there} (got {shorten(partition)})")
+        if not hospitals:
+            raise ValueError(f"spoilt.{partition} must name a hospital; leave it out to spoil nothing")
 
 
 def _check_settings(key: str, values: Mapping[str, Any]) -> None:

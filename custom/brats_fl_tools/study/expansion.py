@@ -16,6 +16,7 @@ from brats_fl_tools.jobs.assembly import JobOptions, configure
 from brats_fl_tools.jobs.participants import is_default
 from brats_fl_tools.jobs.source import JobSource, read_source
 from brats_fl_tools.partition.manifest import hash_list
+from brats_fl_tools.partition.spoilt_labels import Spoiling
 from brats_fl_tools.repository import JOBS
 from brats_fl_tools.runs.workload import workload_of
 from brats_fl_tools.study.definition import Study
@@ -26,7 +27,7 @@ RunKind = Literal["federated", "local", "central", "leave-one-out"]
 PLAIN: Final = "fedavg"
 """Algorithm of the job whose recipe the baselines of a bundle take, where the study has such a job."""
 
-RUNS_FOLDER, FOLDS_FOLDER, LOGS_FOLDER = "runs", "folds", "logs"
+RUNS_FOLDER, FOLDS_FOLDER, SPOILT_FOLDER, LOGS_FOLDER = "runs", "folds", "spoilt", "logs"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,14 @@ class Cases:
     fold: int | None
     sites: Path
     lists: Lists
+    """With the labels as they are; what is spoilt is spoilt when the lists are written."""
+    spoilt: Mapping[str, Spoiling]
+    """Hospital -> how the labels that it trains on are spoilt."""
+
+    @property
+    def is_made(self) -> bool:
+        """Whether its lists are the study's own, to be written, and not those of the partition."""
+        return self.fold is not None or bool(self.spoilt)
 
     @property
     def prefix(self) -> str:
@@ -94,21 +103,33 @@ class Cases:
 
 
 def cases_of(study: Study, out: Path) -> list[Cases]:
-    """The partitions of a study, each as often as there are folds; folds are not written, see ``write_folds``.
+    """The partitions of a study, each as often as there are folds; nothing is written, see ``write_cases``.
 
     Raises:
-        DataListError: A folder has no list, a list is wrong, or a hospital has too few patients for the folds.
+        DataListError: A folder has no list, a list is wrong, a hospital has too few patients for the folds, or one
+            whose labels are to be spoilt trains on nothing.
     """
     found = []
     for partition, sites in study.folders.items():
-        lists = read_lists(sites)
+        lists, spoilt = read_lists(sites), study.spoilt.get(partition, {})
+        for hospital in spoilt:
+            _refuse_idle(hospital, partition, sites, lists)
+        made = out / (SPOILT_FOLDER if spoilt else FOLDS_FOLDER) / partition
         if study.folds is None:
-            found.append(Cases(partition, None, sites, lists))
+            found.append(Cases(partition, None, made if spoilt else sites, lists, spoilt))
             continue
         for number, dealt in enumerate(fold_lists(sites, lists, study.folds), 1):
-            folder = out / FOLDS_FOLDER / partition / f"fold-{number}"
-            found.append(Cases(partition, number, folder, dealt))
+            found.append(Cases(partition, number, made / f"fold-{number}", dealt, spoilt))
     return found
+
+
+def _refuse_idle(hospital: str, partition: str, sites: Path, lists: Lists) -> None:
+    """Raise ``DataListError`` where a hospital has no label that could be spoilt."""
+    if hospital not in lists or not lists[hospital].training:
+        able = ", ".join(site for site, found in lists.items() if found.training)
+        raise DataListError(
+            f"spoilt.{partition}: {hospital} has no training case in {sites}; name one that has ({able})"
+        )
 
 
 def expand(study: Study, path: Path, out: Path) -> list[StudyRun]:
@@ -205,6 +226,7 @@ def _make_run(
     except BratsFLError as error:
         raise RunError(f"{path}: jobs.{label}: {error}") from None
     told = [kind, comparable, {site: hash_list(found) for site, found in cases.lists.items()}]
+    told += [dict(cases.spoilt)] if cases.spoilt else []  # without, a run is what it was before there was such a thing
     what = label if kind == FEDERATED else f"{bundle_name(source)}-{kind}"
     one, many = work.rounds * work.steps, len(hospitals)
     steps = {FEDERATED: many, "local": many, "central": 1, "leave-one-out": many * (many - 1)}

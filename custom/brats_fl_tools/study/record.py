@@ -4,6 +4,7 @@ DIR/study.json              this record; whoever reports on a study reads it wit
 DIR/runs/NAME               a run folder as ``simulate`` writes it, or a folder of a baseline, with evaluation.csv
 DIR/logs/NAME.log           what the commands of that run printed
 DIR/folds/PARTITION/fold-K  folder of sites, of a study with folds
+DIR/spoilt/PARTITION        the same with labels spoilt on purpose, SITE/altered-labels/HOW/CASE.nii.gz
 DIR/cache                   preprocessed cases, which all runs share
 """
 
@@ -18,6 +19,7 @@ from typing import Any, Final, Literal
 from brats_fl.errors import RunError
 from brats_fl.files import CASE_TABLE_FILE, write_whole
 from brats_fl.reading import Reader
+from brats_fl_tools.partition.spoilt_labels import Spoiling
 from brats_fl_tools.runs.folder import EVALUATION_FILE
 from brats_fl_tools.study.expansion import StudyRun
 from brats_fl_tools.study.thresholds import Thresholds
@@ -48,6 +50,8 @@ class RunRecord(StudyRun):
     state: State = "waiting"
     seconds: float = 0.0
     """That its commands took so far."""
+    joules: float | None = None
+    """That the machine took meanwhile; None where it does not tell."""
     error: str = ""
     """Last line of its log, where it failed."""
 
@@ -84,6 +88,8 @@ class StudyRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
+    spoilt: Mapping[str, Mapping[str, Spoiling]] = field(default_factory=dict)
+    """Partition -> hospital -> how the labels that it trains on were spoilt on purpose."""
 
     def __post_init__(self) -> None:
         """Check what becomes part of a path.

@@ -14,10 +14,11 @@ from brats_fl.machine import describe_machine
 from brats_fl.names import check_folder
 from brats_fl.provenance import find_commit, hash_file
 from brats_fl_tools.own_folders import claim, is_ours, refuse_foreign
+from brats_fl_tools.partition.spoilt_labels import write_spoilt
 from brats_fl_tools.runs.folder import now, versions
 from brats_fl_tools.study.children import is_done
 from brats_fl_tools.study.definition import READER, Study
-from brats_fl_tools.study.expansion import LOGS_FOLDER, RUNS_FOLDER, StudyRun, cases_of
+from brats_fl_tools.study.expansion import LOGS_FOLDER, RUNS_FOLDER, Cases, StudyRun, cases_of
 from brats_fl_tools.study.folds import FOLD_RULE, write_lists
 from brats_fl_tools.study.record import (
     STUDY_FILE,
@@ -67,10 +68,24 @@ def begin_or_go_on(path: Path, study: Study, runs: Sequence[StudyRun], out: Path
     write_record(out, record)
     for run in record.dropped:
         typer.echo(f"{run.name}: no longer in the study; its folder stays")
-    if study.folds is not None:
-        for cases in cases_of(study, out):
-            write_lists(cases.sites, cases.lists, study.folders[cases.partition])
+    for cases in cases_of(study, out):
+        if cases.is_made:
+            write_cases(cases, study.folders[cases.partition])
     return record
+
+
+def write_cases(cases: Cases, sites: Path) -> None:
+    """Write the lists of a fold, or those with spoilt labels, and these labels.
+
+    Args:
+        cases: Lists of the study's own.
+        sites: Folder of the sites that they were made of.
+
+    Raises:
+        CaseError: A label that is to be spoilt cannot be read.
+    """
+    spoilt = {site: write_spoilt(cases.sites / site, cases.lists[site], how) for site, how in cases.spoilt.items()}
+    write_lists(cases.sites, {**cases.lists, **spoilt}, sites)
 
 
 def _earlier(out: Path) -> StudyRecord | None:
@@ -138,6 +153,7 @@ def _state(
         dropped=tuple(run for run in known if run.name not in names and (out / run.folder).is_dir()),
         thresholds=thresholds,
         fold_rule=FOLD_RULE if study.folds is not None else "",
+        spoilt=study.spoilt,
         versions=versions(),
         commit=find_commit() or "",
         machine=describe_machine(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from tests.brats_fl_tools.report.test_report import CHROMIUM, measure_in_browser
-from tests.run_folders import write_scans
+from tests.run_folders import train, write_rounds, write_scans
 from tests.study_folders import GOOD, Dice, even, rows_of, write_study_folder
 from typer.testing import CliRunner
 
@@ -211,3 +212,80 @@ def test_figures_of_a_privacy_audit_are_in_the_report_of_its_study(reported: Pat
     (found,) = [audits for job in acceptance["jobs"] for audits in job["audits"].values()]
     assert found["inversion"]["attacks"][0]["correlation"]["t1c"] == 0.8
     assert found["membership"] is None
+
+
+SPOILT_SITES: Dice = {f"hospital-{number}": even(0.7) for number in (1, 2, 3)}
+BY_ITS_ROUNDS = {"hospital-1": 0.7, "hospital-2": 0.2, "hospital-3": 0.7}
+WITHOUT = dict.fromkeys(SPOILT_SITES, SPOILT_SITES) | {"hospital-2": {site: even(0.8) for site in SPOILT_SITES}}
+
+
+def write_spoilt_study(folder: Path, without: Mapping[str, Dice], validated: Mapping[str, float]) -> Path:
+    """A study that mirrored the labels of hospital-2, with six validation cases a hospital."""
+    out = write_study_folder(
+        folder / "study", (SPOILT_SITES,), without=without, thresholds=Thresholds(least_mean_dice=0.5),
+        spoilt={"sites": {"hospital-2": "mirrored"}},
+    )  # fmt: skip
+    run = out / "runs" / "sites-unet-seed0"
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    facts["sites"] = {site: {"training": 4, "validation": 6, "testing": 6} for site in SPOILT_SITES}
+    (run / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    told = [train(2, site, phase="final", metrics={"val_mean_dice": dice}) for site, dice in validated.items()]
+    write_rounds(run, [train(number, site) for number in range(3) for site in SPOILT_SITES] + told)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("without", "validated", "sign"),
+    [
+        (WITHOUT, dict.fromkeys(BY_ITS_ROUNDS, 0.7), "the others' Dice is 0.100 higher without it"),
+        (dict.fromkeys(SPOILT_SITES, SPOILT_SITES), BY_ITS_ROUNDS, "in the rounds its validation cases score 0.500"),
+    ],
+)
+def test_hospital_spoilt_on_purpose_is_named_by_contribution_and_by_rounds(
+    without: Mapping[str, Dice], validated: Mapping[str, float], sign: str, tmp_path: Path
+):
+    acceptance, page = report_of(write_spoilt_study(tmp_path, without, validated))
+
+    assert (acceptance["verdict"], acceptance["named_hospitals"]) == ("no go", ["hospital-2"])
+    assert sign in acceptance["why"][0]
+    assert acceptance["labels_spoilt_on_purpose"] == [
+        {"partition": "sites", "site": "hospital-2", "how": "mirrored", "named_by": ["unet"], "not_named_by": []}
+    ]
+    assert "hospital-2 trained and validated on labels with left and right mirrored" in page
+    assert "The figures of unet name it. No model of this partition is for use." in page
+
+
+def test_spoilt_hospital_that_no_figure_names_is_said_to_be_unnamed_and_the_card_says_what_was_done(tmp_path: Path):
+    sound = dict.fromkeys(SPOILT_SITES, SPOILT_SITES)
+    out = write_spoilt_study(tmp_path, sound, dict.fromkeys(SPOILT_SITES, 0.7))
+
+    acceptance, page = report_of(out)
+
+    assert (acceptance["verdict"], acceptance["named_hospitals"]) == ("go", [])
+    assert "No figures name it." in page
+    card = (out / "runs" / "sites-unet-seed0" / "model_card.md").read_text(encoding="utf-8")
+    assert "Labels were spoilt on purpose: hospital-2" in card
+
+
+def test_study_without_energy_or_scans_says_so(reported: Path):
+    acceptance, page = read(reported)
+
+    assert {cost["joules"] for cost in acceptance["costs"]} == {None}
+    assert "Energy: this machine does not tell." in page
+    assert "Not at hand, so not checked here: hospital-1 and hospital-2" in page
+
+
+def test_baselines_have_a_diagram_of_their_own_where_their_bins_are(tmp_path: Path):
+    out = write_study_folder(tmp_path / "study", local=shifted(-0.1))
+    bins = [{"voxels": 10, "mean_probability": 0.05 + tenth / 10, "share": 0.1} for tenth in range(10)]
+    for run in read_record(out).runs:
+        path = out / run.evaluation
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**facts, "reliability": {"hospital-1": {"wt": bins}}}), encoding="utf-8")
+
+    acceptance, page = report_of(out)
+
+    (job,) = acceptance["jobs"]
+    assert job["reliability_of_baselines"]["local"]["wt"] == job["reliability"]["wt"]
+    assert "Reliability of the probabilities, federated" in page
+    assert "Reliability of the probabilities, local" in page
