@@ -58,9 +58,10 @@ def _why_unreadable(path: Path) -> str:
         begin = file.read(len(ZIP_BEGIN))
     if not begin:
         return "is empty, 0 bytes; copy the checkpoint again"
-    if begin == ZIP_BEGIN and not zipfile.is_zipfile(path):
+    names = _names_in(path)
+    if begin == ZIP_BEGIN and names is None:
         return "is cut short or damaged; copy the checkpoint again"
-    parts = {name.rpartition("/")[2] for name in _names_in(path)}
+    parts = {name.rpartition("/")[2] for name in names or ()}
     if "constants.pkl" in parts:
         return f"is a TorchScript program, no checkpoint of weights; {SAVE_STATE.format('torch.jit.load(...)')}"
     if begin == ZIP_BEGIN and "data.pkl" not in parts:
@@ -71,11 +72,13 @@ def _why_unreadable(path: Path) -> str:
     )
 
 
-def _names_in(path: Path) -> list[str]:
-    if not zipfile.is_zipfile(path):
-        return []
-    with zipfile.ZipFile(path) as archive:
-        return archive.namelist()
+def _names_in(path: Path) -> list[str] | None:
+    """Names of an archive's files; None where it is none that can be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except Exception:  # of a damaged one zipfile raises half a dozen kinds
+        return None
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, torch.Tensor]:
