@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
@@ -331,6 +331,7 @@ def announced(reply: object) -> bytes:
         )
     )
 )
+@example(b"")
 def test_trainer_that_sends_other_bytes_than_a_result_is_no_trainer(content: bytes):
     ours, theirs = Pipe()
     with ours, theirs:

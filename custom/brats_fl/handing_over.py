@@ -58,16 +58,23 @@ def take_over(connection: Connection) -> Any:
 
     Raises:
         EOFError, ConnectionError: The other side is gone.
-        Exception: It handed over something else; pickle raises whatever it runs into.
+        ValueError, TypeError: It handed over something else.
     """
-    content, sizes, buffers = pickle.loads(connection.recv_bytes())
+    content, sizes, buffers = _unpickled(connection.recv_bytes())
     if not isinstance(sizes, tuple) or not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise ValueError(f"sizes of arrays must be whole numbers of 0 and more (got {sizes!r:.80})")
     if sizes:
         if not connection.poll(PATIENCE_SECONDS):
             raise ValueError(f"{sum(sizes)} bytes of memory were announced and did not come in {PATIENCE_SECONDS} s")
         buffers = _mapped(recv_handle(connection), sizes)
-    return pickle.loads(content, buffers=buffers)
+    return _unpickled(content, buffers)
+
+
+def _unpickled(content: bytes, buffers: Any = ()) -> Any:
+    try:
+        return pickle.loads(content, buffers=buffers)
+    except Exception as error:  # whatever pickle runs into, such as an EOFError of bytes that end too soon
+        raise ValueError(f"what came is no message ({type(error).__name__}: {error})") from error
 
 
 def _mapped(descriptor: int, sizes: Sequence[int]) -> list[memoryview]:
