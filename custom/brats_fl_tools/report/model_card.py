@@ -42,7 +42,7 @@ LIMITS: Final = (
     "For research use only. Not a medical device, not for diagnosis or treatment.",
     "The figures hold for these hospitals, scanners and cases; their intervals speak of other patients of the same "
     "hospitals, not of other hospitals.",
-    "The reference was drawn by people, who differ among themselves.",
+    "Where people drew the reference, they differ among themselves.",
 )
 
 BY_DICE: Final = "by mean Dice on validation cases of the hospitals"
@@ -109,8 +109,8 @@ def describe_run(run: RunFolder, digest: str, chosen: str = BY_DICE) -> str:
         "# Model card\n",
         f"- Model: SHA-256 {digest}",
         f"- Bundle: {info.get('bundle') or 'not recorded'} ({info.get('profile') or 'profile not recorded'}), {job}",
-        f"- Run: what makes it comparable has the SHA-256 {info.get('study_sha256') or 'not recorded'}, its job "
-        f"{info.get('content_hash') or 'not recorded'}",
+        f"- Data split: SHA-256 {info.get('study_sha256') or 'not recorded'}",
+        f"- Job: SHA-256 {info.get('content_hash') or 'not recorded'}",
         "- Verdict: none, no study judged the model",
         *USE,
     ]

@@ -33,7 +33,7 @@ NIIVUE: Final = "0.69.0"
 PACKAGE_SHA256: Final = "6e9a6a471b428eb3b258a0086beca9187d95e43a781a39e8a519c6da246af485"
 """Of the package's file at registry.npmjs.org, which never changes; a new release is looked at and named here."""
 
-LIBRARY: Final = "package/dist/niivue.umd.js"
+SCRIPT_IN_PACKAGE: Final = "package/dist/niivue.umd.js"
 FETCH: Final = f"npm pack @niivue/niivue@{NIIVUE}"
 
 MOST_BYTES: Final = 24_000_000
@@ -75,13 +75,13 @@ class Viewer:
     cases: tuple[ViewedCase, ...]
     notes: tuple[str, ...]
     """A line on everything that is not shown."""
-    library: Markup
+    niivue: Markup
     script: Markup
 
     @cached_property
     def policy(self) -> str:
         """What the page's policy says of scripts: these two and no others."""
-        digests = [hashlib.sha256(text.encode()).digest() for text in (self.library, self.script)]
+        digests = [hashlib.sha256(text.encode()).digest() for text in (self.niivue, self.script)]
         return "script-src " + " ".join(f"'sha256-{base64.b64encode(one).decode()}'" for one in digests)
 
     @property
@@ -108,7 +108,7 @@ class Viewer:
         return {LABEL_NAMES[label]: "#{:02x}{:02x}{:02x}".format(*rgb) for label, rgb in LABEL_COLOURS.items()}
 
 
-def read_library(package: Path) -> str:
+def read_niivue(package: Path) -> str:
     """NiiVue's script out of its package.
 
     Raises:
@@ -125,7 +125,7 @@ def read_library(package: Path) -> str:
             f"(got {found}): no other script runs beside patients' scans; {how}"
         )
     with tarfile.open(package) as archive:
-        file = archive.extractfile(LIBRARY)
+        file = archive.extractfile(SCRIPT_IN_PACKAGE)
         assert file is not None  # by its hash
         return file.read().decode()
 
@@ -139,9 +139,9 @@ def build_viewer(wanted: Wanted, runs: Mapping[str, RunFolder], sites: Path | No
         sites: Folder with ``SITE/datalist.json``, where a run's own word on it does not hold here.
 
     Raises:
-        RunError: As ``read_library``, or no run has a mask of a chosen case.
+        RunError: As ``read_niivue``, or no run has a mask of a chosen case.
     """
-    library = read_library(wanted.package)
+    niivue = read_niivue(wanted.package)
     chosen = {name: choose_viewed(masked_cases(run), wanted.cases) for name, run in runs.items()}
     for case in wanted.cases:
         if not any(is_named(case, result) for found in chosen.values() for _, result in found):
@@ -161,7 +161,7 @@ def build_viewer(wanted: Wanted, runs: Mapping[str, RunFolder], sites: Path | No
             break
         cases.append(viewed)
     script = OWN_SCRIPT.read_text(encoding="utf-8")
-    return Viewer(tuple(cases), tuple(notes), Markup(library), Markup(script))
+    return Viewer(tuple(cases), tuple(notes), Markup(niivue), Markup(script))
 
 
 def _in_turn(chosen: Mapping[str, Sequence[tuple[str, CaseResult]]]) -> Iterator[tuple[str, str, CaseResult]]:

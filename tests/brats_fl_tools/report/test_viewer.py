@@ -27,7 +27,7 @@ from brats_fl.provenance import hash_file
 from brats_fl_tools.cli import app
 from brats_fl_tools.report import viewer, write_report
 from brats_fl_tools.report.overlays import OpenCase
-from brats_fl_tools.report.viewer import LIBRARY, Wanted, read_library, view_case
+from brats_fl_tools.report.viewer import SCRIPT_IN_PACKAGE, Wanted, read_niivue, view_case
 
 WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 """A graphics card in software."""
@@ -38,7 +38,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of NiiVue's form with another script, which counts as the one that is asked for."""
     path, script = tmp_path / "niivue.tgz", b"var niivue = {};"
     with tarfile.open(path, "w:gz") as archive:
-        entry = tarfile.TarInfo(LIBRARY)
+        entry = tarfile.TarInfo(SCRIPT_IN_PACKAGE)
         entry.size = len(script)
         archive.addfile(entry, io.BytesIO(script))
     monkeypatch.setattr(viewer, "PACKAGE_SHA256", hash_file(path))
@@ -81,7 +81,7 @@ def test_chosen_case_comes_first_and_once(run: Path, package: Path):
     assert titles == ["a2, hospital-1", "Worst: b1, hospital-2", "Best: a1, hospital-1"]
 
 
-def test_page_runs_the_library_and_its_own_script_and_nothing_else(run: Path, package: Path):
+def test_page_runs_niivue_and_its_own_script_and_nothing_else(run: Path, package: Path):
     page = write_report(run, wanted=Wanted(package)).in_3d.read_text(encoding="utf-8")
 
     policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])
@@ -149,7 +149,7 @@ def test_file_that_is_not_the_package_is_refused_with_the_command_that_writes_it
         path.write_bytes(content)
 
     with pytest.raises(RunError, match=r"niivue\.tgz: .*`npm pack @niivue/niivue@0\.69\.0`"):
-        read_library(path)
+        read_niivue(path)
 
 
 def test_chosen_case_without_the_package_is_refused(run: Path):
