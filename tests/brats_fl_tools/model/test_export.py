@@ -235,7 +235,7 @@ def test_bundle_says_on_what_the_weights_were_trained_and_tested_and_names_no_ca
     section, digest = section_of(bundle), hash_file(run / "global_model.pt")
     assert f"- Model: SHA-256 {digest}, here {hash_file(bundle / 'models' / 'model.pt')}\n" in section
     assert "- Bundle: brats_attention_unet (small), brats_unet_fedavg, 3 rounds\n" in section
-    assert f"has the SHA-256 {'5' * 64}" in section
+    assert f"- Data split: SHA-256 {'5' * 64}" in section
     assert "| hospital-1 | 4 | 1 | 3 |" in section
     assert "5 test cases that it never saw in training; 95 % intervals over cases." in section
     assert re.search(r"\| mean Dice \| 0\.700 \| 0\.\d{3} to 0\.\d{3} \|", section)  # (.9 + .8 + .7 + .6 + .5) / 5
