@@ -35,12 +35,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import Final
+
+LONGEST_LINE: Final = 1500
+"""Characters of a line of a message: values of a file may be as long as whoever wrote it liked."""
 
 
 class BratsFLError(Exception):
-    """Base of every error that a user can mend; the command line prints its text without a traceback."""
+    """Base of every error that a user can mend; the command line prints its text without a traceback.
+
+    Of a line that is too long the middle is left out: the file is named in front, the mend stands at the end.
+    """
 
     code = "ERROR"
+
+    def __str__(self) -> str:
+        """The text, of which no line is too long."""
+        return "\n".join(map(_cut, self.say().split("\n")))
+
+    def say(self) -> str:
+        """The text in full."""
+        return super().__str__()
+
+
+def _cut(line: str) -> str:
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 class CacheError(BratsFLError):
@@ -77,7 +97,7 @@ class ScanError(CaseError):
         super().__init__(fault, found)
         self.fault, self.found = fault, found
 
-    def __str__(self) -> str:
+    def say(self) -> str:
         """What there is, and how to mend it."""
         return f"{self.found}; {self.fault.value}"
 
@@ -98,7 +118,7 @@ class ScanValuesError(CaseError):
         super().__init__(case, scan, rule, found, file, mend)
         self.case, self.scan, self.rule, self.found, self.file, self.mend = case, scan, rule, found, file, mend
 
-    def __str__(self) -> str:
+    def say(self) -> str:
         """One line: place, rule, what was found, and the mend."""
         return f"{self.case}: {self.scan}: {self.rule}: {self.found} ({self.file}); {self.mend}"
 
@@ -245,7 +265,7 @@ class StepError(BratsFLError):
         super().__init__(cases, step, reason)
         self.cases, self.step, self.reason = cases, step, reason
 
-    def __str__(self) -> str:
+    def say(self) -> str:
         """Case, step, reason and files."""
         return f"{self.cases}: {self.step}: {self.reason}"
 

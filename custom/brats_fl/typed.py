@@ -56,6 +56,10 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return _convert(next(one for one in arguments if one is not type(None)), value, name)
     if origin is Literal:
         return value if value in [one for one in arguments if type(one) is type(value)] else _refuse(kind, value, name)
+    if origin is tuple and Ellipsis not in arguments:
+        if len(_a(list, kind, value, name)) != len(arguments):
+            _refuse(kind, value, name)
+        return tuple(_convert(one, value[i], f"{name}[{i}]") for i, one in enumerate(arguments))
     if origin in (list, tuple, frozenset):
         return origin(_convert(arguments[0], one, f"{name}[{i}]") for i, one in enumerate(_a(list, kind, value, name)))
     if origin in (dict, Mapping):
@@ -115,6 +119,8 @@ def describe(kind: Any) -> str:
         return " or ".join("null" if one is type(None) else describe(one) for one in arguments)
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple and Ellipsis not in arguments:
+        return f"a list of {len(arguments)}, each entry {describe(arguments[0])}"
     if origin in (list, tuple, frozenset):
         return f"a list, each entry {describe(arguments[0])}"
     if origin in (dict, Mapping) and arguments[1] is not Any:

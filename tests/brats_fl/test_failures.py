@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from brats_fl.errors import CaseError, StepError, TrainingAborted
+from brats_fl.errors import LONGEST_LINE, CaseError, RunError, ScanError, ScanFault, StepError, TrainingAborted
 from brats_fl.failures import during, explain, is_disk_full, tell_reason_last
 from brats_fl.trainer_process import describe_failure
 
@@ -98,3 +98,23 @@ def test_last_line_of_a_process_that_an_error_ended_is_the_reason(
     lines = capsys.readouterr().err.splitlines()
     assert lines[-2:] == ["error: 1 of 2 cases were not segmented", "P_001: reading: is cut short"]
     assert "RuntimeError: Failed to evaluate evaluator.run()" in lines
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RunError(f"run/study.json: name must be short (got {'x' * 5000}); write it again"),
+        ScanError(ScanFault.TRUNCATED, f"run/study.json: {'x' * 5000}"),
+        StepError("run/study.json", "reading", f"{'x' * 5000}; write it again"),
+    ],
+)
+def test_line_of_a_message_that_is_too_long_keeps_the_file_and_the_mend(error: Exception):
+    said = str(error)
+
+    assert said.startswith("run/study.json: ")
+    assert said.endswith(("again", "again)"))
+    assert len(said) == LONGEST_LINE + len(" ... ")
+
+
+def test_other_lines_of_a_long_message_stay_whole():
+    assert str(RunError(f"first\n{'x' * 5000}\nlast")).split("\n")[::2] == ["first", "last"]

@@ -44,7 +44,7 @@ def describe_membership(membership: Membership | None) -> str:
         f"{format_count(membership.member_patients, 'patient')} trained on and "
         f"{format_count(membership.other_patients, 'other')}"
     )
-    if membership.is_too_small:
+    if membership.is_too_small or not membership.scores:
         return f"Whether the model tells who was in the training cannot be said: {count} are too few."
     best = max(membership.scores, key=lambda one: one.auc)
     low, high = best.auc_interval

@@ -39,7 +39,7 @@ class Score:
     kind: Kind
     auc: float
     """0.5 for a guess, 1 where all are told apart."""
-    auc_interval: tuple[float, ...]
+    auc_interval: tuple[float, float]
     """95 % interval, patients resampled."""
     advantage: float
     """True less false positive rate where each case below the mean training loss is called a member (Yeom et al.)."""

@@ -82,9 +82,7 @@ def _add_row(place: str, row: Mapping[str, str], further: Sequence[str], cases: 
         raise RunError(f"{place}: split must be one of {', '.join(SPLITS)} (got {shorten(split)})")
     regions = cases.setdefault((row["site"], row["case"], split), {})
     if region in regions:
-        raise RunError(
-            f"{place}: case {_shown(row['case'])} of {_shown(row['site'])} has two rows for {region}; evaluate it again"
-        )
+        raise RunError(f"{place}: case {row['case']} of {row['site']} has two rows for {region}; evaluate it again")
     regions[region] = {
         name: _as_number(place, row, name, _HIGHEST.get(name, math.inf)) for name in (*_FIGURES, *further)
     }
@@ -107,20 +105,13 @@ def _as_number(place: str, row: Mapping[str, str], column: str, high: float) -> 
     return number
 
 
-def _shown(name: str) -> str:
-    """A name of a file as it may stand in a message: not too long, and without control characters."""
-    return shorten(name)[1:-1]
-
-
 def _as_results(path: Path, further: Sequence[str], cases: _Cases) -> Iterable[CaseResult]:
     for (site, case, split), regions in sorted(
         cases.items(), key=lambda item: (natural_key(item[0][0]), natural_key(item[0][1]))
     ):
         absent = [region for region in REGIONS if region not in regions]
         if absent:
-            raise RunError(
-                f"{path}: case {_shown(case)} of {_shown(site)} has no row for {absent[0]}; evaluate it again"
-            )
+            raise RunError(f"{path}: case {case} of {site} has no row for {absent[0]}; evaluate it again")
         columns = {name: {region: regions[region][name] for region in REGIONS} for name in (*_FIGURES, *further)}
         dice, hd95_mm, volume_ml, reference_ml = (columns[name] for name in _FIGURES)
         rest = {name: columns[name] for name in further}
