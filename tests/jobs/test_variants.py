@@ -107,6 +107,12 @@ def test_filter_of_a_job_sees_the_results_of_training(tmp_path):
         ),
         ({"components": {"aggregator": {"path": f"{AGGREGATOR}s"}}}, "no class 'nvflare.*Aggregators'"),
         ({"components": {"aggregator": {"path": "no.such.Module"}}}, "no class 'no.such.Module'"),
+        (
+            {"components": {"aggregator": {"path": "../.Module"}}},
+            "no class '../.Module': it must be package.module.Class",
+        ),
+        ({"components": {"aggregator": {"path": "Module"}}}, "no class 'Module': it must be package.module.Class"),
+        ({"components": {"aggregator": {"path": "math.pi"}}}, r"no class 'math.pi' \(.*not a callable object"),
         ({"components": {"aggregator": 3}}, "components: aggregator must be an object"),
         ({"components": []}, r"components must be an object \(got \[\]\)"),
         ({"client_filters": [{"args": {}}]}, r"client_filters\[0\] has no path"),

@@ -184,14 +184,19 @@ def _importable(code: Path | None) -> Iterator[None]:
 
 
 def _check_class(place: str, part: Mapping[str, Any]) -> None:
-    module, _, name = str(part["path"]).rpartition(".")
+    path = str(part["path"])
+    module, _, name = path.rpartition(".")
+    if not module or not all(word.isidentifier() for word in path.split(".")):
+        raise JobError(f"{place}: no class {shorten(path)}: it must be package.module.Class")
     try:
         found = getattr(importlib.import_module(module), name)
-        inspect.signature(found).bind(**part.get("args", {}))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise JobError(f"{place}: no class {shorten(part['path'])} ({error})") from error
+        takes = inspect.signature(found)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise JobError(f"{place}: no class {shorten(path)} ({error})") from error
+    try:
+        takes.bind(**part.get("args", {}))
     except TypeError as error:
-        raise JobError(f"{place}: {part['path']}: {str(error)[:200]}; it takes {inspect.signature(found)}") from error
+        raise JobError(f"{place}: {path}: {error}; it takes {takes}") from error
 
 
 def _check_variables(place: str, config: Config) -> None:
