@@ -402,9 +402,12 @@ def privacy_budget(folder: Path) -> Hostile:
 
 def privacy_spent(folder: Path) -> Hostile:
     file = folder / "privacy_spent.jsonl"
-    good = asdict(Spending("0f", 1, ("ab",), NoisedSteps(2.0, 1.0, 4)))
+    begun, good = {"begun": "2026-02-01"}, asdict(Spending("0f", 1, ("ab",), NoisedSteps(2.0, 1.0, 4)))
     read = lambda: [total_epsilon([one], 0.5) for one in read_spent(file) if one.noise is None]  # noqa: E731
-    return Hostile(file, json.dumps(good).encode() + b"\n", odd_lines(good), read)
+    first, second = (json.dumps(line).encode() + b"\n" for line in (begun, good))
+    begins, goes_on = odd_json(begun), odd_lines(good)
+    odd = lambda rng: begins(rng) + b"\n" + second if rng.random() < 0.3 else first + goes_on(rng)  # noqa: E731
+    return Hostile(file, first + second, odd, read)
 
 
 def local_state(folder: Path) -> Hostile:

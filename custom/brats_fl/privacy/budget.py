@@ -1,7 +1,8 @@
 """A hospital's privacy budget, by its own word, and the record of what was spent of it.
 
     privacy_budget.json   {"epsilon": 8.0, "delta": 0.001}: the most that may be computed on any one patient's scans
-    privacy_spent.jsonl   a line for each round that was begun, and for each release of statistics; lines are only added
+    privacy_spent.jsonl   a line that says since when, then one for each round that was begun and for each release of
+                          statistics; lines are only added
 
 Both lie in ``local`` of the hospital's kit, in simulator and POC in ``$BRATS_FL_SITES/SITE``; no job holds any of them.
 Spending is written before anything is computed: a round that crashes has spent what it reserved. What was spent counts
@@ -57,6 +58,14 @@ class Budget:
             raise ValueError(f"epsilon must be above 0 and at most 1e6 (got {self.epsilon})")
         if not 0 < self.delta <= 0.1:
             raise ValueError(f"delta must be above 0 and at most 0.1 (got {self.delta})")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The first line of the record: a file without it was emptied, and does not say that nothing was spent."""
+
+    begun: str
+    """UTC, ISO 8601."""
 
 
 @dataclass(frozen=True)
@@ -129,18 +138,26 @@ def refuse_unaccounted(path: Path, what: str) -> None:
         )
 
 
+def begin_record(path: Path) -> None:
+    """Write the first line of a record in which nothing is spent yet."""
+    append_line(path, json.dumps(asdict(Begun(_now()))), is_synced=True)
+
+
 def read_spent(path: Path) -> list[Spending]:
     """All that was spent, oldest first.
 
     Raises:
-        PrivacyBudgetError: The record is missing, or a line is none.
+        PrivacyBudgetError: The record is missing or lacks its first line, or a line is none.
     """
-    lines = SPENT_READER.content(path).split(b"\n")
-    return [
-        SPENT_READER.typed(Spending, SPENT_READER.parse(f"{path}:{number}", line), f"{path}:{number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
+    lines = [line for line in enumerate(SPENT_READER.content(path).split(b"\n"), 1) if line[1].strip()]
+    if not lines:
+        SPENT_READER.refuse(path, "is empty, and lacks the first line, which says since when it is kept")
+    kinds = (Begun, *(Spending for _ in lines[1:]))
+    _, *spent = (
+        SPENT_READER.typed(kind, SPENT_READER.parse(f"{path}:{number}", line), f"{path}:{number}")
+        for kind, (number, line) in zip(kinds, lines, strict=True)
+    )
+    return spent
 
 
 def reserve(budget_file: Path, new: Spending, delta: float) -> Spent:
@@ -165,7 +182,7 @@ def reserve(budget_file: Path, new: Spending, delta: float) -> Spent:
                     f"would have spent epsilon {spent.total:.3f} at delta {budget.delta:g}, and {budget.epsilon:g} is "
                     "the most that this hospital allows; `brats-fl privacy budget` shows what was spent"
                 )
-            _append(path, replace(new, time=datetime.now(timezone.utc).isoformat(timespec="seconds")))
+            _append(path, replace(new, time=_now()))
     except OSError as error:
         raise PrivacyBudgetError(
             f"{path}: what is spent must be kept, one process at a time, and cannot be ({error}); {MEND}"
@@ -204,6 +221,10 @@ def total_epsilon(parts: Iterable[Spending], delta: float) -> float:
 def digests_of(patients: Iterable[str]) -> tuple[str, ...]:
     """Patients as the record names them, sorted, each once."""
     return tuple(sorted({hash_text(patient)[:16] for patient in patients}))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _append(path: Path, spending: Spending) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from brats_fl.cases.datalists import find_datalists, read_datalist
 from brats_fl.errors import FolderError, KitError
 from brats_fl.files import write_whole
-from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, most_spent, read_budget, read_spent
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, begin_record, most_spent, read_budget, read_spent
 from brats_fl_tools.kit.kits import read_kit
 from brats_fl_tools.one_writer import writes
 
@@ -55,8 +55,8 @@ def _write(folder: Path, budget: Budget) -> Path:
     path = folder / BUDGET_FILE
     is_new = not path.exists()  # a record that is missing beside a budget was lost, and is not begun anew
     write_whole(path, json.dumps(asdict(budget), indent=1) + "\n")
-    if is_new:
-        (folder / SPENT_FILE).touch()
+    if is_new and not (folder / SPENT_FILE).exists():
+        begin_record(folder / SPENT_FILE)
     return path
 
 

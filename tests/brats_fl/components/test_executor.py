@@ -26,7 +26,7 @@ from brats_fl.components.receipts import RECEIPT_HEADER
 from brats_fl.constants import KEY_METRIC
 from brats_fl.digests import digest_of_model
 from brats_fl.errors import TrainerError
-from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, begin_record
 from brats_fl.tasks import LocalSettings, Task, TaskFailure, TaskResult, TrainingAborted
 from brats_fl.trainer_process import TaskLoop
 from brats_fl.training import LocalTraining
@@ -340,7 +340,7 @@ CHOSEN = {"noise_multiplier": 2.0, "clipping_norm": 1.0, "sampling_rate": 1.0, "
 def give_budget(engine: Engine, **more: Any) -> None:
     local = Path(engine.workspace.get_site_config_dir())
     (local / BUDGET_FILE).write_text(json.dumps({"epsilon": 3.0, "delta": 1e-3, **more}), encoding="utf-8")
-    (local / SPENT_FILE).touch()
+    begin_record(local / SPENT_FILE)
 
 
 def private(**values: Any) -> BratsExecutor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from brats_fl.privacy.budget import (
     BUDGET_FILE,
     SPENT_FILE,
     Spending,
+    begin_record,
     digests_of,
     find_budget,
     read_budget,
@@ -22,13 +24,14 @@ from brats_fl.privacy.budget import (
 STEPS = NoisedSteps(4.0, 1.0, 4)  # as one Gaussian mechanism of deviation 2
 ONE = epsilon_of([STEPS], 1e-3)
 TWO = epsilon_of([STEPS, STEPS], 1e-3)
+BEGUN = '{"begun": "2026-02-01T12:00:00+00:00"}\n'
 ANN, BEN, CAT = (digests_of([name])[0] for name in ("ann", "ben", "cat"))
 
 
 def write_budget(folder: Path, epsilon: float = TWO + 0.001, **more: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BUDGET_FILE).write_text(json.dumps({"epsilon": epsilon, "delta": 1e-3, **more}), encoding="utf-8")
-    (folder / SPENT_FILE).touch()
+    begin_record(folder / SPENT_FILE)
     return folder / BUDGET_FILE
 
 
@@ -98,7 +101,7 @@ def test_missing_file_refuses(tmp_path, lost: str):
     with pytest.raises(PrivacyBudgetError, match="no such file"):
         reserve(budget, round_of(ANN), 1e-3)
 
-    assert not (tmp_path / SPENT_FILE).exists() or not (tmp_path / SPENT_FILE).read_text(encoding="utf-8")
+    assert not (tmp_path / SPENT_FILE).exists() or not read_spent(tmp_path / SPENT_FILE)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +111,11 @@ def test_missing_file_refuses(tmp_path, lost: str):
         (BUDGET_FILE, '{"epsilon": 8, "delta": 0.001, "more": 1}'),
         (BUDGET_FILE, '{"epsilon": 0, "delta": 0.001}'),
         (BUDGET_FILE, '{"epsilon": "all", "delta": 0.001}'),
-        (SPENT_FILE, '{"study": "one", "rou'),
-        (SPENT_FILE, '{"study": "one", "round": 0, "patients": []}'),
+        (SPENT_FILE, ""),
+        (SPENT_FILE, "\n\n"),
+        (SPENT_FILE, '{"study": "one", "round": 0, "patients": ["a"], "epsilon": 1.0}'),
+        (SPENT_FILE, BEGUN + '{"study": "one", "rou'),
+        (SPENT_FILE, BEGUN + '{"study": "one", "round": 0, "patients": []}'),
     ],
 )
 def test_file_that_cannot_be_used_refuses(tmp_path, file: str, content: str):
@@ -117,6 +123,15 @@ def test_file_that_cannot_be_used_refuses(tmp_path, file: str, content: str):
     (tmp_path / file).write_text(content, encoding="utf-8")
 
     with pytest.raises(PrivacyBudgetError, match=file):
+        reserve(budget, round_of(ANN), 1e-3)
+
+
+def test_record_that_was_emptied_is_no_record_of_nothing_spent(tmp_path):
+    budget = write_budget(tmp_path)
+    reserve(budget, round_of(ANN), 1e-3)
+    os.truncate(tmp_path / SPENT_FILE, 0)
+
+    with pytest.raises(PrivacyBudgetError, match=f"{SPENT_FILE}: is empty.*restore it from a backup"):
         reserve(budget, round_of(ANN), 1e-3)
 
 

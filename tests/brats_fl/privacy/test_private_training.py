@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from brats_fl.cases.datalists import read_datalist, write_datalist
 from brats_fl.errors import JobError, PrivacyBudgetError, PrivacyError
 from brats_fl.privacy import private_training
-from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, read_spent
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, begin_record, read_spent
 from brats_fl.privacy.noise import secret_normal, secret_uniform
 from brats_fl.privacy.private_training import (
     PatientDraws,
@@ -180,7 +180,7 @@ def settings(tmp_path: Path) -> LocalSettings:
     of_two = (first, *(replace(other, patient="b") for other in others))
     write_datalist(site / "datalist.json", replace(datalist, training=of_two))
     (site / BUDGET_FILE).write_text(json.dumps({"epsilon": 20.0, "delta": 1e-3}), encoding="utf-8")
-    (site / SPENT_FILE).touch()
+    begin_record(site / SPENT_FILE)
     return LocalSettings(
         bundle=BUNDLE,
         datalist=site / "datalist.json",

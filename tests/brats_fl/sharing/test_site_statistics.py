@@ -21,7 +21,7 @@ from brats_fl.cases.cache_folder import FileHashes
 from brats_fl.cases.datalists import Case, DataList, read_datalist, write_datalist
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError, PrivacyBudgetError, PrivacyError, TooFewCasesError
-from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, read_spent
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, begin_record, read_spent
 from brats_fl.sharing import site_statistics
 from brats_fl.sharing.case_features import FEATURES, feature_of, measure_case
 from brats_fl.sharing.site_statistics import (
@@ -297,7 +297,7 @@ def test_release_spends_of_the_budget_once_by_the_patient_with_most_cases_and_is
     write_datalist(datalist, replace(read_datalist(datalist), training=of_two))
     budget, record = datalist.with_name(BUDGET_FILE), datalist.with_name(SPENT_FILE)
     budget.write_text('{"epsilon": 7.5, "delta": 0.001}', encoding="utf-8")
-    record.touch()
+    begin_record(record)
     protection = Protection(min_cases=2, epsilon=3.0)
 
     released(datalist, protection, budget)

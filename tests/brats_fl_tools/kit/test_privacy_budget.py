@@ -21,7 +21,8 @@ def local(kits: TinyKits) -> Path:
 def spend(local: Path, *epsilons: float) -> None:
     """Releases of statistics of one patient: their epsilons add up."""
     lines = [{"study": "s", "round": 0, "patients": ["a"], "epsilon": epsilon} for epsilon in epsilons]
-    (local / SPENT_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    with (local / SPENT_FILE).open("a", encoding="utf-8") as record:
+        record.writelines(f"{json.dumps(line)}\n" for line in lines)
 
 
 def test_hospital_without_a_budget_is_told_what_that_means(kits: TinyKits) -> None:
@@ -62,6 +63,7 @@ def test_budget_is_as_good_as_spent_when_the_last_cannot_be_done_again(
         (BUDGET_FILE, '{"epsilon": 8}', "delta"),
         (BUDGET_FILE, '{"epsilon": -1, "delta": 0.001}', "epsilon must be above 0"),
         (SPENT_FILE, "nonsense\n", f"{SPENT_FILE}:1"),
+        (SPENT_FILE, "", f"{SPENT_FILE}: is empty"),
         (SPENT_FILE, None, SPENT_FILE),
     ],
 )

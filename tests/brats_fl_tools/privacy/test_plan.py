@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from brats_fl.errors import DataListError, FolderError, JobError, KitError
 from brats_fl.privacy.accounting import NoisedSteps, epsilon_of
-from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, Spending, digests_of, reserve
+from brats_fl.privacy.budget import BUDGET_FILE, SPENT_FILE, Budget, Spending, digests_of, read_spent, reserve
 from brats_fl_tools.cli import app
 from brats_fl_tools.jobs.assembly import JobOptions, configure
 from brats_fl_tools.jobs.source import read_source
@@ -159,7 +159,18 @@ def test_budget_of_a_kit_lies_in_local_and_is_replaced_by_force_only(kits: TinyK
     write_budgets(kit, Budget(9.0, 1e-3), force=True)
 
     assert json.loads((kit / "local" / BUDGET_FILE).read_text(encoding="utf-8"))["epsilon"] == 9.0
-    assert len((kit / "local" / SPENT_FILE).read_text(encoding="utf-8").splitlines()) == 1
+    assert len(read_spent(kit / "local" / SPENT_FILE)) == 1
+
+
+def test_record_of_a_budget_that_was_lost_goes_on_under_the_new_one(kits: TinyKits):
+    kit = kits.hospital.folder
+    write_budgets(kit, Budget(8.0, 1e-3), force=False)
+    reserve(kit / "local" / BUDGET_FILE, Spending("one", 0, digests_of(["ann"]), NoisedSteps(4.0, 1.0, 1)), 1e-3)
+    (kit / "local" / BUDGET_FILE).unlink()
+
+    write_budgets(kit, Budget(8.0, 1e-3), force=False)
+
+    assert len(read_spent(kit / "local" / SPENT_FILE)) == 1
 
 
 def test_record_that_was_lost_is_not_begun_anew_by_a_new_budget(tmp_path: Path):
