@@ -22,7 +22,8 @@ from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.jobs.built import BuiltJob, describe_job
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.jobs.quorum import fewest_updates
-from brats_fl_tools.jobs.source import job_names, read_source
+from brats_fl_tools.jobs.settings import settings_of
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, SERVER_CONFIG, job_names, read_source, shared_config
 from brats_fl_tools.kit.site_files import policy_names, read_policy
 from brats_fl_tools.repository import BUNDLES, CUSTOM, JOBS, ROOT
 
@@ -58,6 +59,20 @@ def test_two_builds_hold_the_same_bytes_and_the_same_hash(name: str, tmp_path: P
     files = sorted(path.relative_to(first.folder) for path in first.folder.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(second.folder) for path in second.folder.rglob("*") if path.is_file())
     assert all((first.folder / file).read_bytes() == (second.folder / file).read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("name", job_names())
+def test_every_number_that_a_job_may_be_told_is_bounded_from_both_sides(name: str) -> None:
+    source = read_source(name)
+    server, client = shared_config(SERVER_CONFIG), shared_config(CLIENT_CONFIG)
+    algorithm = str(source.differences.get("algorithm", server["algorithm"]))
+
+    told = settings_of(source, server, client, "small", algorithm).everything
+
+    numbers = {name: setting for name, setting in told.items() if "number" in setting.rule}
+    assert {"num_rounds", "train_timeout"} <= set(numbers)
+    open_below = [name for name, one in numbers.items() if one.minimum is None and one.above is None]
+    assert (open_below, [name for name, one in numbers.items() if one.maximum is None]) == ([], [])
 
 
 def test_another_option_gives_another_hash(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ ERROR_HEADER = "brats_fl_error"
 STATISTICS = "brats_fl_statistics"
 """Entry of an update's meta: cases, steps, loss and seconds of the round."""
 
-OF_EXECUTOR = {"local_epochs": Setting(1, minimum=1), "seed": Setting(0, minimum=0)}
+OF_EXECUTOR = {"local_epochs": Setting(1, minimum=1, maximum=1000), "seed": Setting(0, minimum=0, maximum=2**32 - 1)}
 """Arguments of the executor that reach the bundle's configuration."""
 
 TaskName = Literal["train", "validate", "local_model"]
