@@ -12,7 +12,7 @@ from typing import Any, Final
 import psutil
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from brats_fl.algorithms import load_algorithm
 from brats_fl.bundle import build_network
@@ -176,11 +176,9 @@ def cache_bytes(study: Study, runs: Sequence[StudyRun], sources: Iterable[Path])
 
 
 def _print_table(costs: Sequence[Cost]) -> None:
-    table = Table(
-        Column("what", no_wrap=True), *("runs", "steps", "time", "network", "disk", "memory"), box=None, pad_edge=False
-    )
+    table = Table("what", "runs", "steps", "time", "network", "disk", "memory", box=None, pad_edge=False)
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     total = Cost(
         what="all",
         runs=sum(one.runs for one in costs),
