@@ -108,7 +108,8 @@ class SecureScatterAndGather(ScatterAndGather):
         if task.name != self.train_task_name:
             super().broadcast_and_wait(task, fl_ctx, targets, min_responses, wait_time_after_min_received, abort_signal)
             return
-        current = self._agree(task, fl_ctx, abort_signal)
+        number = int(task.data.get_header(AppConstants.CURRENT_ROUND, 0))
+        current = self._agree(number, context_of(task.data, fl_ctx), fl_ctx, abort_signal)
         partners = sorted(current.sealed)
         if len(partners) < current.threshold:
             words = f"{len(partners)} hospitals have given keys and shares, {current.threshold} are needed"
@@ -118,41 +119,39 @@ class SecureScatterAndGather(ScatterAndGather):
         super().broadcast_and_wait(
             task, fl_ctx, partners, min(min_responses, len(partners)), wait_time_after_min_received, abort_signal
         )
-        self._unmask(current, fl_ctx, abort_signal)
+        self._unmask(number, current, fl_ctx, abort_signal)
 
-    def _agree(self, task: FlareTask, fl_ctx: FLContext, abort_signal: Signal | None) -> ServerRound:
+    def _agree(self, number: int, context: str, fl_ctx: FLContext, abort_signal: Signal | None) -> ServerRound:
         """Keys, then shares of them, of all hospitals that answer."""
-        current = self.aggregator.begin(context_of(task.data, fl_ctx), fl_ctx)
+        current = self.aggregator.begin(context, fl_ctx)
         everybody = [client.name for client in self._engine.get_clients()]
-        number = int(task.data.get_header(AppConstants.CURRENT_ROUND, 0))
-        asked = message(None)
-        asked.set_header(AppConstants.CURRENT_ROUND, number)
-        self._ask(TASK_KEYS, asked, everybody, current.take_advert, fl_ctx, abort_signal)
+        self._ask(TASK_KEYS, number, None, everybody, current.take_advert, fl_ctx, abort_signal)
         roster = {site: dict(vars(advert)) for site, advert in current.adverts.items()}
-        self._ask(TASK_SHARES, message(roster), sorted(roster), current.take_shares, fl_ctx, abort_signal)
+        self._ask(TASK_SHARES, number, roster, sorted(roster), current.take_shares, fl_ctx, abort_signal)
         return current
 
-    def _unmask(self, current: ServerRound, fl_ctx: FLContext, abort_signal: Signal | None) -> None:
+    def _unmask(self, number: int, current: ServerRound, fl_ctx: FLContext, abort_signal: Signal | None) -> None:
         """Confirmations, then what is needed to take the masks off; nothing of it where there are too few updates."""
         survivors = self.aggregator.close()
         if len(survivors) < current.threshold:
             return
         revealed: dict[str, object] = {}
-        self._ask(TASK_CONFIRM, message(list(survivors)), survivors, current.take_confirmation, fl_ctx, abort_signal)
-        confirmations = message(dict(current.confirmations))
-        self._ask(TASK_REVEAL, confirmations, sorted(current.confirmations), revealed.__setitem__, fl_ctx, abort_signal)
+        self._ask(TASK_CONFIRM, number, list(survivors), survivors, current.take_confirmation, fl_ctx, abort_signal)
+        signed = dict(current.confirmations)
+        self._ask(TASK_REVEAL, number, signed, sorted(signed), revealed.__setitem__, fl_ctx, abort_signal)
         self.aggregator.unmask(revealed, fl_ctx)
 
     def _ask(
         self,
         task_name: str,
-        data: Shareable,
+        number: int,
+        content: object,
         sites: Iterable[str],
         take: Callable[[str, object], None],
         fl_ctx: FLContext,
         abort_signal: Signal | None,
     ) -> None:
-        """Send a message to sites, and take the answers that can be taken."""
+        """Send a message of a round to sites, and take the answers that can be taken."""
 
         def judge(client_task: ClientTask, fl_ctx: FLContext) -> None:
             site, result = client_task.client.name, client_task.result
@@ -169,6 +168,8 @@ class SecureScatterAndGather(ScatterAndGather):
         names = list(sites)
         if not names or (abort_signal is not None and abort_signal.triggered):
             return
+        data = message(content)
+        data.set_header(AppConstants.CURRENT_ROUND, number)  # by which a site's own records count what it answers
         task = FlareTask(task_name, data, timeout=self.answer_timeout, result_received_cb=judge)
         super().broadcast_and_wait(task, fl_ctx, names, len(names), 0, abort_signal)
 

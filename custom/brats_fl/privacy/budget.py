@@ -149,15 +149,13 @@ def read_spent(path: Path) -> list[Spending]:
     Raises:
         PrivacyBudgetError: The record is missing or lacks its first line, or a line is none.
     """
-    lines = [line for line in enumerate(SPENT_READER.content(path).split(b"\n"), 1) if line[1].strip()]
-    if not lines:
+    lines = enumerate(SPENT_READER.content(path).split(b"\n"), 1)
+    content = [(f"{path}:{number}", line) for number, line in lines if line.strip()]
+    if not content:
         SPENT_READER.refuse(path, "is empty, and lacks the first line, which says since when it is kept")
-    kinds = (Begun, *(Spending for _ in lines[1:]))
-    _, *spent = (
-        SPENT_READER.typed(kind, SPENT_READER.parse(f"{path}:{number}", line), f"{path}:{number}")
-        for kind, (number, line) in zip(kinds, lines, strict=True)
-    )
-    return spent
+    (first, begun), *others = content
+    SPENT_READER.typed(Begun, SPENT_READER.parse(first, begun), first)
+    return [SPENT_READER.typed(Spending, SPENT_READER.parse(place, line), place) for place, line in others]
 
 
 def reserve(budget_file: Path, new: Spending, delta: float) -> Spent:

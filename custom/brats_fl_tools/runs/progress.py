@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import typer
 
 from brats_fl.constants import KEY_METRIC
+from brats_fl.privacy.messages import STEPS
 from brats_fl.round_records import MEAN_PHASE
 from brats_fl_tools.jobs.built import BuiltJob
 
@@ -25,8 +26,9 @@ def describe_record(record: Mapping[str, Any]) -> str:
     """One line: ``round=3 site=hospital-2 cases=61 loss=0.412 val_mean_dice=0.731 seconds=214``."""
     if record["phase"] == MEAN_PHASE:
         return f"round={record['round']} status={record['status']}: the model stays as it is, the next round asks again"
-    label = f"round={record['round']}" if record["phase"] == "train" else record["phase"]
-    parts = [label, f"site={record['site']}"]
+    step = [] if record["phase"] == "train" else [record["phase"]]
+    label = [f"round={record['round']}"] if record["phase"] in ROUND_PHASES else []
+    parts = [*label, *step, f"site={record['site']}"]
     if record["status"] != "ok":
         return " ".join([*parts, f"status={record['status']}"])
     if "epsilon" in record:
@@ -38,6 +40,10 @@ def describe_record(record: Mapping[str, Any]) -> str:
     parts.append(f"{KEY_METRIC}={'none' if metric is None else f'{metric:.3f}'}")
     parts.append(f"seconds={record.get('seconds', record.get('evaluate_seconds', 0)):.0f}")
     return " ".join(parts)
+
+
+ROUND_PHASES: Final = frozenset({"train", *STEPS})
+"""Phases of which every round has one; another has no round that means something."""
 
 
 class Progress:

@@ -31,6 +31,7 @@ from brats_fl.components.secure_aggregation import SecureAggregator, SecureScatt
 from brats_fl.components.secure_executor import CONTENT, SEALED, SecureExecutor, message
 from brats_fl.errors import ModelError
 from brats_fl.exchange import MASKED, WEIGHTS
+from brats_fl.privacy.messages import STEPS
 from brats_fl.privacy.secret_sharing import SHARE_BYTES
 from brats_fl.round_records import RECORDS_FILE, read_records
 from brats_fl.site_state import find_state_dir, was_masked
@@ -181,6 +182,19 @@ def test_server_gets_the_weighted_mean_and_nothing_that_looks_like_an_update(fed
         assert was_masked(find_state_dir(site, "", Path(engine.get_workspace().get_root_dir())))
     # All six values of a site are the same, and none of its words.
     assert all(len(set(dxo.data[MASKED].tolist())) == 6 for dxo in trained)
+
+
+def test_every_message_says_its_round_so_that_a_sites_own_records_count_it_there(federation: Federation) -> None:
+    said: set[tuple[str, int]] = set()
+
+    def note(task: str, site: str, data: Shareable) -> Shareable:
+        said.add((task, data.get_header(AppConstants.CURRENT_ROUND)))
+        return data
+
+    federation.down = note
+    federation.round(1)
+
+    assert said == {(task, 1) for task in ("train", *STEPS)}
 
 
 @pytest.mark.parametrize("lost", ["hospital-1", "hospital-4"])

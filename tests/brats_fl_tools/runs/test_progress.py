@@ -18,6 +18,7 @@ def record(phase: str, round_index: int, site: str, dice: float | None = None, s
         (record("train", 3, "a", 0.5), "round=3 site=a cases=2 val_mean_dice=0.500 seconds=0"),
         (record("train", 3, "a"), "round=3 site=a cases=2 val_mean_dice=none seconds=0"),
         (record("final", 4, "a", status="CASE_ERROR"), "final site=a status=CASE_ERROR"),
+        (record("secure_keys", 2, "a", status="NO_KEY"), "round=2 secure_keys site=a status=NO_KEY"),
     ],
 )
 def test_record_is_one_line(line, text):
