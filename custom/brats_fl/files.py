@@ -77,15 +77,23 @@ def append_line(path: Path, line: str, is_synced: bool = False) -> None:
         path: The file, which is made where it is not there.
         line: Without its line break; written as UTF-8.
         is_synced: Whether it is on the disk, and not in the system's memory, when this returns.
+
+    Raises:
+        OSError: It cannot be written; with the file's name, as ``appearing``.
     """
-    with path.open("a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        start = b"\n" if size and file.read(1) != b"\n" else b""
-        file.write(start + line.encode() + b"\n")
-        if is_synced:
-            file.flush()
-            os.fsync(file.fileno())
+    try:
+        with path.open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            start = b"\n" if size and file.read(1) != b"\n" else b""
+            file.write(start + line.encode() + b"\n")
+            if is_synced:
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from brats_fl.errors import FolderError
+from brats_fl.files import write_whole
 
 MARKER_FILE: Final = ".brats-fl"
 
@@ -43,7 +44,7 @@ def is_ours(folder: Path, kind: Kind) -> bool:
 def claim(folder: Path, kind: Kind) -> None:
     """Make the folder where there is none, and mark it as ours."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER_FILE).write_text(f"{kind}\n", encoding="utf-8")
+    write_whole(folder / MARKER_FILE, f"{kind}\n")
 
 
 def refuse_foreign(folder: Path, kind: Kind, force: bool, option: str = "--out") -> None:

@@ -61,6 +61,15 @@ def test_error_about_another_file_names_that_file(tmp_path: Path):
     assert caught.value.filename == str(tmp_path / "absent")
 
 
+def test_full_disk_is_told_with_the_file_that_a_line_was_for(tmp_path: Path):
+    (tmp_path / "lines").symlink_to("/dev/full")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        append_line(tmp_path / "lines", "a line")
+
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "lines"))
+
+
 def test_folder_that_is_not_there_is_told_with_the_file_s_name(tmp_path: Path):
     with pytest.raises(FileNotFoundError) as caught:
         write_whole(tmp_path / "absent" / "a", "text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ import torch
 import typer
 from tests.run_folders import write_run
 from tests.tiny_kits import write_project
-from tests.tiny_sites import write_tiny_case
+from tests.tiny_sites import make_tiny_sites, write_tiny_case
 from tests.voxel_bundle import make_voxel_bundle
 
 from brats_fl.bundle import build_network
@@ -101,6 +102,31 @@ def segment_case(disk: Path) -> None:
     run("segment", bundle, data, "--out", disk / "masks")
 
 
+def evaluate_model(disk: Path) -> None:
+    sites = make_tiny_sites(disk.parent / "sites", {"hospital-1": (0, 0, 2)})
+    bundle = make_voxel_bundle(disk.parent / "voxel")
+    fill(disk, 4096)
+    model = bundle / "models" / "model.pt"
+    run("evaluate", bundle, "--model", model, "--sites", sites, "--out", disk / "scores", "--masks")
+
+
+def rescore(disk: Path) -> None:
+    sites = make_tiny_sites(disk.parent / "sites", {"hospital-1": (0, 0, 6)})
+    masks = disk.parent / "masks"
+    masks.mkdir()
+    for label in sites.rglob("*_seg.nii.gz"):
+        shutil.copyfile(label, masks / label.name)
+    fill(disk, 4096)
+    run("evaluate", "--rescore", masks, "--sites", sites, "--out", disk / "scores")
+
+
+def check_with_page(disk: Path) -> None:
+    sites = make_tiny_sites(disk.parent / "sites", {"hospital-1": (2, 0, 0)})
+    fill(disk, 4096)
+    with contextlib.suppress(typer.Exit):  # of the findings
+        run("check", sites, "--html", disk / "findings.html")
+
+
 WRITERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "job build": (lambda disk: build_job(JOB, disk / "jobs", JobOptions()), f"jobs/{JOB}"),
     "kit provision": (write_kits, "kits/brats_federation"),
@@ -109,6 +135,9 @@ WRITERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "import": (import_table, "cases.csv"),
     "partition": (partition_table, "sites/partition.json"),
     "segment": (segment_case, "masks/P_000_seg.nii.gz"),
+    "evaluate": (evaluate_model, "scores/evaluation.csv"),
+    "evaluate --rescore": (rescore, "scores/evaluation.csv"),
+    "check --html": (check_with_page, "findings.html"),
     "export": (write_weights, "bundle/models/model.pt"),
 }
 
