@@ -118,6 +118,10 @@ def odd_lines(record: Any) -> Make:
     return lambda rng: good + odd(rng) + b"\n" + good
 
 
+NO_COUNTS: Final = (1.7e308, float("nan"), float("inf"), 10**30, -1, True, "3", [3], 2.5)
+"""What a site may state as its number of cases, and is none."""
+
+
 def odd_yaml(content: Any) -> Make:
     """YAML files."""
 

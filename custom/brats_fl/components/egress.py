@@ -23,9 +23,11 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from nvflare.apis.workspace import Workspace
 from nvflare.app_common.app_constant import AppConstants
 
+from brats_fl.aggregation import MOST_CASES
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
 from brats_fl.errors import EgressError
 from brats_fl.files import locked
+from brats_fl.numbers import is_finite
 from brats_fl.reading import read_if_sound
 from brats_fl.round_records import typed_status
 from brats_fl.sharing.egress import (
@@ -165,8 +167,9 @@ def describe(reply: Shareable, started: Sent) -> tuple[Sent, list[str]]:
     payloads = tuple(map(str, dxo.data)) if is_collection else (DataKind(dxo.data_kind).value,)
     seen = replace(started, payloads=payloads, arrays=len(arrays), bytes=size, metrics=tuple(map(str, metrics)))
     epsilon = stated.get("epsilon") if isinstance(stated, Mapping) else None
-    seen = replace(seen, cases=int(cases) if cases is not None else None)
-    return replace(seen, epsilon=float(epsilon) if epsilon is not None else None), arrays
+    is_count = isinstance(cases, (int, np.integer)) and not isinstance(cases, bool) and 0 <= cases <= MOST_CASES
+    seen = replace(seen, cases=int(cases) if is_count else None)
+    return replace(seen, epsilon=float(epsilon) if is_finite(epsilon) else None), arrays
 
 
 def walk(name: str, value: object) -> Iterator[Found]:

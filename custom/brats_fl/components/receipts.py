@@ -14,6 +14,7 @@ from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 
+from brats_fl.aggregation import count_of_cases
 from brats_fl.components.exchange import payloads_of
 from brats_fl.digests import digest_of
 from brats_fl.exchange import MASKED, Payloads
@@ -46,6 +47,7 @@ def add_receipt(result: Shareable, received: Payloads, round_index: int, fl_ctx:
         fl_ctx: Of the task.
 
     Raises:
+        ModelError: What it states as its cases is no number of cases: the site's own ledger would not be read again.
         KitError: The site's key cannot be used.
         LedgerError: The site's own ledger is damaged.
         OSError: It cannot be written.
@@ -61,7 +63,7 @@ def add_receipt(result: Shareable, received: Payloads, round_index: int, fl_ctx:
         round=round_index,
         received=digest_of(received),
         sent=digest_of(sent_in(dxo)),
-        cases=int(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)),
+        cases=count_of_cases(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)),
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     signed = Signed(receipt, signer.sign(receipt_bytes(receipt)), signer.certificate)

@@ -184,5 +184,11 @@ def read_log(path: Path) -> list[Sent]:
 
 
 def write_log(path: Path, sent: Sent) -> None:
-    """Add a line."""
-    append_line(path, json.dumps(asdict(sent)))
+    """Add a line.
+
+    Raises:
+        EgressError: ``read_log`` would refuse it, and the log with it, from then on; nothing is added.
+    """
+    line = json.dumps(asdict(sent))
+    LOG_READER.typed(Sent, LOG_READER.parse(f"{path}, a new line", line), f"{path}, a new line")
+    append_line(path, line)

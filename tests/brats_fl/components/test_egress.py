@@ -18,6 +18,7 @@ from nvflare.app_common.app_constant import AppConstants
 from tests.brats_fl.components.test_executor import CANARY, TrainerInThisProcess, task
 from tests.brats_fl.components.test_statistics import GOOD, answer
 from tests.flare import JOB, Engine, as_sent
+from tests.hostile import NO_COUNTS
 from tests.tiny_network import tiny_model
 from tests.tiny_sites import corrupt, make_tiny_sites
 
@@ -101,6 +102,26 @@ def test_epsilon_of_a_private_update_is_logged(engine: Engine, local: Path) -> N
 
     [line] = read_log(local / "egress.jsonl")
     assert (line.epsilon, line.metrics) == (1.5, ())
+
+
+@pytest.mark.parametrize("number", NO_COUNTS)
+def test_log_can_be_read_again_whatever_is_stated(engine: Engine, local: Path, number: object) -> None:
+    send(engine, update(number, **{STATISTICS: {"cases": number, "epsilon": number}}))
+    agree(local)
+
+    reply = send(engine, update())
+
+    assert not is_refused(reply)
+    first, second = read_log(local / "egress.jsonl")
+    assert (first.cases, second.cases) == (None, 3)
+
+
+@pytest.mark.parametrize("name", ["nul\0", "a\u2028b", "\x1b[2J"])
+def test_reply_of_which_no_line_can_be_logged_does_not_leave(engine: Engine, local: Path, name: str) -> None:
+    assert is_refused(send(engine, update(), name=name))
+
+    assert not is_refused(send(engine, update()))
+    assert len(read_log(local / "egress.jsonl")) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.shareable import Shareable
 from tests.flare import Engine
+from tests.hostile import NO_COUNTS
 from tests.signed_run import SITES, ServerOfTwo, make_signed_run, model, update
 from tests.tiny_kits import TinyKits, make_tiny_kits
 
 from brats_fl.components.ledger import update_of
 from brats_fl.components.receipts import RECEIPT_HEADER, add_receipt
 from brats_fl.digests import digest_of, digest_of_model
+from brats_fl.errors import ModelError
 from brats_fl.exchange import MASKED, WEIGHTS
 from brats_fl.ledger import LEDGER_FILE, read_ledger, receipt_bytes
 from brats_fl.own_ledger import read_receipts
@@ -89,6 +92,19 @@ def test_site_without_certificates_signs_nothing(tmp_path: Path) -> None:
 
     assert result.get_header(RECEIPT_HEADER) is None
     assert not (tmp_path / "local" / LEDGER_FILE).exists()
+
+
+@pytest.mark.parametrize("cases", NO_COUNTS)
+def test_no_receipt_is_made_of_what_is_no_number_of_cases(kits: TinyKits, cases: object, tmp_path: Path) -> None:
+    kit = Path(shutil.copytree(kits.hospital.folder, tmp_path / "kit", symlinks=True))
+    sent = DXO(DataKind.WEIGHT_DIFF, data=model(1.0), meta={MetaKey.NUM_STEPS_CURRENT_ROUND: cases}).to_shareable()
+    before = read_receipts(kit / "local" / LEDGER_FILE)
+
+    with pytest.raises(ModelError, match="number of training cases must be a whole number"):
+        add_receipt(sent, {WEIGHTS: model(1.0)}, 0, Engine(kit, "hospital-2").new_context())
+
+    assert sent.get_header(RECEIPT_HEADER) is None
+    assert read_receipts(kit / "local" / LEDGER_FILE) == before
 
 
 @pytest.mark.parametrize(
