@@ -120,6 +120,7 @@ def _refuse_odd_name(found: FoundCase) -> FoundCase:
         found,
         case=printable(found.case),
         files={},
+        folder=Path(printable(str(found.folder))),  # for messages: there is no such folder
         problems=(problem,) if of_scans else (),
         label_problems=() if of_scans else (problem,),
         candidates={},

@@ -313,3 +313,13 @@ def test_mask_alone_below_an_odd_name_is_no_case_that_lacks_scans(tmp_path: Path
     (tmp_path / "P_001" / "P_001_seg.nii.gz").rename(tmp_path / "a\nb" / "P_001_seg.nii.gz")
 
     assert [item for item in find_cases(tmp_path) if FAULT in item] == []
+
+
+def test_namesakes_of_which_one_has_an_odd_folder_are_told_in_text(tmp_path: Path):
+    put_case(tmp_path / "P_001")
+    put_case(tmp_path / os.fsdecode(b"a\xe4b") / "P_001")
+
+    (item,) = find_cases(tmp_path)
+
+    assert "is there 2 times" in item[FAULT]
+    assert item[FAULT].isprintable()
