@@ -66,9 +66,11 @@ def read_kept(path: Path) -> dict[str, dict[str, Any]]:
     try:
         return as_arrays(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; the run was not kept whole") from None
+        raise ModelError(f"{path}: no such file; collect the run again, or copy it whole") from None
     except Exception as error:  # torch, zipfile and pickle each raise their own
-        raise ModelError(f"{path}: is damaged ({type(error).__name__})") from error
+        raise ModelError(
+            f"{path}: is damaged ({type(error).__name__}); collect the run again, or copy it whole"
+        ) from error
 
 
 def _save(path: Path, payloads: Payloads) -> None:

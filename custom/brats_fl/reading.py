@@ -36,6 +36,9 @@ MOST_DIGITS: Final = 19
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Characters that are no text: a terminal acts on them, a path cannot hold them, or UTF-8 cannot write them."""
 
+_SEPARATOR_LINE: Final = re.compile(r'\A"?sep=.?"?(?P<end>\r?\n)', re.IGNORECASE)
+"""Before the names of a table's columns, for Excel; the names themselves tell what stands between them."""
+
 
 class Table(NamedTuple):
     """A CSV file: its columns, and its records with the lines that they end at; all fields are stripped."""
@@ -135,7 +138,7 @@ class Reader:
 
     def table(self, path: Path) -> Table:
         """Columns and records of a CSV file; a record that is too short ends in empty fields."""
-        text = self.text(path)
+        text = _SEPARATOR_LINE.sub(r"\g<end>", self.text(path))
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), skipinitialspace=True, strict=True)
         columns: list[str] = []
         records: list[tuple[int, dict[str, str]]] = []
@@ -207,6 +210,8 @@ def check_plain(content: object) -> None:
             raise ValueError(f"a text holds the character {odd[0]!a}: {shorten(value)}")
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and not is_finite(value):
             raise ValueError(f"a number must be finite (got {shorten(value)})")
+        elif isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+            raise ValueError(f"a whole number must have at most {MOST_DIGITS} digits (got {shorten(value)})")
 
 
 def _separator(text: str) -> str:

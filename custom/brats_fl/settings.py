@@ -129,13 +129,14 @@ def check_settings(place: str, settings: Mapping[str, Setting], values: Mapping[
             raise JobError(f"{place}: {name} must be {settings[name].rule or 'text'} (got {shorten(value)})")
 
 
-def read_settings(file: Path, defaults: Mapping[str, Any]) -> dict[str, Setting]:
+def read_settings(file: Path, defaults: Mapping[str, Any], has_others: bool = False) -> dict[str, Setting]:
     """A setting for each default that is data, with what a file says of it.
 
     Args:
         file: ``name -> {"meaning": ..., "unit": ..., "minimum": ...}``, the fields of ``Setting``; it may be missing,
             and then there is no rule but a value's type.
         defaults: Name -> default; text is a setting only where the file says something of it.
+        has_others: The file may say something of other settings, too.
 
     Raises:
         JobError: The file cannot be read, or says something of a setting that there is not.
@@ -148,7 +149,7 @@ def read_settings(file: Path, defaults: Mapping[str, Any]) -> dict[str, Setting]
         for name, default in defaults.items()
         if is_plain(default) or (isinstance(default, str) and name in said)
     }
-    if strange := sorted(set(said) - set(settings)):
+    if not has_others and (strange := sorted(set(said) - set(settings))):
         raise JobError(f"{file}: there is no setting {shorten(strange[0])}; there are {', '.join(sorted(settings))}")
     return settings
 

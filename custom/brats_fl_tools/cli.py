@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from collections.abc import Mapping
@@ -139,6 +140,12 @@ app.command()(demo.demo)
 
 def main() -> None:
     """Run the command; exit 0 done, 1 failed or interrupted, 2 wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name that a terminal cannot show ends nothing
+    if "" in sys.argv[1:]:  # a path of no letters is the current folder
+        before = " ".join(sys.argv[1:][: sys.argv[1:].index("")])
+        typer.echo(f"Error: an argument is empty, behind `{before}`; is it a variable of the shell, not set?", err=True)
+        sys.exit(2)
     try:
         with ended_by_sigterm():
             app()

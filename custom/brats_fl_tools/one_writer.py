@@ -57,6 +57,8 @@ def only_writer(target: Path) -> Iterator[None]:
     Raises:
         FolderError: Another command of brats-fl writes it, or nothing can be written there.
     """
+    if target.is_dir() and not os.access(target, os.W_OK | os.X_OK):
+        raise FolderError(f"{target}: cannot be written ({os.strerror(errno.EACCES)}); choose another place")
     path = lock_file(target)
     if path in _held:
         yield

@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from brats_fl.cases.datalists import DATALIST_FILE
+from brats_fl.errors import DataListError
 from brats_fl.sharing.cross_site import CROSS_SITE_FILE
 from brats_fl_tools.data.case_table import read_case_table
 from brats_fl_tools.report import PAGE_IN_3D, REPORT_FILE, refuse_to_overwrite, write_file, write_report
@@ -86,6 +88,8 @@ def report(
         raise typer.BadParameter(f"--sound: {run} is no study; leave it out")
     if viewer_case and viewer is None:
         raise typer.BadParameter(f"--viewer-case: needs --viewer, the package that `{FETCH}` writes")
+    if sites is not None and not sites.is_dir() and not (run / sites).is_dir():
+        raise DataListError(f"--sites {sites}: no such folder; give the one that holds SITE/{DATALIST_FILE}")
     wanted = Wanted(viewer, tuple(viewer_case or ())) if viewer else None
     institutions = {row.case: row.institution for row in read_case_table(cases)} if cases else {}
     for result, render in PAGES_OF_RESULTS.items():

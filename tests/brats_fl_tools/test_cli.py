@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -154,3 +155,25 @@ def test_command_line_itself_loads_neither_torch_nor_monai():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
 
     assert done.stderr.strip() == ""
+
+
+def test_argument_of_no_letters_is_wrong_usage_and_not_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["brats-fl", "report", "run", "--sites", ""])
+
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+
+    assert end.value.code == 2
+    assert "an argument is empty, behind `report run --sites`" in capsys.readouterr().err
+
+
+def test_name_that_the_terminal_cannot_show_ends_nothing():
+    code = "from brats_fl_tools import cli; cli.app = lambda: cli.typer.echo('case=\\u4e2d\\udce4'); cli.main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}
+    )
+
+    assert (done.returncode, done.stdout.strip()) == (0, rb"case=\u4e2d\udce4"), done.stderr

@@ -175,3 +175,13 @@ def test_place_where_the_system_lets_nobody_write_is_refused_in_its_words():
         only_writer(Path("/proc/out")),
     ):
         pass
+
+
+def test_folder_that_may_not_be_written_is_told_before_the_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and may(path, mode))  # root may always
+
+    with pytest.raises(FolderError, match=r"closed: cannot be written \(Permission denied\); choose another place"):
+        only_writer(closed).__enter__()

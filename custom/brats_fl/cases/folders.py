@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from brats_fl.cases.layouts import LOOKED_FOR, FoundCase, join_namesakes, search
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import DataListError
+
+logger = logging.getLogger(__name__)
 
 FAULT = "fault"
 """Key of an item that stands for a case that cannot be used: why."""
@@ -34,6 +37,8 @@ def find_cases(folder: str | Path) -> list[dict[str, Any]]:
         strangers = findings.strangers
         seen = f"; {len(strangers)} NIfTI files have other names, such as {strangers[0]}" if strangers else ""
         raise DataListError(f"{root}: holds no case{seen}. Looked for: {LOOKED_FOR}")
+    if findings.strangers:
+        logger.warning("%d NIfTI files belong to no case, such as %s", len(findings.strangers), findings.strangers[0])
     return [as_item(found) for found in cases]
 
 

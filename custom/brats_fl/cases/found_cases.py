@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,8 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from brats_fl.constants import DEFAULT_LABEL_TABLE, MODALITIES
+from brats_fl.typed import printable
 
 SEG: Final = "seg"
+
+_NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that a file's name may hold and no table, list or page: line breaks, and bytes that are not UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,29 @@ def closed_cases(closed: Iterable[OSError]) -> list[FoundCase]:
         FoundCase(folder.name, DEFAULT_LABEL_TABLE, {}, folder, (f"{folder} cannot be looked into ({why}); {mend}",))
         for folder, why in folders
     ]
+
+
+def refuse_odd_names(cases: Iterable[FoundCase]) -> list[FoundCase]:
+    """The cases; one of which the name, or that of a file or folder, is no line of text cannot be used."""
+    return [_refuse_odd_name(found) for found in cases]
+
+
+def _refuse_odd_name(found: FoundCase) -> FoundCase:
+    names = (found.case, str(found.folder), *map(str, found.files.values()))
+    name, odd = next(((name, match[0]) for name in names if (match := _NO_TEXT.search(name))), ("", ""))
+    if not odd:
+        return found
+    problem = f"the name {printable(name)} holds the character {odd!a}, which is no text; rename it"
+    of_scans = bool(found.problems or set(found.files) - {SEG})
+    return replace(
+        found,
+        case=printable(found.case),
+        files={},
+        folder=Path(printable(str(found.folder))),  # for messages: there is no such folder
+        problems=(problem,) if of_scans else (),
+        label_problems=() if of_scans else (problem,),
+        candidates={},
+    )
 
 
 def join_namesakes(cases: Iterable[FoundCase]) -> list[FoundCase]:

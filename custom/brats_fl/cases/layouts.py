@@ -18,7 +18,7 @@ from brats_fl.cases import bids, msd, nnunet
 from brats_fl.cases.found_cases import SEG as SEG
 from brats_fl.cases.found_cases import Findings as Findings
 from brats_fl.cases.found_cases import FoundCase as FoundCase
-from brats_fl.cases.found_cases import ambiguous, choose_files, label_alone
+from brats_fl.cases.found_cases import ambiguous, choose_files, label_alone, refuse_odd_names
 from brats_fl.cases.found_cases import closed_cases as closed_cases
 from brats_fl.cases.found_cases import join_namesakes as join_namesakes
 from brats_fl.cases.namings import BRATS_2018, NAMINGS, Naming, split_name
@@ -71,7 +71,7 @@ def search(root: Path) -> Findings:
         home = folder.parent if nifti_stem(folder) is not None and folder != root else folder
         images[home] += [file for file in files if nifti_stem(file) is not None]
     by_name, strangers = _read_images(images)
-    cases += [*by_name, *closed_cases(closed)]
+    cases = refuse_odd_names([*cases, *by_name, *closed_cases(closed)])
     return Findings(tuple(sorted(cases, key=lambda found: found.case)), tuple(origin_files), tuple(strangers))
 
 

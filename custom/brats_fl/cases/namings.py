@@ -20,7 +20,7 @@ class Naming:
     """Its label convention, a key of ``LABEL_TABLES``."""
     endings: Mapping[str, tuple[str, ...]]
     """Modality or ``seg`` -> how its files end, before ``.nii``."""
-    cases: re.Pattern[str] = re.compile(r".+")
+    cases: re.Pattern[str] = re.compile(r".+", re.DOTALL)
     """What the name of a case matches."""
     folder_ending: str = ""
     """What the name of a case's folder has behind that of the case."""

@@ -18,6 +18,7 @@ from brats_fl.gate.lists import Entry
 from brats_fl_tools.check.accepting import honour_acceptances, split_acceptance
 from brats_fl_tools.check.table import print_findings
 from brats_fl_tools.check.verdict import check_entries, entries_in, faults_in, read_sources
+from brats_fl_tools.data.given_cases import describe_strangers
 
 
 def check(
@@ -88,6 +89,8 @@ def check(
     entries, faults = entries_in(sources), faults_in(sources)
     findings = honour_acceptances(sources, check_entries(entries, workers or count_cores(), headers), accept or [], by)
     print_findings(findings, len(entries), time.monotonic() - started)
+    if strangers := [file for source in sources for file in source.strangers]:
+        typer.echo(describe_strangers(strangers), err=True)
     if json_file is not None:
         write_file(json_file, json.dumps(as_json(entries, findings, headers), indent=1) + "\n")
     if html_file is not None:

@@ -4,8 +4,8 @@ A CSV file with the columns ``COLUMNS``, between commas, or between semicolons o
 The five path columns are relative to the table's folder where the file lies beneath it, so that table and scans can be
 moved together, and absolute elsewhere; a volume of a 4-D file is ``path#k``. ``seg`` and ``tumour_ml`` are empty for a
 case without a label; ``time_point``, ``institution`` and ``grade`` are empty where the download does not tell. A column
-``hospital`` may be added by hand: ``brats-fl partition --strategy institution`` then names the sites by it. Other
-columns are passed over.
+``hospital`` may be added by hand: ``brats-fl partition --strategy institution`` then names the sites by it. Column
+names may be in capitals. Other columns are passed over.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from brats_fl.constants import LABEL_TABLES, MODALITIES
 from brats_fl.errors import CaseError
 from brats_fl.files import write_whole
 from brats_fl.numbers import is_finite
-from brats_fl.reading import Reader
+from brats_fl.reading import Reader, Table
 from brats_fl.typed import shorten
 from brats_fl_tools.one_writer import writes
 
@@ -32,6 +32,8 @@ COLUMNS = (
     *MODALITIES,
     *("seg", "tumour_ml", "shape", "spacing_mm"),
 )
+
+HOSPITAL = "hospital"
 
 READER = Reader(CaseError, "save it as CSV in UTF-8", "no such table; write it with `brats-fl import`")
 
@@ -114,7 +116,7 @@ def read_case_table(path: Path) -> list[CaseRow]:
         CaseError: The file is missing or is no case table, a field is empty or malformed, a case stands
             twice, or a file, be it a scan or a label, does.
     """
-    columns, records = READER.table(path)
+    columns, records = _in_small_letters(path, *READER.table(path))
     missing = [column for column in COLUMNS if column not in columns]
     if missing:
         raise CaseError(f"{path}: column {shorten(missing[0])} is missing; write it with `brats-fl import`")
@@ -130,6 +132,15 @@ def read_case_table(path: Path) -> list[CaseRow]:
         if times > 1:
             raise CaseError(f"{path}: {what} {name} stands {times} times; keep one row of it")
     return rows
+
+
+def _in_small_letters(path: Path, columns: Sequence[str], records: Sequence[tuple[int, dict[str, str]]]) -> Table:
+    """The table with the names of its own columns as they are written here: a person may have written ``Hospital``."""
+    own = {column: column.lower() if column.lower() in (*COLUMNS, HOSPITAL) else column for column in columns}
+    if len(set(own.values())) < len(columns):
+        twice = Counter(own.values()).most_common(1)[0][0]
+        raise CaseError(f"{path}: column {twice} is there twice, in other capitals; keep one")
+    return Table([*own.values()], [(line, {own[key]: record[key] for key in own}) for line, record in records])
 
 
 def _parse_row(place: str, folder: Path, record: dict[str, str]) -> CaseRow:
@@ -167,7 +178,7 @@ def _parse_row(place: str, folder: Path, record: dict[str, str]) -> CaseRow:
         spacing_mm=spacing_mm,
         institution=record["institution"],
         grade=record["grade"],
-        hospital=record.get("hospital", ""),
+        hospital=record.get(HOSPITAL, ""),
         time_point=record["time_point"],
         tumour_ml=tumour_ml,
     )

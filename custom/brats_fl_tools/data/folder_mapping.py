@@ -22,7 +22,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from brats_fl.cases.found_cases import SEG, FoundCase, closed_cases
+from brats_fl.cases.found_cases import SEG, FoundCase, closed_cases, refuse_odd_names
 from brats_fl.cases.layouts import walk
 from brats_fl.cases.nifti import nifti_stem
 from brats_fl.cases.scans import name_volume, split_volume
@@ -119,7 +119,7 @@ def find_mapped_cases(root: Path, mapping: FolderMapping) -> list[FoundCase]:
                 key = tuple(names[name] for name in mapping.placeholders)
                 found[key][kind].append(file if number is None else name_volume(file, number))
     cases = [_as_case(mapping, key, candidates, root) for key, candidates in found.items()]
-    return [*cases, *closed_cases(closed)]
+    return refuse_odd_names([*cases, *closed_cases(closed)])
 
 
 def _as_case(mapping: FolderMapping, key: Key, candidates: dict[str, list[Path]], root: Path) -> FoundCase:

@@ -5,17 +5,20 @@ A case needs no label here. Nothing is read but the list, the table or the names
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from brats_fl.cases.datalists import DATALIST_FILE, Case, DataList, find_datalists, parse_datalist
 from brats_fl.cases.layouts import LOOKED_FOR, SEG, Findings, FoundCase, join_namesakes, search
+from brats_fl.cases.nifti import nifti_stem
 from brats_fl.constants import MODALITIES
 from brats_fl.errors import CaseError, DataListError
 from brats_fl.gate.acceptance import ACCEPTED_FILE
+from brats_fl.typed import printable
 from brats_fl_tools.data.case_table import CaseRow, read_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
+from brats_fl_tools.data.institutions import shortened
 
 TABLE_ENDING = ".csv"
 
@@ -32,6 +35,8 @@ class GivenCases:
     """Case and what is wrong with its scans' names or number; such a case is not in the list."""
     label_faults: tuple[tuple[str, str], ...] = ()
     """The same of labels; such a case is in the list without its label."""
+    strangers: tuple[Path, ...] = ()
+    """NIfTI files of a folder that belong to no case."""
 
 
 def read_given(where: Path, mapping: Path | None = None) -> list[GivenCases]:
@@ -46,6 +51,8 @@ def read_given(where: Path, mapping: Path | None = None) -> list[GivenCases]:
         if not where.is_dir():
             raise CaseError(f"{where}: is no folder; --mapping describes the folders of one, leave it out")
         return [read_folder(where, mapping)]
+    if where.is_file() and nifti_stem(where) is not None:
+        raise DataListError(f"{where}: is one scan; give the folder that holds the four of its case")
     if where.is_file() and where.suffix.lower() == TABLE_ENDING:
         return [read_table(where)]
     try:
@@ -91,7 +98,14 @@ def read_folder(folder: Path, mapping: Path | None = None) -> GivenCases:
         root / ACCEPTED_FILE,
         faults=_faults((case.case, case.problems) for case in cases),
         label_faults=_faults((case.case, _why_no_label(case)) for case in sound),
+        strangers=findings.strangers,
     )
+
+
+def describe_strangers(files: Sequence[Path]) -> str:
+    """A warning of files that belong to no case."""
+    names = shortened(printable(str(file)) for file in files)
+    return f"warning: {len(files)} NIfTI files belong to no case: {names}"
 
 
 def _why_no_label(found: FoundCase) -> tuple[str, ...]:

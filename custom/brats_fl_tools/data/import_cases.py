@@ -27,6 +27,7 @@ from brats_fl.errors import CaseError
 from brats_fl_tools.data.case_labels import LabelFacts, check_convention, read_label
 from brats_fl_tools.data.case_table import GRADES, CaseRow, refuse_existing_table, write_case_table
 from brats_fl_tools.data.folder_mapping import find_mapped_cases, read_mapping
+from brats_fl_tools.data.given_cases import describe_strangers
 from brats_fl_tools.data.institutions import Origin, read_name, read_origins, shortened
 from brats_fl_tools.data.mapping_proposals import propose_choices, propose_for
 
@@ -261,8 +262,7 @@ def import_(
     if survey.faults:
         typer.echo(f"warning: {len(survey.faults)} of {total} cases are faulty and left out\n{listing}", err=True)
     if survey.strangers:
-        names = shortened(str(file) for file in survey.strangers)
-        typer.echo(f"warning: {len(survey.strangers)} NIfTI files belong to no case: {names}", err=True)
+        typer.echo(describe_strangers(survey.strangers), err=True)
     typer.echo(_summary(out, survey))
 
 

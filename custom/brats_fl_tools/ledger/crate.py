@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from brats_fl.constants import REGIONS
-from brats_fl.errors import LedgerError
+from brats_fl.errors import FolderError, LedgerError
 from brats_fl.files import write_whole
 from brats_fl.ledger import LEDGER_FILE
 from brats_fl.numbers import is_finite
@@ -24,7 +24,7 @@ from brats_fl.provenance import hash_file
 from brats_fl.reading import Reader, read_if_sound
 from brats_fl.round_records import RECORDS_FILE
 from brats_fl_tools.one_writer import writes
-from brats_fl_tools.own_folders import MARKER_FILE, fresh_folder
+from brats_fl_tools.own_folders import MARKER_FILE, appearing_folder
 from brats_fl_tools.runs.folder import (
     BEST_MODEL,
     FINAL_MODEL,
@@ -90,23 +90,29 @@ def write_crate(run: Path, out: Path, licence: str, author: str = "", force: boo
         force: Replace an earlier crate there.
 
     Raises:
-        LedgerError: The run has no ledger, or the licence is neither.
-        FolderError: The folder holds something else.
+        LedgerError: The run has no ledger, no facts or no job, or the licence is neither.
+        FolderError: The folder holds something else, or lies in the job.
     """
     if not (run / LEDGER_FILE).is_file():
         raise LedgerError(f"{run / LEDGER_FILE}: no such file; collect the run first, with `brats-fl collect {run}`")
     address = address_of(licence)
-    info = Reader(LedgerError, "collect the run again").json_object(run / RUN_FILE)
-    fresh_folder(out, "crate", force)
-    for name in (LEDGER_FILE, RECORDS_FILE, BEST_MODEL, FINAL_MODEL, METRICS_FILE, MODEL_CARD):
-        if (run / name).is_file():
-            shutil.copyfile(run / name, out / name)
-    shutil.copytree(run / JOB_FOLDER, out / JOB_FOLDER)
-    told = {key: value for key, value in info.items() if key not in OF_THE_MACHINE}
-    write_facts(out, told)
-    context = ["https://w3id.org/ro/crate/1.2/context", {"sha256": "http://schema.org/sha256"}]
-    content = {"@context": context, "@graph": list(describe(out, told, address, author))}
-    write_whole(out / CRATE_FILE, json.dumps(content, indent=2) + "\n")
+    reader, job = Reader(LedgerError, "collect the run again"), run / JOB_FOLDER
+    info = reader.json_object(run / RUN_FILE)
+    reader.at(str, info, ["job"], run / RUN_FILE)
+    if not job.is_dir():
+        reader.refuse(job, "no such folder, where what was run lies")
+    if out.resolve().is_relative_to(job.resolve()):
+        raise FolderError(f"{out}: lies in {job}, of which the crate has a copy; choose another --out")
+    with appearing_folder(out, "crate", force) as crate:
+        for name in (LEDGER_FILE, RECORDS_FILE, BEST_MODEL, FINAL_MODEL, METRICS_FILE, MODEL_CARD):
+            if (run / name).is_file():
+                shutil.copyfile(run / name, crate / name)
+        shutil.copytree(job, crate / JOB_FOLDER)
+        told = {key: value for key, value in info.items() if key not in OF_THE_MACHINE}
+        write_facts(crate, told)
+        context = ["https://w3id.org/ro/crate/1.2/context", {"sha256": "http://schema.org/sha256"}]
+        content = {"@context": context, "@graph": list(describe(crate, told, address, author))}
+        write_whole(crate / CRATE_FILE, json.dumps(content, indent=2) + "\n")
     return out / CRATE_FILE
 
 

@@ -16,7 +16,7 @@ from brats_fl.digests import digest_of, digest_of_model
 from brats_fl.errors import LedgerError
 from brats_fl.exchange import WEIGHTS, Array, Payloads
 from brats_fl.kept_updates import START_FILE, UPDATES_FOLDER, read_kept, update_file
-from brats_fl.ledger import Line
+from brats_fl.ledger import LEDGER_FILE, Line
 from brats_fl.round_records import MEAN_PHASE
 from brats_fl.running_mean import RunningMean
 from brats_fl_tools.runs.folder import JOB_FOLDER
@@ -87,7 +87,7 @@ def replay_run(run: Path, lines: Sequence[Line]) -> Iterator[str]:
     """
     folder = run / UPDATES_FOLDER
     if not lines or lines[0].kind != "start":
-        raise LedgerError(f"{run}: the ledger has no beginning; see `brats-fl ledger verify`")
+        raise LedgerError(f"{run / LEDGER_FILE}: is not there, or has no beginning; see `brats-fl ledger verify {run}`")
     if not (folder / START_FILE).is_file():
         raise LedgerError(
             f"{run}: the server kept no updates, so that nothing can be computed again; a run keeps them with "

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from brats_fl.cases.layouts import stem_of
 from brats_fl.constants import DEFAULT_LABEL_TABLE
 from brats_fl.errors import DataListError, FolderError, RunError
 from brats_fl.files import write_whole
 from brats_fl.network.engine_packages import TORCH
-from brats_fl_tools.data.given_cases import GivenCases, read_given
+from brats_fl_tools.data.given_cases import GivenCases, describe_strangers, read_given
 from brats_fl_tools.jobs.options import parse_values
 from brats_fl_tools.model.engine import EngineOption, engine_settings
 from brats_fl_tools.model.ensemble import find_models_of, post_processing, title
@@ -120,6 +121,8 @@ def segment_cases(
         FolderError: Files are in the way; nothing was written.
         RunError: Cases were not segmented; the text lists them.
     """
+    from brats_fl.scoring.uncertainty import POSTFIX
+
     refuse_foreign_results(out)
     gatekeeper = make_gatekeeper(given)
     settings = {**post_processing(models), **settings}
@@ -139,13 +142,17 @@ def segment_cases(
         done = sum(case.volumes_ml is not None for case in progress.cases)
         raise Interrupted(f"{done} of {progress.total} cases have their masks; the same command goes on") from None
     write_results(out, progress.cases, render(progress, models))
+    if strangers := [file for file in given.strangers if not stem_of(file).endswith(f"_{POSTFIX}")]:
+        typer.echo(describe_strangers(strangers), err=True)
     if failed is not None:
         raise failed
     return progress.cases
 
 
 def refuse_foreign_results(out: Path) -> None:
-    """Raise ``FolderError`` where a table or page would be replaced that was not written here."""
+    """Raise ``FolderError`` for a file, and where a table or page would be replaced that was not written here."""
+    if out.exists() and not out.is_dir():
+        raise FolderError(f"{out}: is a file; --out names a folder")
     if out.is_dir() and is_ours(out, "segmentation"):
         return
     for path in (out / TABLE_FILE, out / PAGE_FILE):

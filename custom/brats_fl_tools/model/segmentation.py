@@ -18,6 +18,8 @@ from brats_fl.gate import RULES, Finding, errors_of, mark_accepted, read_accepta
 from brats_fl.gate.acceptance import Acceptance
 from brats_fl.gate.lists import Entry, find_copies, find_repeats
 from brats_fl.reading import Reader
+from brats_fl.settings import SETTINGS_FILE, read_settings
+from brats_fl.typed import shorten
 from brats_fl_tools.check.verdict import check_case_safely
 from brats_fl_tools.data.given_cases import GivenCases
 from brats_fl_tools.model.ensemble import ensemble_parts, inference_files
@@ -156,9 +158,16 @@ def make_evaluator(
 
 
 def check_settings(settings: Mapping[str, Any], config: Mapping[str, Any], models: Sequence[TrainedModel]) -> None:
-    """Raise ``ModelError`` for a variable that the inference does not have, or that several models each have."""
+    """Raise ``ModelError`` for a variable that the inference does not have, or that several models each have, or a
+    value against the rule that the bundle's table of settings has for it."""
     ours = (*NOT_SETTINGS, *NO_VARIABLES, *(OF_EACH_MODEL if len(models) > 1 else ()))
     known = [key for key, value in config.items() if key not in ours and not isinstance(value, dict)]
     for key in settings:
         if key not in known:
             raise ModelError(f"--set {key}: {models[0].bundle.name} has no such variable; there are {', '.join(known)}")
+    rules = read_settings(
+        models[0].bundle / "configs" / SETTINGS_FILE, {key: config[key] for key in known}, has_others=True
+    )
+    for key, value in settings.items():
+        if key in rules and not rules[key].allows(value):
+            raise ModelError(f"--set {key}: must be {rules[key].rule} (got {shorten(value)})")

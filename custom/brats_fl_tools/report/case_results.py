@@ -76,6 +76,9 @@ def read_evaluation(path: Path) -> tuple[CaseResult, ...]:
 
 def _add_row(place: str, row: Mapping[str, str], further: Sequence[str], cases: _Cases) -> None:
     region, split = row["region"], row["split"]
+    for column in ("case", "site"):
+        if not row[column]:
+            raise RunError(f"{place}: {column} is empty; evaluate it again")
     if region not in REGIONS:
         raise RunError(f"{place}: region must be one of {', '.join(REGIONS)} (got {shorten(region)})")
     if split not in SPLITS:

@@ -121,9 +121,10 @@ def _ceiling(curves: Mapping[str, Curve]) -> float:
 
 
 def _with_gaps(curve: Curve) -> tuple[list[int], list[float]]:
-    """Rounds without a value as NaN, so that the line breaks there."""
+    """A curve with a NaN behind each value whose next round has none, so that the line breaks there."""
     points = dict(curve)
-    rounds = list(range(min(points), max(points) + 1)) if points else []
+    # Not every round from the first to the last: a record may hold any number.
+    rounds = sorted({*points, *(at + 1 for at in points if at < max(points))})
     return rounds, [points.get(at, float("nan")) for at in rounds]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -79,6 +79,18 @@ def read_facts(reader: Reader, path: Path, known: Mapping[str, Any]) -> Mapping[
     for key in NAMES:
         if content.get(key) and not _NAME.fullmatch(str(content[key])):
             reader.refuse(path, f"{key} must be a plain name (got {shorten(content[key])})")
+    for key, value in _numbers(content, known):
+        if value < 0:
+            reader.refuse(path, f"{key} must be 0 or more (got {shorten(value)})")
     for part in content.get("parts", []):
         reader.at(int, part, ["first_round"], path)
     return MappingProxyType(content)
+
+
+def _numbers(content: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The counts and times among known keys, and the hospitals' cases."""
+    for key in sorted((known.keys() & content.keys()) - {"seed"}):
+        if isinstance(value := content[key], (int, float)):
+            yield key, value
+    for site, counts in content.get("sites", {}).items() if known.get("sites") is Counts else ():
+        yield from ((f"sites.{site}.{split}", count) for split, count in counts.items())

@@ -160,7 +160,9 @@ def read_run(path: Path, *, with_rounds: bool = True, with_cases: bool = True) -
     if not (path / RUN_FILE).exists() and (path / EVALUATION_FILE).is_file():
         evaluation = read_facts(READER, path / EVALUATION_FILE, EVALUATION_FACTS)
         return RunFolder(path, _EMPTY, (), read_evaluation(path / CASE_TABLE_FILE), evaluation, invited=())
-    info = read_facts(Reader(RunError, SIMULATE), path / RUN_FILE, RUN_FACTS)
+    of_run = Reader(RunError, SIMULATE)
+    info = read_facts(of_run, path / RUN_FILE, RUN_FACTS)
+    of_run.at(str, info, ["job"], path / RUN_FILE)  # without it nothing tells that there was a run
     rounds = records_files(path, info.get("state"))
     there = [path for path in rounds if path.is_file()]
     told = path / EVALUATION_FILE

@@ -13,7 +13,7 @@ from tests.tiny_sites import SUFFIXES, write_tiny_case
 from brats_fl.cases.datalists import read_datalist
 from brats_fl.errors import CaseError, DataListError
 from brats_fl_tools.data.case_table import CaseRow, write_case_table
-from brats_fl_tools.data.given_cases import read_given
+from brats_fl_tools.data.given_cases import describe_strangers, read_given
 
 
 @pytest.fixture
@@ -105,3 +105,22 @@ def test_folder_without_a_case_says_what_is_there(tmp_path: Path):
 
     with pytest.raises(DataListError, match=r"and no case; 1 NIfTI files have other names, such as .*brain\.nii\.gz"):
         read_given(tmp_path)
+
+
+def test_files_that_belong_to_no_case_are_named_beside_the_cases(folder: Path):
+    for file in list((folder / "P_002").iterdir()):
+        file.rename(file.with_name(file.name.replace("P_002_", "T1-weighted\n")))
+
+    (given,) = read_given(folder)
+
+    assert [case.case for case in given.datalist.testing] == ["P_001"]
+    told = describe_strangers(given.strangers)
+    assert told.startswith("warning: 4 NIfTI files belong to no case: ")
+    assert told.isprintable()
+
+
+def test_scan_in_place_of_the_folder_of_its_case_is_told_as_that(folder: Path):
+    scan = folder / "P_001" / "P_001_t1.nii.gz"
+
+    with pytest.raises(DataListError, match=r"P_001_t1\.nii\.gz: is one scan; give the folder that holds the four"):
+        read_given(scan)

@@ -488,6 +488,35 @@ def test_table_that_a_spreadsheet_saved_is_read_as_it_was(tmp_path: Path, mark: 
 
     assert read_case_table(table) == rows
 
+    table.write_bytes("\r\n".join([f"sep={mark}", *lines, ""]).encode("utf-8-sig"))
+
+    assert read_case_table(table) == rows
+
+
+def test_names_of_columns_may_be_in_capitals_and_each_is_there_once(tmp_path: Path) -> None:
+    table = tmp_path / "cases.csv"
+    write_case(tmp_path / "BraTS20_Training_001")
+    run_import(tmp_path, "--out", table)
+    names, values = table.read_text().splitlines()
+    table.write_text(f"{names.upper()},Hospital\n{values},north\n")
+
+    assert [(row.case, row.hospital) for row in read_case_table(table)] == [("BraTS20_Training_001", "north")]
+
+    table.write_text(f"{names},Case\n{values},other\n")
+    with pytest.raises(CaseError, match="column case is there twice, in other capitals; keep one"):
+        read_case_table(table)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_table_that_is_not_in_utf_8_is_refused_with_what_to_save_it_as(tmp_path: Path, encoding: str) -> None:
+    table = tmp_path / "cases.csv"
+    write_case(tmp_path / "BraTS20_Training_001")
+    run_import(tmp_path, "--out", table)
+    table.write_bytes(table.read_text().replace("BraTS20", "M\u00fcller").encode(encoding))
+
+    with pytest.raises(CaseError, match=r"cases\.csv, line \d: is no text in UTF-8 .*; save it as CSV in UTF-8"):
+        read_case_table(table)
+
 
 def test_decimal_comma_of_a_spreadsheet_is_refused_and_not_read_as_another_number(tmp_path: Path) -> None:
     table = tmp_path / "cases.csv"

@@ -287,3 +287,39 @@ def test_namesakes_are_one_case_that_cannot_be_used(tmp_path: Path):
 
     assert [case.case for case in found] == ["A", "P_001", "P_001"]
     assert [(case.case, len(case.files)) for case in joined] == [("A", 4), ("P_001", 0)]
+
+
+@pytest.mark.parametrize("odd", ["a\nb", "a\x1b[31mb", os.fsdecode(b"a\xe4b")])
+@pytest.mark.parametrize("of_folder", [True, False])
+def test_name_that_is_no_line_of_text_makes_a_case_that_cannot_be_used(tmp_path: Path, odd: str, of_folder: bool):
+    put_case(tmp_path / "P_001")
+    if of_folder:
+        put_case(tmp_path / odd / "P_002")
+    else:
+        put_case(tmp_path / odd)
+
+    first, second = sorted(search(tmp_path).cases, key=lambda case: bool(case.problems))
+
+    assert (first.case, first.problems) == ("P_001", ())
+    assert second.case.isprintable()
+    assert not second.files
+    assert all("which is no text; rename it" in problem and problem.isprintable() for problem in second.problems)
+    assert second.problems
+
+
+def test_mask_alone_below_an_odd_name_is_no_case_that_lacks_scans(tmp_path: Path):
+    put_case(tmp_path / "P_001", "_seg")
+    (tmp_path / "a\nb").mkdir()
+    (tmp_path / "P_001" / "P_001_seg.nii.gz").rename(tmp_path / "a\nb" / "P_001_seg.nii.gz")
+
+    assert [item for item in find_cases(tmp_path) if FAULT in item] == []
+
+
+def test_namesakes_of_which_one_has_an_odd_folder_are_told_in_text(tmp_path: Path):
+    put_case(tmp_path / "P_001")
+    put_case(tmp_path / os.fsdecode(b"a\xe4b") / "P_001")
+
+    (item,) = find_cases(tmp_path)
+
+    assert "is there 2 times" in item[FAULT]
+    assert item[FAULT].isprintable()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +136,28 @@ def test_folder_of_another_is_not_replaced(run: Path, tmp_path: Path):
 def test_run_without_a_ledger_is_told_to_be_collected(tmp_path: Path):
     with pytest.raises(LedgerError, match=r"ledger\.jsonl: no such file; collect the run first"):
         write_crate(tmp_path, tmp_path / "crate", "CC-BY-4.0")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda run: (run / "run.json").write_text("{}"), r"run\.json: has no job; collect the run again"),
+        (lambda run: shutil.rmtree(run / "job"), r"job: no such folder, where what was run lies; collect the run"),
+    ],
+)
+def test_run_that_has_lost_what_was_run_is_refused_and_an_earlier_crate_stays(
+    run: Path, crate: Path, tmp_path: Path, spoil: Callable[[Path], object], message: str
+):
+    spoilt = Path(shutil.copytree(run, tmp_path / "spoilt"))
+    spoil(spoilt)
+    before = sorted(crate.rglob("*"))
+
+    with pytest.raises(LedgerError, match=message):
+        write_crate(spoilt, crate, "CC-BY-4.0", force=True)
+
+    assert sorted(crate.rglob("*")) == before
+
+
+def test_crate_within_the_job_that_it_copies_is_refused(run: Path):
+    with pytest.raises(FolderError, match="of which the crate has a copy; choose another --out"):
+        write_crate(run, run / "job" / "crate", "CC-BY-4.0")

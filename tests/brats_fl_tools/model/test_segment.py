@@ -23,6 +23,7 @@ from brats_fl.errors import BratsFLError, CaseError, FolderError, ModelError, Ru
 from brats_fl.gate.acceptance import Acceptance, write_acceptances
 from brats_fl_tools.model.segment import Progress, segment
 from brats_fl_tools.model.volumes import COLUMNS
+from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.processes import Interrupted
 
 needs_onnx = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="onnxruntime is not installed: extra onnx")
@@ -326,3 +327,46 @@ def test_uncertainty_of_somebody_else_ends_the_run_before_it_begins(bundle: Path
         run(bundle, data, "--out", out, "--uncertainty")
 
     assert not list(out.glob("*_seg.nii.gz"))
+
+
+def test_scans_of_no_case_are_told_at_the_end_and_maps_of_an_earlier_run_are_none(
+    bundle: Path, data: Path, tmp_path: Path
+):
+    for file in list((data / "P_002").iterdir()):
+        file.rename(file.with_name(file.name.replace("P_002_", "T1-weighted ")))
+    (data / "P_001_uncertainty.nii.gz").write_bytes(b"of an earlier run")
+
+    done = CliRunner().invoke(app, [str(bundle), str(data), "--out", str(tmp_path / "masks")])
+
+    assert done.exit_code == 0
+    assert done.output.splitlines()[-1].startswith("warning: 4 NIfTI files belong to no case: ")
+
+
+def test_out_that_is_a_file_is_told_before_the_cases_are_read(bundle: Path, data: Path, tmp_path: Path):
+    (tmp_path / "notes").write_text("mine")
+
+    with pytest.raises(FolderError, match="notes: is a file; --out names a folder"):
+        run(bundle, data, "--out", tmp_path / "notes")
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("overlap=2", "0 or more and at most 0.9"),
+        ("overlap=nan", "a number"),
+        ("mirror_axes=[7]", "each at most once and 0 or more and at most 2"),
+        ("mirror_axes=x", "a list of whole numbers"),
+        ("patch_size=3", "a list of 3 whole numbers"),
+        ("spacing_mm=[0,1,1]", "a list of 3 numbers, each above 0"),
+        ("save_uncertainty=2", "true or false"),
+    ],
+)
+def test_value_of_a_variable_is_held_to_the_bundles_rule_before_a_case_is_read(
+    bundle: Path, data: Path, tmp_path: Path, value: str, rule: str
+):
+    shutil.copy(BUNDLES / "brats_unet" / "configs" / "settings.json", bundle / "configs")
+
+    with pytest.raises(ModelError, match=rf"--set {value.partition('=')[0]}: must be .*{rule}.* \(got "):
+        run(bundle, data, "--out", tmp_path / "masks", "--set", value)
+
+    assert not (tmp_path / "masks").exists()

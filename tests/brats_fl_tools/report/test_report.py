@@ -896,6 +896,8 @@ def test_missing_file_is_named_with_the_command_that_makes_it(tmp_path: Path, fi
     ("line", "message"),
     [
         ("a1,hospital-1,testing,tc,0.5,1,1,1", r"evaluation.csv:17: case a1 .* has two rows for tc"),
+        (",hospital-1,testing,tc,0.5,1,1,1", r"evaluation.csv:17: case is empty; evaluate it again"),
+        ("c1,,testing,tc,0.5,1,1,1", r"evaluation.csv:17: site is empty"),
         ("c1,hospital-1,testing,tumor,0.5,1,1,1", r"region must be one of tc, wt, et \(got 'tumor'\)"),
         ("c1,hospital-1,test,tc,0.5,1,1,1", r"split must be one of training, .* \(got 'test'\)"),
         ("c1,hospital-1,testing,tc,1.5,1,1,1", r"dice must be a number from 0 to 1 \(got '1.5'\)"),
@@ -910,6 +912,37 @@ def test_wrong_row_of_the_table_is_named(tmp_path: Path, line: str, message: str
 
     with pytest.raises(RunError, match=message):
         write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({}, r"run\.json: has no job; `brats-fl simulate "),
+        ({"bundle": "brats_unet"}, "has no job"),
+        ({"job": None}, "job must be text"),
+        ({"job": "alone", "rounds": -3}, r"rounds must be 0 or more \(got -3\)"),
+        ({"job": "alone", "seconds": -0.5}, r"seconds must be 0 or more \(got -0\.5\)"),
+        ({"job": "alone", "sites": {"a": {"training": -1}}}, r"sites\.a\.training must be 0 or more"),
+    ],
+)
+def test_run_json_without_a_job_or_with_a_count_below_0_tells_no_run(
+    tmp_path: Path, facts: dict[str, object], message: str
+) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "run.json").write_text(json.dumps(facts))
+
+    with pytest.raises(RunError, match=message):
+        write_report(run)
+
+    assert not (run / "report.html").exists()
+
+
+def test_rounds_far_apart_take_no_longer_than_rounds_side_by_side(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rounds=1)
+    late = [train(0, site, round=1_000_000_000) for site in SITES]
+    write_rounds(run, [*(train(0, site) for site in SITES), *late])
+
+    assert learning_curves(read_run(run))
 
 
 @pytest.mark.parametrize(
@@ -975,3 +1008,14 @@ def test_command_names_the_files_it_wrote_and_what_it_left_out(tmp_path: Path) -
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [f"wrote {run / 'metrics.json'}", f"wrote {run / 'report.html'}"]
     assert "note: No case is shown" in result.stderr
+
+
+def test_sites_that_are_no_folder_are_told_before_anything_is_written(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(report)
+    run = write_run(tmp_path / "run")
+
+    result = CliRunner().invoke(app, [str(run), "--sites", str(tmp_path / "nowhere")])
+
+    assert "no such folder; give the one that holds SITE/datalist.json" in str(result.exception)
+    assert not (run / "report.html").exists()

@@ -31,6 +31,7 @@ def test_study_file_is_read_with_its_paths_seen_from_its_folder(tmp_path: Path):
         ("rounds = 3", "round = 3", "unknown key 'round'; there are name, profile, rounds"),
         ("rounds = 3", "", "has no 'rounds'"),
         ("rounds = 3", 'rounds = "3"', "rounds must be a whole number (got '3')"),
+        ("rounds = 3", f"rounds = {'9' * 26}", "a whole number must have at most 19 digits"),
         ("rounds = 3", "rounds = 0", "rounds must be 1 or more (got 0)"),
         ("rounds = 3", "rounds = 2026-01-01", "holds a date or a time; write it as text"),
         ("rounds = 3", "rounds = 3\nrounds = 4", "cannot be read as TOML"),
