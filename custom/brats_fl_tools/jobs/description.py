@@ -23,7 +23,7 @@ from brats_fl.typed import printable, shorten
 from brats_fl_tools.jobs.assembly import CHECKPOINT_FILE
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.settings import app_settings
-from brats_fl_tools.jobs.source import CLIENT_CONFIG, READER, SERVER_CONFIG, read_object
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, CLIENT_SIDE, READER, SERVER_CONFIG, read_object
 from brats_fl_tools.jobs.variants import STRUCTURE, parts_of
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER
 
@@ -62,7 +62,7 @@ def hash_at_site(job: BuiltJob, site: str) -> str:
     """
     meta = read_object(job.folder / "meta.json")
     refuse_other_app(job, meta, site)
-    return approval_hash(job.folder / APP_CLIENT.name, meta, site)
+    return approval_hash(job.folder / CLIENT_SIDE, meta, site)
 
 
 def refuse_other_app(job: BuiltJob, meta: Mapping[str, Any], site: str) -> None:
@@ -70,10 +70,8 @@ def refuse_other_app(job: BuiltJob, meta: Mapping[str, Any], site: str) -> None:
     place = job.folder / "meta.json"
     deployed = READER.at(dict[str, list[str]], meta, ["deploy_map"], place)
     apps = [app for app, sites in deployed.items() if {site, EVERY_SITE} & set(sites)]
-    if apps not in ([], [APP_CLIENT.name]):
-        READER.refuse(
-            place, f"deploys {', '.join(map(shorten, apps))} to {site}, which must get {APP_CLIENT.name} alone"
-        )
+    if apps not in ([], [CLIENT_SIDE]):
+        READER.refuse(place, f"deploys {', '.join(map(shorten, apps))} to {site}, which must get {CLIENT_SIDE} alone")
 
 
 def describe_built(job: BuiltJob, site: str) -> list[str]:
