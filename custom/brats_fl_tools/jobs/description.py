@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,6 +40,9 @@ KNOWN_PACKAGES = ("brats_fl.", "nvflare.")
 SAID_OTHERWISE = STRUCTURE | {"task_data_filters", "task_result_filters", "overrides", "algorithm_settings"}
 """Root entries of an app that are no variables, and that have lines of their own."""
 
+_LINK = re.compile(r"\[([^\]]*)\]\((?:\.\./)*([^)]*)\)")
+"""A link of Markdown, as the words of the pages have; a terminal shows its text and the page's name."""
+
 
 def describe_settings(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> list[str]:
     """Two lines for each: its value with the unit, and what it means and may be."""
@@ -46,7 +50,8 @@ def describe_settings(settings: Mapping[str, Setting], values: Mapping[str, Any]
     for name, setting in sorted(settings.items()):
         value = json.dumps(values.get(name, setting.default))
         lines.append(f"  {name} = {value} {setting.unit}".rstrip())
-        lines += _indented("; ".join(part for part in (setting.meaning, setting.rule) if part))
+        meaning = _LINK.sub(r"\1, \2", setting.meaning)
+        lines += _indented("; ".join(part for part in (meaning, setting.rule) if part))
     return lines
 
 
