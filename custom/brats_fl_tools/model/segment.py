@@ -145,7 +145,9 @@ def segment_cases(
 
 
 def refuse_foreign_results(out: Path) -> None:
-    """Raise ``FolderError`` where a table or page would be replaced that was not written here."""
+    """Raise ``FolderError`` where ``out`` is a file, or a table or page would be replaced that was not written here."""
+    if out.is_file():
+        raise FolderError(f"{out}: is a file; --out names a folder")
     if out.is_dir() and is_ours(out, "segmentation"):
         return
     for path in (out / TABLE_FILE, out / PAGE_FILE):

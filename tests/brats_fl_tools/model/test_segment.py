@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from brats_fl.cases.datalists import DataList, write_datalist
 from brats_fl.errors import BratsFLError, CaseError, FolderError, ModelError, RunError
 from brats_fl.gate.acceptance import Acceptance, write_acceptances
-from brats_fl_tools.model.segment import Progress, segment
+from brats_fl_tools.model.segment import Progress, refuse_foreign_results, segment
 from brats_fl_tools.model.volumes import COLUMNS
 from brats_fl_tools.runs.processes import Interrupted
 
@@ -326,3 +326,10 @@ def test_uncertainty_of_somebody_else_ends_the_run_before_it_begins(bundle: Path
         run(bundle, data, "--out", out, "--uncertainty")
 
     assert not list(out.glob("*_seg.nii.gz"))
+
+
+def test_file_in_the_place_of_the_folder_of_masks_is_refused_before_the_first_case(tmp_path: Path) -> None:
+    (tmp_path / "masks").write_text("mine", encoding="utf-8")
+
+    with pytest.raises(FolderError, match="masks: is a file; --out names a folder"):
+        refuse_foreign_results(tmp_path / "masks")
