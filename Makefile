@@ -44,7 +44,8 @@ wheelhouse: env
 	$(BIN)/python -m brats_fl_tools.release wheelhouse --out dist/wheelhouse --index $(TORCH_INDEX)
 
 # What is in the wheelhouse, and under which licences (CycloneDX), read from an environment that was installed from it.
-sbom: wheelhouse
+# A wheelhouse that is there is the one meant: another would have to be fetched anew, and would be another.
+sbom: $(if $(wildcard dist/wheelhouse/install.md),,wheelhouse)
 	rm -rf build/sbom && $(PYTHON) -m venv build/sbom/installed && $(PYTHON) -m venv build/sbom/tool
 	build/sbom/installed/bin/pip install --quiet --no-index --find-links dist/wheelhouse --require-hashes -r dist/wheelhouse/requirements.txt
 	build/sbom/tool/bin/pip install --quiet $(SBOM_TOOL)

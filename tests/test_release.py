@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,20 @@ def test_newest_tag_is_the_version_that_the_library_states_and_has_its_section()
 
     assert tags[-1] == brats_fl.__version__
     assert tags[-1] in [title.split()[0] for title in sections()]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("there", [True, False])
+def test_bill_of_materials_is_of_the_wheelhouse_that_is_there_and_one_is_made_only_where_none_is(
+    tmp_path: Path, there: bool
+):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    if there:
+        (tmp_path / "dist" / "wheelhouse").mkdir(parents=True)
+        (tmp_path / "dist" / "wheelhouse" / "install.md").touch()
+
+    planned = subprocess.run(["make", "-n", "sbom"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    assert ("brats_fl_tools.release wheelhouse" in planned) is not there
+    assert "cyclonedx-py" in planned

@@ -72,6 +72,8 @@ class Reader:
                 content = file.read(MOST_BYTES + 1)
         except FileNotFoundError:
             raise self.error(f"{path}: {self.missing or f'no such file; {self.mend}'}") from None
+        except IsADirectoryError:
+            raise self.error(f"{path}: is a folder; give the file itself") from None
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
             reason = error.strerror if isinstance(error, OSError) else error
             self.refuse(path, f"cannot be read ({reason})")

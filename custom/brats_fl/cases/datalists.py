@@ -20,7 +20,11 @@ DATALIST_VARIABLE = "BRATS_FL_DATALIST"
 SITES_VARIABLE = "BRATS_FL_SITES"
 CACHE_VARIABLE = "BRATS_FL_CACHE"
 
-READER: Final = Reader(DataListError, "write it again", "no such data list; make one with `brats-fl partition`")
+READER: Final = Reader(
+    DataListError,
+    "mend it, or make one with `brats-fl partition`",
+    "no such data list; make one with `brats-fl partition`",
+)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ from brats_fl_tools.jobs.secure import OF_SERVER_TOO, SECURE, check_secure, is_s
 from brats_fl_tools.jobs.settings import JobSettings, set_values, settings_of, variables_of
 from brats_fl_tools.jobs.source import (
     CLIENT_CONFIG,
+    CLIENT_SIDE,
     SERVER_CONFIG,
+    SERVER_SIDE,
     JobSource,
     read_source,
     shared_config,
@@ -272,15 +274,15 @@ def _write_apps(folder: Path, server: Mapping[str, Any], client: Mapping[str, An
 def _bring_code(folder: Path, source: JobSource, bundle: Path | None) -> None:
     """Copy library, bundle and the job's own modules into both apps."""
     compiled = shutil.ignore_patterns("__pycache__")
-    for app in (APP_SERVER, APP_CLIENT):
-        custom = folder / app.name / "custom"
+    for side in (SERVER_SIDE, CLIENT_SIDE):
+        custom = folder / side / "custom"
         shutil.copytree(CUSTOM / "brats_fl", custom / "brats_fl", ignore=compiled)
         if source.code:
             shutil.copytree(source.code, custom, dirs_exist_ok=True, ignore=compiled)
         if bundle:
             shutil.copytree(
                 bundle,
-                folder / app.name / "bundles" / bundle.name,
+                folder / side / "bundles" / bundle.name,
                 ignore=shutil.ignore_patterns("models", "eval", "docs", *DOCUMENTS, "__pycache__"),
             )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_fl.approval import ADDED_BY_FLARE
+from brats_fl.errors import JobError
 from brats_fl.provenance import hash_files
 from brats_fl.typed import shorten
 from brats_fl_tools.jobs.settings import variables_of
@@ -78,6 +79,9 @@ def describe_job(folder: Path) -> BuiltJob:
     Raises:
         JobError: It is no such folder.
     """
+    if not (folder / "meta.json").is_file():
+        found = "holds no built job, whose meta.json would lie there" if folder.is_dir() else "no such folder"
+        raise JobError(f"{folder}: {found}; give the job's folder, as the lead sent or `brats-fl job build` wrote it")
     meta, server, client = (read_object(folder / path) for path in (Path("meta.json"), SERVER_CONFIG, CLIENT_CONFIG))
     stated = READER.typed(StatedMeta, {key: meta[key] for key in STATED if key in meta}, folder / "meta.json")
     parts = {"algorithm_settings": {}, "overrides": {}, **client}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from brats_fl.typed import printable, shorten
 from brats_fl_tools.jobs.assembly import CHECKPOINT_FILE
 from brats_fl_tools.jobs.built import BuiltJob
 from brats_fl_tools.jobs.settings import app_settings
-from brats_fl_tools.jobs.source import CLIENT_CONFIG, READER, SERVER_CONFIG, read_object
+from brats_fl_tools.jobs.source import CLIENT_CONFIG, CLIENT_SIDE, READER, SERVER_CONFIG, read_object
 from brats_fl_tools.jobs.variants import STRUCTURE, parts_of
 from brats_fl_tools.repository import APP_CLIENT, APP_SERVER
 
@@ -39,6 +40,9 @@ KNOWN_PACKAGES = ("brats_fl.", "nvflare.")
 SAID_OTHERWISE = STRUCTURE | {"task_data_filters", "task_result_filters", "overrides", "algorithm_settings"}
 """Root entries of an app that are no variables, and that have lines of their own."""
 
+_LINK = re.compile(r"\[([^\]]*)\]\((?:\.\./)*([^)]*)\)")
+"""A link of Markdown, as the words of the pages have; a terminal shows its text and the page's name."""
+
 
 def describe_settings(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> list[str]:
     """Two lines for each: its value with the unit, and what it means and may be."""
@@ -46,7 +50,8 @@ def describe_settings(settings: Mapping[str, Setting], values: Mapping[str, Any]
     for name, setting in sorted(settings.items()):
         value = json.dumps(values.get(name, setting.default))
         lines.append(f"  {name} = {value} {setting.unit}".rstrip())
-        lines += _indented("; ".join(part for part in (setting.meaning, setting.rule) if part))
+        meaning = _LINK.sub(r"\1, \2", setting.meaning)
+        lines += _indented("; ".join(part for part in (meaning, setting.rule) if part))
     return lines
 
 
@@ -62,7 +67,7 @@ def hash_at_site(job: BuiltJob, site: str) -> str:
     """
     meta = read_object(job.folder / "meta.json")
     refuse_other_app(job, meta, site)
-    return approval_hash(job.folder / APP_CLIENT.name, meta, site)
+    return approval_hash(job.folder / CLIENT_SIDE, meta, site)
 
 
 def refuse_other_app(job: BuiltJob, meta: Mapping[str, Any], site: str) -> None:
@@ -70,10 +75,8 @@ def refuse_other_app(job: BuiltJob, meta: Mapping[str, Any], site: str) -> None:
     place = job.folder / "meta.json"
     deployed = READER.at(dict[str, list[str]], meta, ["deploy_map"], place)
     apps = [app for app, sites in deployed.items() if {site, EVERY_SITE} & set(sites)]
-    if apps not in ([], [APP_CLIENT.name]):
-        READER.refuse(
-            place, f"deploys {', '.join(map(shorten, apps))} to {site}, which must get {APP_CLIENT.name} alone"
-        )
+    if apps not in ([], [CLIENT_SIDE]):
+        READER.refuse(place, f"deploys {', '.join(map(shorten, apps))} to {site}, which must get {CLIENT_SIDE} alone")
 
 
 def describe_built(job: BuiltJob, site: str) -> list[str]:

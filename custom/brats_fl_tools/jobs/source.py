@@ -17,8 +17,10 @@ from brats_fl_tools.repository import APP_CLIENT, APP_SERVER, BUNDLES, JOBS
 _BUNDLE = re.compile(r"\w[\w.-]{0,99}")
 READER = Reader(JobError, "mend it, or build the job again")
 
-SERVER_CONFIG = Path("app_server/config/config_fed_server.json")
-CLIENT_CONFIG = Path("app_client/config/config_fed_client.json")
+SERVER_SIDE, CLIENT_SIDE = "app_server", "app_client"
+"""A job's folders. The shared apps that they are copied from have other names where the wheel brought them."""
+SERVER_CONFIG = Path(SERVER_SIDE, "config", "config_fed_server.json")
+CLIENT_CONFIG = Path(CLIENT_SIDE, "config", "config_fed_client.json")
 
 
 @dataclass(frozen=True)

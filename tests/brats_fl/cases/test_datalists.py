@@ -45,10 +45,15 @@ def test_missing_data_list_is_named_with_the_command_that_makes_one(tmp_path: Pa
         read_datalist(tmp_path / "none.json")
 
 
+def test_folder_in_the_place_of_a_data_list_is_told_from_a_damaged_one(tmp_path: Path):
+    with pytest.raises(DataListError, match=": is a folder; give the file itself"):
+        read_datalist(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "rule", "mend"),
     [
-        ("{", "cannot be read as JSON", "write it again"),
+        ("{", "cannot be read as JSON", "mend it, or make one with `brats-fl partition`"),
         ([], "must hold an object with the keys training, validation, testing", "brats-fl partition"),
         ({"train": []}, "unknown key 'train'", "remove it"),
         ({"training": {}}, "training must be a list of cases", "got dict"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from tests.jobs.test_jobs import small
 from typer.testing import CliRunner
 
 from brats_fl.errors import JobError
+from brats_fl.settings import Setting
 from brats_fl_tools.cli import app
+from brats_fl_tools.jobs import assembly, description, settings, source
 from brats_fl_tools.jobs.assembly import JobOptions, build_job
 from brats_fl_tools.jobs.built import BuiltJob, describe_job
-from brats_fl_tools.jobs.description import describe_built, hash_at_site
+from brats_fl_tools.jobs.description import describe_built, describe_settings, hash_at_site
 from brats_fl_tools.jobs.source import CLIENT_CONFIG, job_names
+from brats_fl_tools.repository import APP_CLIENT, APP_SERVER
 
 SITE = "hospital-2"
 
@@ -162,3 +166,39 @@ def test_build_prints_the_hash_that_every_site_computes(tmp_path: Path) -> None:
 
     job = built(tmp_path / "b", rounds=2, values={"patch_size": [32, 32, 32]})
     assert f"approval_hash {hash_at_site(job, SITE)}, at every hospital\n" in result.output
+
+
+@pytest.mark.parametrize("preinstalled", [True, False])
+def test_job_is_the_same_where_the_shared_apps_have_the_names_that_the_wheel_gives_them(
+    preinstalled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = built(tmp_path / "checkout", preinstalled=preinstalled)
+    approval = hash_at_site(here, SITE)
+    words = describe_built(here, SITE)
+    for shared in (APP_SERVER, APP_CLIENT):
+        shutil.copytree(shared, tmp_path / f"brats_fl_{shared.name}")
+    for module in (assembly, description, settings, source):
+        monkeypatch.setattr(module, "APP_SERVER", tmp_path / "brats_fl_app_server")
+        monkeypatch.setattr(module, "APP_CLIENT", tmp_path / "brats_fl_app_client")
+
+    installed = built(tmp_path / "installed", preinstalled=preinstalled)
+
+    assert installed.content_hash == here.content_hash
+    assert hash_at_site(installed, SITE) == approval
+    assert [line.replace("/installed/", "/checkout/") for line in describe_built(installed, SITE)] == words
+
+
+def test_link_of_a_page_is_its_text_and_the_name_of_the_page_in_a_terminal() -> None:
+    setting = Setting("none", "told alike ([compression](../docs/compression.md))")
+
+    words = describe_settings({"compression": setting}, {})
+
+    assert words[1].strip() == "told alike (compression, docs/compression.md)"
+
+
+@pytest.mark.parametrize(("name", "found"), [("nowhere", "no such folder"), ("empty", "holds no built job")])
+def test_folder_that_is_no_job_is_told_with_what_to_give(name: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(JobError, match=f"{name}: {found}.*; give the job's folder, as the lead sent or"):
+        describe_job(tmp_path / name)

@@ -522,7 +522,7 @@ def test_scripts_that_may_not_be_run_are_found_in_every_kit(kits: TinyKits) -> N
 
 
 def test_folder_that_is_no_job_of_ours_is_refused(tmp_path: Path, jobs: Mapping[bool, Path]) -> None:
-    with pytest.raises(JobError, match=r"meta\.json: no such file"):
+    with pytest.raises(JobError, match=r"holds no built job, whose meta\.json would lie there; give the job's folder"):
         kit_machine.read_stated_job(tmp_path)
     foreign = tmp_path / "foreign"
     for name in ("meta.json", "app_server/config/config_fed_server.json", "app_client/config/config_fed_client.json"):
