@@ -13,13 +13,12 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
-from nvflare.app_common.app_constant import AppConstants, StatisticsConstants
+from nvflare.app_common.app_constant import StatisticsConstants
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey
 from nvflare.fuel.utils import fobs
 from nvflare.private.admin_defs import Message
 from nvflare.private.defs import CellChannel, new_cell_message
 
-from brats_fl.components.secure_executor import CONTENT, message
 from brats_fl.privacy.keys import new_pair
 from brats_fl.privacy.messages import TASK_SHARES
 from brats_fl_tools.drill.injected import CANARY, METRICS
@@ -129,12 +128,19 @@ def _swap_key(swapped: Mapping[str, str]) -> None:
     honest = SecureScatterAndGather._ask
 
     def ask(
-        self: Any, task_name: str, data: Shareable, sites: Any, take: Any, fl_ctx: FLContext, abort_signal: Any
+        self: Any,
+        task_name: str,
+        number: int,
+        content: Any,
+        sites: Any,
+        take: Any,
+        fl_ctx: FLContext,
+        abort_signal: Any,
     ) -> None:
-        site = swapped.get(str(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)))
+        site = swapped.get(str(number))
         if task_name == TASK_SHARES and site:
-            data = message(with_own_key(from_shareable(data).data[CONTENT], site))
-        honest(self, task_name, data, sites, take, fl_ctx, abort_signal)
+            content = with_own_key(content, site)
+        honest(self, task_name, number, content, sites, take, fl_ctx, abort_signal)
 
     SecureScatterAndGather._ask = ask  # type: ignore[method-assign]
 

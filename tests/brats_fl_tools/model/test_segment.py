@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from brats_fl.cases.datalists import DataList, write_datalist
 from brats_fl.errors import BratsFLError, CaseError, FolderError, ModelError, RunError
 from brats_fl.gate.acceptance import Acceptance, write_acceptances
-from brats_fl_tools.model.segment import Progress, refuse_foreign_results, segment
+from brats_fl_tools.model.segment import Progress, segment
 from brats_fl_tools.model.volumes import COLUMNS
 from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.processes import Interrupted
