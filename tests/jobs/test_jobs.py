@@ -138,7 +138,7 @@ def test_options_reach_server_client_and_bundle(tmp_path: Path) -> None:
     [
         ({"learning_rat": 0.1}, "unknown key 'learning_rat'; known are .*learning_rate"),
         ({"data_list_file_path": "/x"}, "unknown key 'data_list_file_path'"),
-        ({"min_clients": "four"}, "min_clients must be a whole number 1 or more \\(got 'four'\\)"),
+        ({"min_clients": "four"}, "min_clients must be a whole number 1 or more and at most 1000 \\(got 'four'\\)"),
         ({"amp": 1}, "amp must be true or false"),
         ({"steps_per_epoch": 2.5}, "steps_per_epoch must be a whole number 1 or more"),
     ],

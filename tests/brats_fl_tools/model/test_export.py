@@ -43,7 +43,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def run_folder(folder: Path, bundle: Path, profile: str = "small") -> Path:
     """A run folder with a model that FLARE's persistor could have written, best and final of different seeds."""
     folder.mkdir()
-    (folder / "run.json").write_text(json.dumps({"profile": profile}))
+    (folder / "run.json").write_text(json.dumps({"job": "brats_unet_fedavg", "profile": profile}))
     for seed, name in enumerate(("global_model.pt", "final_model.pt")):
         state = build_network(bundle, profile, seed).state_dict()
         torch.save({"model": state, "train_conf": {"train": {}}}, folder / name)
@@ -122,7 +122,7 @@ def test_model_of_another_architecture_is_refused_and_nothing_is_written(bundle:
 
 def test_model_of_another_profile_is_refused(bundle: Path, tmp_path: Path):
     run = run_folder(tmp_path / "run", bundle)
-    (run / "run.json").write_text(json.dumps({"profile": "full"}))
+    (run / "run.json").write_text(json.dumps({"job": "brats_unet_fedavg", "profile": "full"}))
 
     with pytest.raises(ModelError, match=r" \(8, 4, 3, 3, 3\) in place of \(16, 4, 3, 3, 3\)"):
         export(run, bundle)

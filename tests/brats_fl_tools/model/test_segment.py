@@ -357,7 +357,7 @@ def test_out_that_is_a_file_is_told_before_the_cases_are_read(bundle: Path, data
         ("mirror_axes=[7]", "each at most once and 0 or more and at most 2"),
         ("mirror_axes=x", "a list of whole numbers"),
         ("patch_size=3", "a list of 3 whole numbers"),
-        ("spacing_mm=[0,1,1]", "a list of 3 numbers, each above 0"),
+        ("spacing_mm=[0,1,1]", "a list of 3 numbers, each 0.5 or more"),
         ("save_uncertainty=2", "true or false"),
     ],
 )

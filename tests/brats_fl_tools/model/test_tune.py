@@ -29,7 +29,9 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "run" / "global_model.pt"
     path.parent.mkdir()
     torch.save({"model": build_network(BUNDLE, "small", seed=0).state_dict()}, path)
-    (path.parent / "run.json").write_text('{"bundle": "brats_unet", "profile": "small"}', encoding="utf-8")
+    (path.parent / "run.json").write_text(
+        '{"job": "brats_unet_fedavg", "bundle": "brats_unet", "profile": "small"}', encoding="utf-8"
+    )
     return path
 
 
