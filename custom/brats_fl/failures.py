@@ -18,6 +18,9 @@ NO_MEMORY: Final = "you tried to allocate"
 """How torch's allocator on the CPU says that memory ran out, in a plain RuntimeError."""
 
 
+DISK_FULL: Final = "DISK_FULL"
+"""Code of a site that has no room for what it must keep."""
+
 NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 NO_SPACE_WORDS: Final = os.strerror(errno.ENOSPC)
 

@@ -15,7 +15,7 @@ import torch
 
 from brats_fl.algorithms import load_algorithm
 from brats_fl.errors import BratsFLError, KitError, StepError, cause_of
-from brats_fl.failures import is_disk_full, is_out_of_memory
+from brats_fl.failures import DISK_FULL, is_disk_full, is_out_of_memory
 from brats_fl.garbage import spare_what_is_loaded
 from brats_fl.handing_over import hand_over, take_over
 from brats_fl.ranks import Team
@@ -145,7 +145,7 @@ def describe_failure(error: BaseException) -> TaskFailure:
     if is_out_of_memory(error):
         return TaskFailure("OUT_OF_MEMORY", f"memory ran out; lower batch_size or patch_size ({error})")
     if is_disk_full(error):
-        return TaskFailure("DISK_FULL", f"the disk is full; free some space ({error})")
+        return TaskFailure(DISK_FULL, f"the disk is full; free some space ({error})")
     known = cause_of(error)
     if known is not None and not isinstance(known, StepError):
         return TaskFailure(known.code, str(known))

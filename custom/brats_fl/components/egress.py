@@ -26,6 +26,7 @@ from nvflare.app_common.app_constant import AppConstants
 from brats_fl.aggregation import MOST_CASES
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
 from brats_fl.errors import EgressError
+from brats_fl.failures import DISK_FULL, is_disk_full
 from brats_fl.files import locked
 from brats_fl.numbers import is_finite
 from brats_fl.reading import read_if_sound
@@ -68,7 +69,7 @@ class EgressContract(FLComponent):
             try:
                 self._judge(reply, fl_ctx)
             except Exception as error:  # FLARE goes on with the reply, whatever an event's handler raises
-                self._refuse(reply, f"{error}", fl_ctx)
+                self._refuse(reply, f"{error}", fl_ctx, DISK_FULL if is_disk_full(error) else EgressError.code)
 
     def _judge(self, reply: Shareable, fl_ctx: FLContext) -> None:
         workspace: Workspace = fl_ctx.get_engine().get_workspace()
@@ -95,10 +96,10 @@ class EgressContract(FLComponent):
         task = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
         return Sent(time, job, str(name), self.round, task, KINDS.get(task, "other"))
 
-    def _refuse(self, reply: Shareable, why: str, fl_ctx: FLContext) -> None:
+    def _refuse(self, reply: Shareable, why: str, fl_ctx: FLContext, code: str = EgressError.code) -> None:
         """Put a code in the place of all that a reply holds."""
         self.log_error(fl_ctx, f"nothing was sent: {why}", fire_event=False)
-        empty(reply, EgressError.code)
+        empty(reply, code)
 
 
 def clean_failure(reply: Shareable) -> None:

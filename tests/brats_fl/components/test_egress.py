@@ -197,6 +197,14 @@ def test_what_cannot_be_logged_does_not_leave(engine: Engine, local: Path, spoil
     assert is_refused(send(engine, update()))
 
 
+def test_full_disk_is_said_to_be_one_where_a_line_cannot_be_kept(engine: Engine, local: Path) -> None:
+    (local / "egress.jsonl").symlink_to("/dev/full")
+
+    reply = send(engine, update())
+
+    assert (reply.get_header(ERROR_HEADER), set(reply)) == ("DISK_FULL", {"__headers__"})
+
+
 @pytest.mark.parametrize("task", sorted(SecureExecutor.messages))
 def test_contract_can_let_the_messages_of_secure_aggregation_out_or_not(engine: Engine, local: Path, task: str) -> None:
     agree(local, kinds=["update", "masking"])
