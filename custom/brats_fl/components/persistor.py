@@ -69,6 +69,8 @@ class BundlePersistor(PTFileModelPersistor):
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable | None:
         """The model to start from; a checkpoint of another network ends the job here and not at every site."""
+        if self.model is None:
+            return None  # it could not be built, and the job is given up
         try:
             if self.start_from and not self.start_round:
                 self.model.load_state_dict(read_state_for(app_root(fl_ctx) / self.start_from, self.model))

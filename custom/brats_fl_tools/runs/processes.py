@@ -127,11 +127,18 @@ OWN_FAILURE: Final = re.compile(r"\bBratsExecutor - ERROR - \[identity=([^,\]]+)
 """What a site's executor says in its log: the site, and case, file and step of what failed."""
 
 
+PANIC: Final = re.compile(r"Aborting current RUN due to FATAL_SYSTEM_ERROR received: (.+)")
+"""Why a job was given up; what FLARE does after it gives further reasons, which are none."""
+
+
 def reason(log: Path) -> str:
-    """What the last site that failed said in FLARE's log, else its last error line, else its last line."""
+    """What the last site that failed said in FLARE's log, else why the job was given up, else the last error or line."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     own = [f"{found[1]}: {found[2]}" for line in text if (found := OWN_FAILURE.search(line))]
     if own:
         return own[-1]
+    panics = [found[1] for line in text if (found := PANIC.search(line))]
+    if panics:
+        return panics[0].strip()
     errors = [line for line in text if "ERROR" in line or "Error" in line]
     return errors[-1].strip()[-300:] if errors else last_lines(log, 1)

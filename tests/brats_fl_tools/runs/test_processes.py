@@ -73,6 +73,16 @@ def test_reason_of_a_run_is_what_the_site_that_failed_said_of_its_case(tmp_path:
     assert reason(log) == "hospital-1: train failed: P_001: t2w: /data/P_001_t2.nii.gz is cut short"
 
 
+def test_reason_of_a_run_is_why_it_was_given_up_first(tmp_path: Path) -> None:
+    log, given_up = tmp_path / "log.txt", "Aborting current RUN due to FATAL_SYSTEM_ERROR received:"
+    log.write_text(
+        f"ServerRunner - ERROR - [identity=server] - {given_up} the job was made for another brats-fl\n"
+        f"ServerRunner - ERROR - [identity=server] - {given_up} Exception in workflow: AttributeError: 'NoneType'\n"
+    )
+
+    assert reason(log) == "the job was made for another brats-fl"
+
+
 def test_reason_of_a_run_is_flares_last_error_where_no_site_says_one(tmp_path: Path) -> None:
     log = tmp_path / "simulator.log"
     log.write_text("ScatterAndGather - ERROR - no model\nbye\n")
