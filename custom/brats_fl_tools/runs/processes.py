@@ -132,7 +132,7 @@ PANIC: Final = re.compile(r"Aborting current RUN due to FATAL_SYSTEM_ERROR recei
 
 
 def reason(log: Path) -> str:
-    """What the last site that failed said in FLARE's log, else why the job was given up, else the last error or line."""
+    """What the last site that failed said in FLARE's log, else why the job was given up, else its last error line."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     own = [f"{found[1]}: {found[2]}" for line in text if (found := OWN_FAILURE.search(line))]
     if own:
