@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from tests.small_disk import small_disk
 from tests.tiny_sites import make_tiny_sites
 
 from brats_fl.cases.cache import CACHE_VARIABLE
@@ -38,6 +39,13 @@ def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def tiny_sites(tmp_path: Path) -> TinySites:
     """Function that writes sites, ``{"hospital-1": (training, validation, testing), ...}``, and returns their root."""
     return lambda cases: make_tiny_sites(tmp_path / "sites", cases)
+
+
+@pytest.fixture(name="small_disk")
+def small_disk_fixture(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder on a disk of ``tests.small_disk.SIZE`` bytes."""
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -71,7 +72,7 @@ def is_there(path: Path) -> bool:
 
 
 def append_line(path: Path, line: str, is_synced: bool = False) -> None:
-    """Add a line to a file, in a line of its own also where an editor took the last line break away.
+    """Add a line to a file, all of it or nothing, in a line of its own where an editor took the last line break away.
 
     Args:
         path: The file, which is made where it is not there.
@@ -82,18 +83,28 @@ def append_line(path: Path, line: str, is_synced: bool = False) -> None:
         OSError: It cannot be written; with the file's name, as ``appearing``.
     """
     try:
-        with path.open("a+b") as file:
+        with path.open("a+b", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             start = b"\n" if size and file.read(1) != b"\n" else b""
-            file.write(start + line.encode() + b"\n")
+            try:
+                _write_all(file, start + line.encode() + b"\n")
+            except OSError:
+                if path.is_file():
+                    file.truncate(size)  # of half a line nobody can make anything
+                raise
             if is_synced:
-                file.flush()
                 os.fsync(file.fileno())
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_all(file: FileIO, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 @contextmanager

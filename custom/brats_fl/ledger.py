@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 
 from brats_fl.digests import canonical
 from brats_fl.errors import LedgerError
+from brats_fl.files import append_line
 from brats_fl.provenance import hash_bytes
 from brats_fl.reading import Reader
 from brats_fl.round_records import check_record
@@ -202,13 +203,16 @@ def hash_of(line: Line) -> str:
 
 
 def append(path: Path, line: Line) -> None:
-    """Write a line at the end of a ledger."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(as_text([line]))
+    """Write a line at the end of a ledger, or nothing. Raises as ``append_line``."""
+    append_line(path, canonical(as_content(line)).decode())
 
 
-def read_ledger(path: Path) -> list[Line]:
+def read_ledger(path: Path, may_be_cut: bool = False) -> list[Line]:
     """All lines, none where there is no file; whether they follow from each other is not looked at.
+
+    Args:
+        path: The file.
+        may_be_cut: Its server may have ended in the middle of the last line, which is left out then.
 
     Raises:
         LedgerError: A line is none, is not written in the one way, or is cut off; with its number.
@@ -216,7 +220,7 @@ def read_ledger(path: Path) -> list[Line]:
     if not path.is_file():
         return []
     *lines, rest = READER.content(path).split(b"\n")
-    if rest:
+    if rest and not may_be_cut:
         READER.refuse(f"{path}:{len(lines) + 1}", "is cut off: it must end with a line break")
     return [parse_line(f"{path}:{number}", text) for number, text in enumerate(lines, 1)]
 

@@ -61,6 +61,17 @@ def test_error_about_another_file_names_that_file(tmp_path: Path):
     assert caught.value.filename == str(tmp_path / "absent")
 
 
+def test_line_for_which_there_is_no_room_leaves_nothing_of_it(tmp_path: Path, small_disk: Path):
+    lines = small_disk / "lines"
+    lines.write_bytes(b"first\n")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        append_line(lines, "x" * 10**7)
+
+    assert caught.value.filename == str(lines)
+    assert lines.read_bytes() == b"first\n"
+
+
 def test_full_disk_is_told_with_the_file_that_a_line_was_for(tmp_path: Path):
     (tmp_path / "lines").symlink_to("/dev/full")
 

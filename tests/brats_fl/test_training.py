@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -469,18 +468,6 @@ def test_state_that_cannot_be_written_leaves_the_old_file_whole(tmp_path, monkey
 
     assert torch.load(path)["model"]["w"].tolist() == [1, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["local_model.pt"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("file systems cannot be mounted here; it takes root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_full_disk_is_called_so_and_leaves_no_half_model(small_disk: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 import typer
 from tests.run_folders import write_run
+from tests.small_disk import SIZE
 from tests.tiny_kits import write_project
 from tests.tiny_sites import make_tiny_sites, write_tiny_case
 from tests.voxel_bundle import make_voxel_bundle
@@ -27,24 +28,6 @@ from brats_fl_tools.repository import BUNDLES
 from brats_fl_tools.runs.poc import prepare_poc
 
 JOB = "brats_unet_fedavg"
-SIZE = 120_000
-"""Bytes of the disk: some files of what is written fit on it, the whole does not."""
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk that is soon full; only root can mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def write_kits(disk: Path) -> None:

@@ -22,7 +22,7 @@ from brats_fl.components.aggregator import MEAN, REJECTION
 from brats_fl.components.exchange import read_dxo
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
 from brats_fl.components.statistics import EPSILON_HEADER
-from brats_fl.files import write_whole
+from brats_fl.files import append_line, write_whole
 from brats_fl.machine import MACHINE_FILE, describe_machine
 from brats_fl.round_records import (
     MEAN_PHASE,
@@ -31,7 +31,6 @@ from brats_fl.round_records import (
     RECORDS_FILE,
     RECORDS_PER_ANSWER,
     SERVER,
-    as_lines,
     typed_statement,
     typed_status,
 )
@@ -156,8 +155,7 @@ class RoundRecords(FLComponent):
                 self.seen.add(site)
                 self.answered.add(site)
             self.lines.append(line)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(as_lines([line]))
+            append_line(path, json.dumps(line))
         self.fire_event_with_data(RECORD_WRITTEN, fl_ctx, RECORD, line)
 
 

@@ -25,6 +25,11 @@ OF_LISTS: Final = ("sites", "study_sha256", "lists", "withdrawals")
 """Facts of a run that say whose data it is of: its lists, which only who simulates has, and who withdrew."""
 
 
+def of_server(server_files: Path) -> list[Line]:
+    """The lines that a server wrote of a job; of one that was lost, those that it finished."""
+    return read_ledger(server_files / LEDGER_FILE, may_be_cut=True)
+
+
 def done_lines(lines: list[Line], done: int) -> list[Line]:
     """The lines of the rounds before a number, and what stands in front of them."""
     return [line for line in lines if line.kind == "start" or (line.round is not None and line.round < done)]
@@ -35,7 +40,7 @@ def done_records(server_files: Path, done: int) -> list[dict[str, Any]]:
 
     What arrived when a round was over stands in the line of the next, which a lost part may not have.
     """
-    of_lines = [record for line in done_lines(read_ledger(server_files / LEDGER_FILE), done) for record in line.records]
+    of_lines = [record for line in done_lines(of_server(server_files), done) for record in line.records]
     found = of_lines or read_records(server_files / RECORDS_FILE)
     return [dict(record) for record in found if record["round"] < done and record["phase"] != "final"]
 
@@ -53,7 +58,7 @@ def keep_ledger(server_files: Path, folder: Path, done: int) -> None:
         LedgerError: A line is damaged.
     """
     take_updates(server_files, folder.parent)
-    kept, found = read_ledger(folder / LEDGER_FILE), done_lines(read_ledger(server_files / LEDGER_FILE), done)
+    kept, found = read_ledger(folder / LEDGER_FILE), done_lines(of_server(server_files), done)
     if found:
         before = kept[: kept.index(found[0])] if found[0] in kept else kept  # asked twice for the same part
         write_whole(folder / LEDGER_FILE, as_text([*before, *found]))
@@ -88,7 +93,7 @@ def write_ledger(
         KitError: The kit cannot be read, or its key.
     """
     take_updates(server_files, run)
-    later = read_ledger(server_files / LEDGER_FILE)
+    later = of_server(server_files)
     if not later:
         return
     earlier = read_ledger(run / EARLIER / LEDGER_FILE)

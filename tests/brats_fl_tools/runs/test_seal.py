@@ -84,6 +84,19 @@ def test_ledger_of_a_run_that_went_on_is_one_chain_over_both_parts(tmp_path: Pat
     assert len(list(replay_run(run, lines))) == 2
 
 
+def test_run_goes_on_where_its_server_ended_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    files = lose_after_a_round(tmp_path, run)
+    start, first, second, _ = (files / LEDGER_FILE).read_bytes().splitlines(keepends=True)
+    (files / LEDGER_FILE).write_bytes(start + first + second[:-20])
+
+    keep_earlier_part(run, files)
+    go_on(tmp_path, run, head_of(run / EARLIER))
+
+    assert [line.kind for line in read_ledger(run / LEDGER_FILE)] == ["start", "round", "start", "round", "end", "seal"]
+    assert judge(run).problems == ()
+
+
 def test_update_of_a_round_that_was_lost_with_its_part_is_no_finding_and_is_told(tmp_path: Path) -> None:
     run, kits = tmp_path / "run", make_tiny_kits(tmp_path / "kits").federation.clients
     folders = [kit.folder for kit in kits]
