@@ -1,19 +1,17 @@
-"""Mixed precision where it pays: bfloat16 on GPUs, and on CPUs that have it in hardware and are faster with it."""
+"""Mixed precision where it pays: bfloat16 on GPUs, and on CPUs that have it in hardware."""
 
 from __future__ import annotations
 
 import math
-import time
 from contextlib import AbstractContextManager
-from functools import lru_cache
 
 import torch
 
 
 def autocast(device: torch.device, amp: bool) -> AbstractContextManager[None]:
-    """Context for a forward pass: bfloat16 autocast where ``amp`` is set and the device gains from it."""
-    pays = amp and (device.type == "cuda" or (device.type == "cpu" and cpu_bfloat16_pays()))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays)
+    """Context for a forward pass: bfloat16 autocast where ``amp`` is set and the device has it."""
+    is_mixed = amp and (device.type == "cuda" or (device.type == "cpu" and cpu_has_bfloat16()))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_mixed)
 
 
 SMALLEST_CPU_MAP = 4
@@ -48,38 +46,11 @@ def reduction_of(network: object) -> int:
     return math.prod(stride if isinstance(stride, int) else max(stride) for stride in strides)
 
 
-TRAINING_BATCH = 2
-"""Patches a step, the bundles' ``batch_size``. PyTorch's fast float32 convolutions need more than one: against a single
-patch bfloat16 would seem to gain more than it does."""
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16, with instructions that PyTorch uses.
 
-
-@lru_cache(maxsize=1)
-def cpu_bfloat16_pays() -> bool:
-    """Whether a step of training takes less than 0.8 of the time in bfloat16 on this processor, measured once.
-
-    The step is one convolution, forward and backward, on the feature map of the first level of a bundle's network in
-    profile ``small``. The backward pass decides: it gains less than the forward pass, which is all that inference has
-    (a UNet's step took 0.21 of the time of float32, its inference 0.11). Processors without bfloat16 instructions
-    emulate them and are several times slower; they are not timed at all.
+    A UNet's training step then takes .21 of the time of float32, its inference .11; without them PyTorch emulates
+    bfloat16 and is many times slower. Whether it pays is not measured: a busy machine would answer now one, now the
+    other, and a run could not be repeated.
     """
-    capabilities = torch.backends.cpu.get_cpu_capability()
-    if not capabilities.startswith("AVX512") or not torch.cpu._is_avx512_bf16_supported():
-        return False
-    return _step_seconds(True) < 0.8 * _step_seconds(False)
-
-
-def _step_seconds(bfloat16: bool) -> float:
-    """Shorter of two steps after a first one, in s."""
-    times = []
-    # Asked for in an evaluation too, where gradients are off.
-    with torch.inference_mode(False), torch.enable_grad():
-        # Constants: drawing numbers here would move the study's random stream at a time that differs between processes.
-        kernel = torch.full((16, 16, 3, 3, 3), 0.01, requires_grad=True)
-        features = torch.full((TRAINING_BATCH, 16, 32, 32, 32), 0.5, requires_grad=True)
-        for _ in range(3):
-            begin = time.perf_counter()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-                result = torch.nn.functional.conv3d(features, kernel, padding=1)
-            torch.autograd.grad(result, (features, kernel), torch.ones_like(result))
-            times.append(time.perf_counter() - begin)
-    return min(times[1:])
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
