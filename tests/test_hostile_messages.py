@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +56,14 @@ ODD_PARTS = (
     *(np.ones(2, complex), np.zeros((0, 2)), np.full(2, 1e38, np.float32), np.float64(3)),
     *(b"bytes", 1j, {1: 2}, (1, 2), {"a"}, object),
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_log() -> Iterator[None]:
+    """What is logged may hold what UTF-8 cannot write, with which pytest's workers cannot send it on."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def update() -> dict[str, Any]:
