@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil, fsum
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +40,18 @@ def weighted_mean(updates: Sequence[tuple[Weights, float]]) -> dict[str, npt.NDA
     return total.divided_by(fsum(weight for _, weight in updates))
 
 
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number of cases, and no more than any hospital has."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(0 <= value <= MOST_CASES)
+
+
 def count_of_cases(value: object) -> int:
     """A site's number of training cases, by which its update counts.
 
     Raises:
         ModelError: It is not a whole number above 0, or more than any hospital has.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MOST_CASES:
+    if not is_count(value) or value < 1:
         raise ModelError(f"its number of training cases must be a whole number from 1 to {MOST_CASES:,}")
     return int(value)
 

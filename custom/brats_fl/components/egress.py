@@ -23,7 +23,7 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from nvflare.apis.workspace import Workspace
 from nvflare.app_common.app_constant import AppConstants
 
-from brats_fl.aggregation import MOST_CASES
+from brats_fl.aggregation import is_count
 from brats_fl.components.executor import ERROR_HEADER, STATISTICS
 from brats_fl.errors import EgressError
 from brats_fl.failures import DISK_FULL, is_disk_full
@@ -168,8 +168,7 @@ def describe(reply: Shareable, started: Sent) -> tuple[Sent, list[str]]:
     payloads = tuple(map(str, dxo.data)) if is_collection else (DataKind(dxo.data_kind).value,)
     seen = replace(started, payloads=payloads, arrays=len(arrays), bytes=size, metrics=tuple(map(str, metrics)))
     epsilon = stated.get("epsilon") if isinstance(stated, Mapping) else None
-    is_count = isinstance(cases, (int, np.integer)) and not isinstance(cases, bool) and 0 <= cases <= MOST_CASES
-    seen = replace(seen, cases=int(cases) if is_count else None)
+    seen = replace(seen, cases=int(cases) if is_count(cases) else None)
     return replace(seen, epsilon=float(epsilon) if is_finite(epsilon) else None), arrays
 
 
